@@ -1,0 +1,18 @@
+"""Crucible: one YAML choice per idea, one command per question, an answer you can trust.
+
+The map, in the order the data travels; a module imports only from those above it:
+
+    errors, schema, targets   what is refused, the typed configuration, what `_target_` may name
+    data/            1 READ     raw files -> splits without leaks -> prepared arrays -> batches on the device
+    models/          2 MODEL    one file per architecture
+    initializers     3 START    rules applied to a whole model
+    losses           4 LOSS     what torch lacks
+    metrics/         5 MEASURE  accumulators: update, compute
+    tasks/           6 MEANING  what a batch means: losses, predict, metrics
+    regularizers     7 PENALTY  each wraps a task and adds one named term
+    optim/           8 STEP     optimizers and schedules, each with its formula and source
+    tracking/        9 RECORD   the journal (source of truth) and its mirror
+    training/       10 LOOP     fit, step, checkpoint, seeds
+    diagnosis/      11 WHY      bias and variance against human level, and what to turn next
+    report/         12 TELL     figures, tables, one page
+"""

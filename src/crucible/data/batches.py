@@ -1,0 +1,105 @@
+"""Prepared arrays as normalised batches on the device: one gather and one fused normalisation a batch, no workers."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crucible.data.card import Card
+from crucible.seeds import generator
+
+Batch = dict[str, Tensor]
+EVALUATION_BYTES = 64 << 20
+
+
+class Batches:
+    """The splits of a prepared folder.
+
+    Args:
+        folder: a prepared folder.
+        card: its card; or the card of the run that judges these data, whose statistics then hold.
+        device: where the batches are made.
+        batch_size: examples a step; None for all of train (batch gradient descent).
+        augment: what train images go through; `Identity` or `Light`.
+        seed: draws order and augmentation, each epoch anew.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        card: Card,
+        device: torch.device,
+        *,
+        batch_size: int | None,
+        augment: Callable[[Tensor, torch.Generator], Tensor],
+        seed: int,
+    ) -> None:
+        self.card, self.device, self.augment, self.seed = card, device, augment, seed
+        self._folder = folder
+        self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
+        self._mean, self._scale = _statistics(card, device)
+        self.batch_size = batch_size or card.size("train")
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
+        x, y = self.arrays("train")
+        order = torch.randperm(len(y), generator=generator(self.seed, "order", epoch, torch.device("cpu")))
+        order = order.to(x.device)
+        moves = generator(self.seed, "augment", epoch, self.device)
+        for start, end in bounds(len(y), self.batch_size):
+            rows = order[start:end]
+            images = self.augment(x[rows].to(self.device, non_blocking=True), moves)
+            yield {"x": self.normalize(images), "label": y[rows.to(y.device)]}
+
+    def judge(self, split: str) -> Iterator[Batch]:
+        """Give a split in its stored order, normalised, without augmentation."""
+        x, y = self.arrays(split)
+        size = max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
+        for start in range(0, len(y), size):
+            part = x[start : start + size].to(self.device, non_blocking=True)
+            yield {"x": self.normalize(part), "label": y[start : start + size]}
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
+        return torch.sub(x, self._mean).mul_(self._scale)
+
+    def has(self, split: str) -> bool:
+        """Whether there is such a split (`dev` may be absent)."""
+        return (self._folder / split).is_dir()
+
+    def arrays(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
+        if split not in self._arrays:
+            x = torch.from_numpy(np.load(self._folder / split / "x.npy", mmap_mode="c"))
+            y = torch.from_numpy(np.load(self._folder / split / "y.npy"))
+            fits = x.nbytes < _free_bytes(self.device) // 4
+            self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
+        return self._arrays[split]
+
+
+def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return (start, end) of each batch: a remainder of one example joins the batch before it.
+
+    Batch norm has no deviation over one example; a batch size of 1 is itself and is left alone.
+    """
+    starts = list(range(0, size, batch_size))
+    if len(starts) > 1 and batch_size > 1 and size - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+def _statistics(card: Card, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and 1/std, shaped to broadcast over a batch; 0 for a deviation of 0."""
+    shape = (-1, 1, 1) if card.is_images else (-1,)
+    mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
+    scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
+    return mean.float().to(device), scale.float().to(device)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

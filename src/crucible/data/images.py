@@ -1,0 +1,87 @@
+"""One size and one number of channels for all images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from crucible.data.readers.source import Array
+from crucible.errors import Refusal
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+class Fit:
+    """Bring chunks to one shape and type; the first chunk fixes both for all that follow.
+
+    Args:
+        image_size: (H, W), or None for images that have one size already.
+        channels: 1 (luma of BT.601), 3 (grey repeated), or None for as they are.
+    """
+
+    def __init__(self, image_size: Sequence[int] | None, channels: int | None) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.shape: list[int] = []
+        self.dtype = np.dtype(np.uint8)
+
+    def __call__(self, chunk: Any, name: Callable[[int], str]) -> Array:
+        """Return (n, C, H, W) or (n, F).
+
+        Args:
+            chunk: an array (n, ...) or a list of images (C, H, W).
+            name: what to call the i-th example of the chunk.
+
+        Raises:
+            Refusal: an image of another size or number of channels, vectors where images are asked for.
+        """
+        if isinstance(chunk, list):
+            chunk = self._stack([self._one(image) for image in chunk], name)
+        elif self.image_size is not None or self.channels is not None:
+            chunk = np.stack([self._one(image) for image in chunk]) if len(chunk) else chunk
+        if not self.shape:
+            self.shape, self.dtype = list(chunk.shape[1:]), chunk.dtype
+        if list(chunk.shape[1:]) != self.shape:
+            raise self._other_shape(list(chunk.shape[1:]), name(0))
+        return chunk
+
+    def _stack(self, images: list[Array], name: Callable[[int], str]) -> Array:
+        wanted = self.shape or list(images[0].shape)
+        for i, image in enumerate(images):
+            if list(image.shape) != wanted:
+                raise self._other_shape(list(image.shape), name(i), wanted)
+        return np.stack(images)
+
+    def _other_shape(self, shape: list[int], name: str, wanted: list[int] | None = None) -> Refusal:
+        c, *size = wanted or self.shape
+        keys = [f"data.image_size=[{','.join(map(str, size))}]"] if shape[1:] != size else []
+        keys += [f"data.channels={min(3, max(c, shape[0]))}"] if shape[0] != c else []
+        return Refusal(
+            name,
+            f"its shape is {shape}, the others' is {[c, *size]} (channels, height, width)",
+            allowed="images of one size and one number of channels, or one size and number to bring them to",
+            example=" ".join(keys),
+        )
+
+    def _one(self, image: Array) -> Array:
+        if image.ndim != 3:
+            raise Refusal("data.image_size, data.channels", f"examples of shape {image.shape} are no images")
+        if self.channels == 1 and image.shape[0] == 3:
+            image = _as(np.tensordot(LUMA, image, axes=1)[None], image.dtype)
+        if self.channels == 3 and image.shape[0] == 1:
+            image = np.repeat(image, 3, axis=0)
+        if self.image_size is not None and list(image.shape[1:]) != list(self.image_size):
+            image = np.stack([_resize(plane, self.image_size) for plane in image])
+        return image
+
+
+def _resize(plane: Array, size: Sequence[int]) -> Array:
+    """Resize one channel (H, W), bilinear with anti-aliasing."""
+    picture = Image.fromarray(plane if plane.dtype == np.uint8 else plane.astype(np.float32))
+    resized = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return _as(resized, plane.dtype)
+
+
+def _as(values: Array, dtype: np.dtype) -> Array:
+    return np.rint(values).astype(dtype) if dtype.kind in "ui" else values.astype(dtype)

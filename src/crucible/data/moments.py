@@ -1,0 +1,52 @@
+"""Mean and deviation in one pass over chunks (Chan, Golub and LeVeque, 1983: the pairwise update of sums of squares)."""
+
+import numpy as np
+
+from crucible.data.readers.source import Array
+
+
+class Moments:
+    """Mean and deviation per channel of images (n, C, H, W), or per feature of vectors (n, F)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._values = 0
+        self._mean: Array = np.zeros(1)
+        self._squares: Array = np.zeros(1)
+
+    def add(self, chunk: Array) -> None:
+        """Take in a chunk; 8-bit images are counted by value, which is exact."""
+        if len(chunk) == 0:
+            return
+        mean, squares, values = _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk)
+        total = self._values + values
+        delta = mean - self._mean
+        self._squares = self._squares + squares + delta**2 * (self._values * values / total)
+        self._mean = self._mean + delta * (values / total)
+        self._values = total
+        self.count += len(chunk)
+
+    def mean_std(self) -> tuple[list[float], list[float]]:
+        """Return mean and population deviation; a deviation of 0 marks a feature that never changes."""
+        return self._mean.tolist(), np.sqrt(self._squares / max(1, self._values)).tolist()
+
+
+def _is_bytes(chunk: Array) -> bool:
+    return chunk.dtype == np.uint8 and chunk.ndim == 4
+
+
+def _of_bytes(chunk: Array) -> tuple[Array, Array, int]:
+    counts = np.stack([np.bincount(chunk[:, c].reshape(-1), minlength=256) for c in range(chunk.shape[1])])
+    values = chunk[:, 0].size
+    levels = np.arange(256.0)
+    mean = counts @ levels / values
+    squares = (counts * (levels - mean[:, None]) ** 2).sum(axis=1)
+    return mean, squares, values
+
+
+def _of_numbers(chunk: Array) -> tuple[Array, Array, int]:
+    axes = (0, 2, 3) if chunk.ndim == 4 else (0,)
+    numbers = chunk.astype(np.float64)
+    mean = numbers.mean(axis=axes, keepdims=True)
+    squares = ((numbers - mean) ** 2).sum(axis=axes)
+    return mean.reshape(-1), squares, chunk.size // mean.size

@@ -1,0 +1,238 @@
+"""Raw files to a prepared folder: read in chunks, gate the leaks, split, measure train, write; equal in, equal out."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from crucible.data.card import Card, read_card
+from crucible.data.duplicates import GRID, gate, hashes, near, signatures
+from crucible.data.images import Fit
+from crucible.data.labels import encode
+from crucible.data.moments import Moments
+from crucible.data.readers.source import Array, Pool, Source
+from crucible.data.splits import SPLITS, assign, require_classes, shares, together
+from crucible.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything besides the raw bytes that changes the prepared bytes; `reader` is the reader's own settings."""
+
+    reader: Mapping[str, Any]
+    label: str | None
+    split: Mapping[str, Any]
+    stratify: bool
+    group_by: str | None
+    normalize: str
+    duplicates: str
+    image_size: Sequence[int] | None
+    channels: int | None
+    num_classes: int | None = None
+    judge: Sequence[str] | None = None  # the classes of the run that judges these data: all of them become `test`
+
+
+def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
+    """Return the data key and each raw file's sha256 by role; the path's own name does not count."""
+    files = {role: _sha256(path) for role, path in source.files.items()}
+    settings = json.dumps(vars(recipe), sort_keys=True, default=list)
+    return sha256(json.dumps([settings, sorted(files.items())]).encode()).hexdigest(), files
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def prepare(
+    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
+) -> Path:
+    """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
+
+    Args:
+        folder: gives the folder for a data key.
+        accept: raises if the rest of the configuration does not fit these data.
+
+    Raises:
+        Refusal: from the reader, the leak gate, the splits or `accept`.
+    """
+    key, files = content_key(source, recipe)
+    target = folder(key)
+    if (target / "card.json").exists() and read_card(target).key == key:
+        accept(read_card(target))
+        return target
+    parent = next(p for p in target.absolute().parents if p.exists())
+    with ExitStack() as stack:
+        draft = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent, prefix=".preparing-")))
+        (draft / "new").mkdir()
+        card = _write(source, recipe, name, key, files, draft / "new")
+        accept(card)
+        card.write(draft / "new" / "card.json")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        (draft / "new").rename(target)
+    return target
+
+
+def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
+    fit = Fit(recipe.image_size, recipe.channels)
+    scans = {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
+    classes, labels = encode(
+        {pool: examples.labels for pool, examples in source.pools.items()},
+        recipe.judge or source.classes,
+        recipe.num_classes,
+    )
+    split_of = _split(source, recipe, scans, labels)
+    found = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
+    if recipe.judge is None:
+        require_classes(split_of, labels, classes)
+    moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
+    everything = np.concatenate(list(split_of.values()))
+    return Card(
+        name=name,
+        key=key,
+        source=files,
+        splits=_sizes(everything, np.concatenate([labels[pool] for pool in split_of]), len(classes)),
+        classes=classes,
+        feature_shape=fit.shape,
+        dtype=str(fit.dtype),
+        normalize=_normalize(recipe.normalize, moments, fit),
+        duplicates={"policy": recipe.duplicates, "found": found, "near": _near(everything, split_of, scans, fit)},
+        recipe=vars(recipe),
+    )
+
+
+@dataclass(frozen=True)
+class _Scan:
+    digests: Array
+    signs: Array
+
+
+def _scan(name: str, pool: Pool, fit: Fit) -> _Scan:
+    """Read a pool once: shapes and finite values are checked, every example is hashed."""
+    digests, signs, start = [], [], 0
+    for chunk in _fitted(pool, fit):
+        _require_finite(chunk, name, pool, start)
+        digests.append(hashes(chunk))
+        signs.append(signatures(chunk) if chunk.ndim == 4 else np.zeros((len(chunk), GRID * GRID), np.float16))
+        start += len(chunk)
+    if start == 0:
+        raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
+    return _Scan(np.concatenate(digests), np.concatenate(signs))
+
+
+def _fitted(pool: Pool, fit: Fit) -> Iterator[Array]:
+    start = 0
+    for chunk in pool.chunks():
+        yield fit(chunk, partial(pool.name, start))
+        start += len(chunk)
+
+
+def _require_finite(chunk: Array, name: str, pool: Pool, start: int) -> None:
+    if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
+        bad = int(np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))[0])
+        raise Refusal(
+            f"{name}, {pool.name(start, bad)}",
+            "a value is NaN or infinite",
+            allowed="finite numbers; mend or remove the example",
+        )
+
+
+def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: Mapping[str, Array]) -> dict[str, Array]:
+    if recipe.judge is not None:
+        judged = "test" if "test" in source.pools else "all"
+        return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}
+    train, dev, test = (recipe.split[split] for split in SPLITS)
+    ratios = shares(train, dev, test, list(source.pools))
+    split_of = {}
+    for name, pool in source.pools.items():
+        same = [scans[name].digests, *([pool.groups] if pool.groups is not None else [])]
+        split_of[name] = assign(
+            labels[name], together(*same), ratios[name], stratify=recipe.stratify, seed=recipe.split["seed"]
+        )
+    _require_groups_apart(source, split_of)
+    return split_of
+
+
+def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None:
+    seen: dict[str, tuple[str, int]] = {}
+    for name, pool in source.pools.items():
+        for row, group in enumerate(pool.groups if pool.groups is not None else []):
+            other = seen.setdefault(str(group), (name, int(split_of[name][row])))
+            if other[1] != split_of[name][row]:
+                raise Refusal(
+                    "data.group_by",
+                    f"group {group!r} stands in {other[0]} and in {name}, which the source itself split",
+                    allowed="groups that do not cross the official splits; or merge the splits and let us draw them",
+                )
+
+
+def _write_arrays(
+    source: Source, fit: Fit, split_of: Mapping[str, Array], labels: Mapping[str, Array], folder: Path, dtype: np.dtype
+) -> Moments:
+    """Write x.npy and y.npy of every split in source order; return the moments of train."""
+    sizes = np.bincount(np.concatenate(list(split_of.values())) + 1, minlength=len(SPLITS) + 1)[1:]
+    moments = Moments()
+    with ExitStack() as stack:
+        files: dict[int, BinaryIO] = {}
+        for number in np.flatnonzero(sizes).tolist():
+            (folder / SPLITS[number]).mkdir()
+            files[number] = stack.enter_context((folder / SPLITS[number] / "x.npy").open("wb"))
+            header = {"descr": dtype.str, "fortran_order": False, "shape": (int(sizes[number]), *fit.shape)}
+            np.lib.format.write_array_header_1_0(files[number], header)
+        for name, split in split_of.items():
+            start = 0
+            for chunk in _fitted(source.pools[name], fit):
+                part = split[start : start + len(chunk)]
+                start += len(chunk)
+                for number, file in files.items():
+                    file.write(_rows(chunk, part == number).data)
+                moments.add(_rows(chunk, part == SPLITS.index("train")))
+    for number in files:
+        y = [labels[name][split == number] for name, split in split_of.items()]
+        np.save(folder / SPLITS[number] / "y.npy", np.concatenate(y))
+    return moments
+
+
+def _rows(chunk: Array, mask: Array) -> Array:
+    """Take the masked rows, contiguous; without a copy where all are taken."""
+    return np.ascontiguousarray(chunk if mask.all() else chunk[mask])
+
+
+def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
+    if kind == "scale" and fit.dtype != np.uint8:
+        raise Refusal(
+            "data.normalize=scale",
+            f"x / 255 is for 8-bit data, these are {fit.dtype}",
+            allowed="standard, none",
+            example="data.normalize=standard",
+        )
+    fixed = {"scale": (0.0, 255.0), "none": (0.0, 1.0)}
+    mean, std = ([each] for each in fixed[kind]) if kind in fixed else moments.mean_std()
+    return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
+
+
+def _sizes(split: Array, labels: Array, num_classes: int) -> dict[str, dict[str, Any]]:
+    return {
+        SPLITS[number]: {
+            "size": int((split == number).sum()),
+            "class_counts": np.bincount(labels[split == number], minlength=num_classes).tolist(),
+        }
+        for number in np.unique(split[split >= 0]).tolist()
+    }
+
+
+def _near(split: Array, split_of: Mapping[str, Array], scans: Mapping[str, _Scan], fit: Fit) -> list[dict[str, Any]]:
+    if len(fit.shape) != 3:
+        return []
+    signs, digests = (np.concatenate([getattr(scans[p], part) for p in split_of]) for part in ("signs", "digests"))
+    return near(split, signs, digests)

@@ -1,0 +1,83 @@
+"""Reader of the course's HDF5 layout: train_set_x, train_set_y, test_set_x, test_set_y, list_classes."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
+from crucible.errors import Refusal
+
+LAYOUT = "train_set_x train_set_y test_set_x test_set_y list_classes, in one file or in the files of a folder"
+
+
+def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+    """Read one HDF5 file, or all of a folder; `<split>_set_<group_by>` holds the groups.
+
+    Raises:
+        Refusal: missing, truncated, of another layout, or of unequal length.
+    """
+    require_path(path, "an HDF5 file, or a folder of them")
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.suffix in (".h5", ".hdf5"))
+    home = {name: file for file in files for name in _datasets(file)}
+    splits = [split for split in ("train", "dev", "test") if f"{split}_set_x" in home]
+    if not {"train", "test"} <= set(splits):
+        raise Refusal(f"data.path={path}", f"it holds {sorted(home) or 'no data sets'}", allowed=LAYOUT)
+    pools = {split: _pool(home, f"{split}_set", label or "y", group_by) for split in splits}
+    classes = [_text(each) for each in _load(home, "list_classes")] if "list_classes" in home else None
+    return Source(pools, {"" if path.is_file() else file.name: file for file in files}, classes)
+
+
+def _pool(home: dict[str, Path], prefix: str, label: str, group_by: str | None) -> Pool:
+    x = f"{prefix}_x"
+    labels = _load(home, f"{prefix}_{label}").reshape(-1)
+    with ExitStack() as stack:
+        shape = _open(stack, home, x).shape
+    same_length(shape[0], len(labels), f"{home[x]}, {x} and {prefix}_{label}")
+    arrange = channels_first(shape, f"{home[x]}, {x}")
+    groups = _load(home, f"{prefix}_{group_by}") if group_by else None
+    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(home, x)), groups=groups)
+
+
+def _datasets(file: Path) -> list[str]:
+    try:
+        with h5py.File(file, "r") as opened:
+            return list(opened)
+    except OSError as error:
+        raise Refusal(str(file), f"no HDF5 file, or truncated ({_short(error)})", allowed=LAYOUT) from None
+
+
+def _open(stack: ExitStack, home: dict[str, Path], name: str) -> h5py.Dataset:
+    if name not in home:
+        raise Refusal("data.path", f"data set '{name}' is missing; there are {sorted(home)}", allowed=LAYOUT)
+    return stack.enter_context(h5py.File(home[name], "r"))[name]
+
+
+def _load(home: dict[str, Path], name: str) -> Array:
+    with ExitStack() as stack:
+        return _slice(_open(stack, home, name), slice(None), home, name)
+
+
+def _rows(home: dict[str, Path], name: str) -> Iterator[Array]:
+    with ExitStack() as stack:
+        rows = _open(stack, home, name)
+        step = rows_per_chunk(rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64)))
+        for start in range(0, rows.shape[0], step):
+            yield _slice(rows, slice(start, start + step), home, name)
+
+
+def _slice(rows: h5py.Dataset, part: slice, home: dict[str, Path], name: str) -> Array:
+    try:
+        return np.asarray(rows[part])
+    except OSError as error:
+        raise Refusal(f"{home[name]}, {name}", f"cannot be read, is it truncated? ({_short(error)})") from None
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _short(error: OSError) -> str:
+    return str(error).split("(")[-1].rstrip(")")

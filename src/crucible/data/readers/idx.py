@@ -1,0 +1,82 @@
+"""Reader of MNIST's IDX files, plain or gzip (LeCun et al., 1998)."""
+
+import gzip
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
+from crucible.errors import Refusal
+
+PREFIX = {"train": "train", "test": "t10k"}
+TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+LAYOUT = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, or .gz"
+
+
+def read(
+    path: Path, label: str | None = None, group_by: str | None = None, *, classes: list[str] | None = None
+) -> Source:
+    """Read the four files of a folder; `classes` names the labels 0, 1, ...
+
+    Raises:
+        Refusal: a file is missing, truncated or no IDX file; `label` or `group_by` is given (IDX holds no such thing).
+    """
+    require_path(path, LAYOUT)
+    if label or group_by:
+        raise Refusal("data.label" if label else "data.group_by", "IDX files hold images and labels, nothing else")
+    images = {split: _file(path, f"{prefix}-images") for split, prefix in PREFIX.items()}
+    labels = {split: _file(path, f"{prefix}-labels") for split, prefix in PREFIX.items()}
+    pools = {split: _pool(images[split], labels[split]) for split in PREFIX}
+    return Source(pools, {f.name.removesuffix(".gz"): f for f in [*images.values(), *labels.values()]}, classes)
+
+
+def _file(folder: Path, stem: str) -> Path:
+    found = sorted(f for f in folder.iterdir() if f.name.startswith(stem)) if folder.is_dir() else []
+    if not found:
+        raise Refusal(f"data.path={folder}", f"there is no {stem}-*", allowed=LAYOUT)
+    return found[0]
+
+
+def _pool(images: Path, labels: Path) -> Pool:
+    values = np.concatenate(list(_rows(labels))).astype(np.int64)
+    with _open(images) as file:
+        shape, _ = _header(file)
+    same_length(shape[0], len(values), f"{images.name} and {labels.name}")
+    arrange = channels_first(shape, str(images))
+    return Pool(labels=values, chunks=lambda: map(arrange, _rows(images)))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
+    except (OSError, EOFError, struct.error, KeyError) as error:
+        raise Refusal(str(path), f"no IDX file, or truncated ({error})", allowed=LAYOUT) from None
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
+    """Read the magic number: two zero bytes, the type, the number of axes; then each axis as a big-endian integer."""
+    zeros, kind, axes = struct.unpack(">HBB", file.read(4))
+    if zeros:
+        raise OSError("the first two bytes are not zero")
+    return struct.unpack(f">{axes}I", file.read(4 * axes)), TYPES[kind]
+
+
+def _rows(path: Path) -> Iterator[Array]:
+    with _open(path) as file:
+        shape, kind = _header(file)
+        dtype = np.dtype(kind)
+        row_bytes = dtype.itemsize * math.prod(shape[1:])
+        step = rows_per_chunk(row_bytes)
+        for start in range(0, shape[0], step):
+            count = min(step, shape[0] - start)
+            data = file.read(count * row_bytes)
+            if len(data) < count * row_bytes:
+                raise EOFError(f"{shape[0]} rows announced, the file ends before row {start + count}")
+            yield np.frombuffer(data, dtype).reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,111 @@
+"""Reader of numpy arrays: one .npz file, or a folder of .npy files, streamed without loading them whole."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
+from crucible.errors import Refusal
+
+LAYOUT = "arrays x_train y_train [x_dev y_dev] x_test y_test, or x y"
+
+
+def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+    """Read arrays `x`, `y`, or `x_<split>`, `y_<split>`; `group_by` names a further array (with the same suffix).
+
+    Raises:
+        Refusal: missing, truncated, of another layout, or of unequal length.
+    """
+    require_path(path, "a .npz file, or a folder of .npy files")
+    names = _array_names(path)
+    suffixes = {"all": ""} if "x" in names else {s: f"_{s}" for s in ("train", "dev", "test") if f"x_{s}" in names}
+    if "all" not in suffixes and not {"train", "test"} <= set(suffixes):
+        raise Refusal(f"data.path={path}", f"it holds {sorted(names) or 'no arrays'}", allowed=LAYOUT)
+    pools = {split: _pool(path, suffix, label or "y", group_by, names) for split, suffix in suffixes.items()}
+    files = {"": path} if path.is_file() else {f.name: f for f in sorted(path.glob("*.npy"))}
+    return Source(pools, files)
+
+
+def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[str]) -> Pool:
+    for need in (f"{label}{suffix}", *([f"{group_by}{suffix}"] if group_by else [])):
+        if need not in names:
+            raise Refusal(f"data.path={path}", f"array '{need}' is missing; there are {sorted(names)}", allowed=LAYOUT)
+    labels = _load(path, f"{label}{suffix}")
+    shape = next(_rows(path, f"x{suffix}", 0)).shape
+    size = _length(path, f"x{suffix}")
+    same_length(size, len(labels), f"{path}, x{suffix} and {label}{suffix}")
+    arrange = channels_first((size, *shape[1:]), f"{path}, x{suffix}")
+    return Pool(
+        labels=labels,
+        chunks=lambda: map(arrange, _rows(path, f"x{suffix}", None)),
+        groups=_load(path, f"{group_by}{suffix}") if group_by else None,
+    )
+
+
+def _array_names(path: Path) -> set[str]:
+    if path.is_dir():
+        return {file.stem for file in path.glob("*.npy")}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        raise Refusal(f"data.path={path}", "not a .npz file, or truncated", allowed=LAYOUT) from None
+
+
+@contextmanager
+def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    try:
+        if path.is_dir():
+            with (path / f"{name}.npy").open("rb") as file:
+                yield file
+        else:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+                yield file
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(f"{path}, array {name}", f"cannot be read: {error}", allowed=LAYOUT) from None
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects; store numbers or text")
+    return shape, fortran, dtype
+
+
+def _load(path: Path, name: str) -> Array:
+    with _member(path, name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _length(path: Path, name: str) -> int:
+    with _member(path, name) as file:
+        shape, _, _ = _header(file)
+        return shape[0] if shape else 0
+
+
+def _rows(path: Path, name: str, limit: int | None) -> Iterator[Array]:
+    """Give the rows of an array in chunks; with `limit` 0 one empty chunk that tells shape and type."""
+    with _member(path, name) as file:
+        shape, fortran, dtype = _header(file)
+        if limit == 0:
+            yield np.empty((0, *shape[1:]), dtype)
+            return
+        if fortran:  # columns first on disk: rows cannot be streamed
+            yield _load(path, name)
+            return
+        row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        step = rows_per_chunk(row_bytes)
+        for start in range(0, shape[0], step):
+            count = min(step, shape[0] - start)
+            data = file.read(count * row_bytes)
+            if len(data) < count * row_bytes:
+                raise ValueError("the file is truncated")
+            yield np.frombuffer(data, dtype).reshape(count, *shape[1:])

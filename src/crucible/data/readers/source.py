@@ -1,0 +1,95 @@
+"""What every reader gives: pools of examples that can be streamed, with their labels."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crucible.errors import Refusal
+from crucible.schema import nearest
+
+Array = np.ndarray[Any, Any]
+CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Examples in their stored order.
+
+    Attributes:
+        labels: (N,) integers or strings.
+        chunks: gives (n, C, H, W) or (n, F) arrays in order, anew at each call; a list of (C, H, W) where sizes differ.
+        groups: (N,) what must stay together (person, video, recording), or None.
+        names: what to call an example in a message.
+    """
+
+    labels: Array
+    chunks: Callable[[], Iterator[Any]]
+    groups: Array | None = None
+    names: Sequence[str] | None = None
+
+    def name(self, start: int, offset: int) -> str:
+        """Return what the example `offset` after `start` is called: its file, or its row."""
+        return self.names[start + offset] if self.names is not None else f"row {start + offset}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pools named `all`, or by the official splits `train`, `dev`, `test`; the files they came from, by role."""
+
+    pools: Mapping[str, Pool]
+    files: Mapping[str, Path]
+    classes: Sequence[str] | None = None
+
+
+def rows_per_chunk(example_bytes: int) -> int:
+    """Return how many examples make one chunk of bounded size, at least one."""
+    return max(1, CHUNK_BYTES // max(1, example_bytes))
+
+
+def require_path(path: Path, wanted: str) -> None:
+    """Refuse a path that does not exist.
+
+    Raises:
+        Refusal: naming the path and what is wanted there.
+    """
+    if not path.exists():
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = nearest(path.name, siblings)
+        raise Refusal(
+            f"data.path={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
+        )
+
+
+def channels_first(shape: tuple[int, ...], where: str) -> Callable[[Array], Array]:
+    """Return how to bring chunks of arrays shaped (N, ...) to (n, F) or (n, C, H, W).
+
+    (N, F) stays; (N, H, W) gains a channel; (N, H, W, C) with C of 1, 3 or 4 is transposed; (N, C, H, W) with C of 1
+    or 3 stays.
+
+    Raises:
+        Refusal: any other shape.
+    """
+    if len(shape) == 2:
+        return lambda chunk: chunk
+    if len(shape) == 3:
+        return lambda chunk: chunk[:, None]
+    if len(shape) == 4 and shape[3] in (1, 3, 4):
+        return lambda chunk: np.ascontiguousarray(chunk[..., :3].transpose(0, 3, 1, 2))
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return lambda chunk: chunk
+    raise Refusal(
+        where, f"an array of shape {shape} holds no examples", allowed="(N, F), (N, H, W), (N, H, W, C) or (N, C, H, W)"
+    )
+
+
+def same_length(x: int, y: int, where: str) -> None:
+    """Refuse examples and labels of different number.
+
+    Raises:
+        Refusal: naming both numbers.
+    """
+    if x != y:
+        raise Refusal(where, f"{x} examples but {y} labels", allowed="one label for each example")

@@ -1,0 +1,102 @@
+"""Who goes to train, dev and test: seeded, stratified, with what belongs together kept together."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from crucible.data.readers.source import Array
+from crucible.errors import Refusal
+
+SPLITS = ("train", "dev", "test")
+DROPPED = -1
+
+
+def shares(train: float, dev: float, test: float, official: Sequence[str]) -> dict[str, list[float]]:
+    """Return, per pool, the shares of it that go to train, dev and test; they sum to one.
+
+    Ratios mean what they say: 6:2:2, .6/.2/.2, 98:1:1. With an official test split only `dev` is read, as the share
+    of train (as a ratio of the sum if it is 1 or more); with official dev and test nothing is.
+
+    Args:
+        official: the pools' names: `all`, or `train`, `test` and perhaps `dev`.
+    """
+    if "all" in official:
+        total = train + dev + test
+        return {"all": [train / total, dev / total, test / total]}
+    held = 0.0 if "dev" in official else (dev if dev < 1 else dev / (train + dev + test))
+    fixed = {"train": [1 - held, held, 0.0], "dev": [0.0, 1.0, 0.0], "test": [0.0, 0.0, 1.0]}
+    return {pool: fixed[pool] for pool in official}
+
+
+def together(*partitions: Array) -> Array:
+    """Return the finest groups (N,) such that examples equal in any of the partitions share a group.
+
+    Args:
+        partitions: arrays (N,) of keys; equal keys belong together.
+    """
+    parent = np.arange(len(partitions[0]))
+    for keys in partitions:
+        _, inverse = np.unique(keys, return_inverse=True)
+        first = np.full(inverse.max() + 1, -1)
+        for i in np.flatnonzero(np.bincount(inverse)[inverse] > 1).tolist():
+            if first[inverse[i]] < 0:
+                first[inverse[i]] = i
+            parent[_root(parent, i)] = _root(parent, first[inverse[i]])
+    return np.array([_root(parent, i) if parent[i] != i else i for i in range(len(parent))])
+
+
+def _root(parent: Array, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+def assign(labels: Array, groups: Array, ratios: Sequence[float], *, stratify: bool, seed: int) -> Array:
+    """Return the split (0 train, 1 dev, 2 test) of each example (N,); a group is never torn.
+
+    Whole groups are dealt in random order, class by class when stratified, each to the split that is furthest below
+    its share of the examples dealt so far: each split's size is then within one group of its share.
+
+    Args:
+        labels: (N,) class numbers; a group counts as the class of its first member.
+        groups: (N,) keys; equal keys stay together.
+        ratios: shares of train, dev, test.
+    """
+    _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(first))
+    if stratify:
+        order = order[np.argsort(labels[first][order], kind="stable")]
+    return _deal(sizes, order, ratios)[inverse]
+
+
+def _deal(sizes: Array, order: Array, ratios: Sequence[float]) -> Array:
+    """Deal groups of `sizes` in `order`; return each group's split."""
+    split, weights = np.empty(len(sizes), dtype=np.int64), sizes.tolist()
+    owed = {number: 0.0 for number, ratio in enumerate(ratios) if ratio > 0}
+    for group in order.tolist():
+        weight = weights[group]
+        for number in owed:
+            owed[number] += ratios[number] * weight
+        split[group] = neediest = max(owed, key=owed.__getitem__)
+        owed[neediest] -= weight
+    return split
+
+
+def require_classes(split_of: Mapping[str, Array], labels: Mapping[str, Array], classes: Sequence[str]) -> None:
+    """Refuse splits in which a class has no example.
+
+    Raises:
+        Refusal: naming class, split and remedy.
+    """
+    split, label = np.concatenate(list(split_of.values())), np.concatenate([labels[pool] for pool in split_of])
+    for number in np.unique(split[split != DROPPED]):
+        present = np.bincount(label[split == number], minlength=len(classes))
+        if missing := [name for name, count in zip(classes, present, strict=True) if count == 0]:
+            raise Refusal(
+                f"the {SPLITS[number]} split",
+                f"class {missing[0]!r} has no example in it ({len(missing)} of {len(classes)} classes are missing)",
+                allowed="every class in every split: more examples of it, a larger share for this split, "
+                "data.stratify=true, or labels numbered 0, 1, ... without a gap",
+                example="data.split.train=6 data.split.dev=2 data.split.test=2",
+            )

@@ -1,0 +1,55 @@
+"""How weights start: one rule, W ~ N(0, gain / n_in), and its named cases (notes 000, parts 2 and 4).
+
+A rule changes the weights of linear and convolutional layers and sets their biases to 0; batch norm keeps its 1 and 0.
+"""
+
+from collections.abc import Callable
+from math import sqrt
+
+from torch import Tensor, nn
+
+from crucible.schema import Positive
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Initializer = Callable[[nn.Module], None]
+
+
+def default() -> Initializer:
+    """Leave torch's own start: uniform within sqrt(1 / n_in), biases too."""
+    return lambda model: None
+
+
+def zeros() -> Initializer:
+    """W = 0: right for logistic regression; hidden units would all stay the same (notes 000, part 2, section 5)."""
+    return _rule(lambda n_in: 0.0)
+
+
+def normal(*, std: Positive) -> Initializer:
+    """W ~ N(0, std^2): for shallow networks (notes 000, part 2, section 5); deep ones get stuck at ln K (part 3)."""
+    return _rule(lambda n_in: std)
+
+
+def xavier() -> Initializer:
+    """W ~ N(0, 1 / n_in): for tanh (notes 000, part 4, section 6)."""
+    return _rule(lambda n_in: sqrt(1 / n_in))
+
+
+def he() -> Initializer:
+    """W ~ N(0, 2 / n_in): for ReLU (He et al., 2015, arXiv:1502.01852)."""
+    return _rule(lambda n_in: sqrt(2 / n_in))
+
+
+def _rule(std: Callable[[int], float]) -> Initializer:
+    def apply(model: nn.Module) -> None:
+        for layer in model.modules():
+            if isinstance(layer, LAYERS):
+                nn.init.normal_(layer.weight, std=std(_inputs(layer.weight)))
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    return apply
+
+
+def _inputs(weight: Tensor) -> int:
+    """Inputs of one unit: weight (out, in, ...) has in x kernel of them."""
+    return weight[0].numel()

@@ -1,0 +1,64 @@
+"""One self-contained page: no link leaves it, and it can be mailed."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from crucible.report.screen import gap, percent, result
+
+TEMPLATE = Template(
+    """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+<style>
+ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }
+ h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
+ table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #e2e8f0 }
+ th:first-child, td:first-child { text-align: left } code, pre { background: #f7fafc; padding: .1rem .3rem }
+ pre { padding: .6rem; overflow: auto; font-size: .8rem } .verdict { font-weight: 600 }
+</style>
+<h1>{{ title }}</h1>
+<p>{{ result }}</p><p>{{ gap }}</p>
+<p class="verdict">Verdict: {{ verdict }}</p>
+<ul>{% for each in advice %}<li>{{ each.why }}{% if each.command %}<br><code>{{ each.command }}</code>{% endif %}</li>{% endfor %}</ul>
+<p>{{ looks }}</p>
+<table><tr><th></th>{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for split, scores in splits %}<tr><td>{{ split }}</td>{% for name in names %}<td>{{ "%.4f"|format(scores[name]) }}</td>
+{% endfor %}</tr>{% endfor %}</table>
+<p>{{ parameters }} parameters; {{ "%.3f"|format(latency) }} ms for one example alone.</p>
+{% for heading, picture in pictures %}<h2>{{ heading }}</h2><img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">
+{% endfor %}
+<h2>Configuration</h2><pre>{{ config }}</pre>
+<h2>Data card</h2><pre>{{ card }}</pre>
+</html>
+""",
+    autoescape=True,
+)
+
+
+def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str, figures: dict[str, Path]) -> str:
+    """Return the page.
+
+    Args:
+        summary: a metrics.json. card: a card.json. config: the configuration's text.
+        looks: how often the test split has been looked at. figures: heading -> picture.
+    """
+    splits = [(split, summary[split]) for split in ("train", "dev", "test") if summary.get(split)]
+    diagnosis = summary["diagnosis"]
+    return TEMPLATE.render(
+        title=f"{summary['data']}, {summary['model']}: {percent(summary['test']['error'])} error on test",
+        result=result(summary),
+        gap=gap(summary),
+        verdict=", ".join([diagnosis["verdict"].replace("_", " "), *diagnosis["reasons"]]),
+        advice=diagnosis["advice"],
+        looks=looks,
+        names=list(splits[0][1]),
+        splits=splits,
+        parameters=f"{summary['parameters']:,}",
+        latency=summary["latency_ms_per_example"],
+        pictures=[(heading, base64.b64encode(path.read_bytes()).decode()) for heading, path in figures.items()],
+        config=config,
+        card=json.dumps(card, indent=1, ensure_ascii=False),
+    )

@@ -1,0 +1,163 @@
+"""The typed configuration: what each key may hold, and what contradicts what.
+
+pydantic rather than dataclasses: it checks strictly ("3" is no integer, true is no count), reports where, and reads the
+same annotations that the constructors carry, so that a range is written once, beside the parameter it belongs to.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from crucible.errors import Refusal
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Node = dict[str, Any]
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=True, protected_namespaces=())
+
+
+class Split(Section):
+    """Ratios of the splits; `seed` draws them."""
+
+    train: Positive
+    dev: NonNegative
+    test: Positive
+    seed: int
+
+
+class Data(Section):
+    """Where the data are and everything that changes the prepared bytes; the last four keys do not."""
+
+    name: str
+    reader: Node
+    path: str | None
+    label: str | None
+    split: Split
+    stratify: bool
+    group_by: str | None
+    normalize: Literal["standard", "scale", "none"]
+    duplicates: Literal["refuse", "drop", "keep"]
+    image_size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
+    channels: Literal[1, 3] | None
+    feature_shape: Annotated[list[Count], Field(min_length=1, max_length=4)] | None
+    num_classes: Annotated[int, Field(ge=2)] | None
+    human_error: Share | None
+    flip_keeps_label: bool
+
+
+class Trainer(Section):
+    """Lengths, sizes and the machine."""
+
+    total_epochs: Count
+    batch_size: Count | None
+    patience: Count | None
+    max_norm: Positive
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    precision: Literal["float32", "bfloat16"]
+    threads: Literal["auto"] | Count
+    deterministic: bool
+    checkpoint_every: Count | None
+    log_every: Count | None
+
+
+class Root(Section):
+    """The whole composition; the groups with `_target_` are checked against what they name."""
+
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    augment: Node
+    model: Node
+    init: Node
+    task: Node
+    regularizer: Node
+    optimizer: Node
+    schedule: Node
+    trainer: Trainer
+    tracking: Node
+    prepared: str | None
+    run_name: str | None
+    run: str | None
+    resume: str | None
+    report: Literal["standard", "none"]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is closest in spelling; empty when none is close."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), "")
+
+
+def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse `values` unless they satisfy `section`.
+
+    Raises:
+        Refusal: with the dotted key under `prefix`, the value, the rule, and for an unknown key the nearest one.
+    """
+    try:
+        section.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _refusal(section, first["type"], first["loc"], first["input"], first["msg"], prefix) from None
+
+
+def _refusal(
+    section: type[BaseModel], kind: str, path: tuple[int | str, ...], value: Any, rule: str, prefix: str
+) -> Refusal:
+    keys = [str(part) for part in path if not _is_union_tag(str(part))]
+    where = ".".join([*([prefix] if prefix else []), *keys])
+    if kind == "extra_forbidden":
+        return unknown_key(where, _fields_at(section, keys[:-1]))
+    if kind == "missing":
+        return Refusal(where, "is missing", allowed=f"give it a value, as in {where}=...")
+    return Refusal(where, f"{value!r} is refused: {rule[0].lower()}{rule[1:]}", allowed=rule, example=_example(where))
+
+
+def _is_union_tag(part: str) -> bool:
+    return "[" in part or part in ("int", "float", "str", "bool", "literal", "none")
+
+
+def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
+    for key in keys:
+        inner = section.model_fields[key].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        section = inner
+    return list(section.model_fields)
+
+
+def unknown_key(where: str, known: Iterable[str]) -> Refusal:
+    """Return the refusal of a key that does not exist, naming the nearest of those that do."""
+    *parents, key = where.split(".")
+    known = sorted(known)
+    close = nearest(key, known)
+    return Refusal(
+        where,
+        f"there is no key '{key}' here",
+        allowed=", ".join(known),
+        nearest=close,
+        example=f"{'.'.join([*parents, close])}=..." if close else "",
+    )
+
+
+EXAMPLES = {
+    "optimizer.lr": "optimizer.lr=0.01",
+    "model.keep_prob": "model.keep_prob=0.8",
+    "trainer.batch_size": "trainer.batch_size=64 (null: the whole train split at once, 1: stochastic)",
+    "trainer.device": "trainer.device=cpu (auto takes CUDA when there is one)",
+    "data.split.dev": "data.split.dev=0.2 (0: no dev split)",
+    "data.image_size": "data.image_size=[64,64]",
+}
+
+
+def _example(where: str) -> str:
+    return EXAMPLES.get(where, "")

@@ -1,0 +1,71 @@
+"""A finished run as an object: the model with its weights, its task and its data card, from the run folder alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crucible.data.card import Card, read_card
+from crucible.errors import Refusal
+from crucible.targets import build
+
+CONFIG = "config.yaml"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run folder holds, ready to predict."""
+
+    config: dict[str, Any]
+    card: Card
+    task: Any
+    model: nn.Module
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the composed configuration of a run.
+
+    Raises:
+        Refusal: the folder is no run folder.
+    """
+    try:
+        return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise Refusal(
+            f"run={folder}", f"no run folder: {error}", allowed="a folder made by src/train.py, or latest"
+        ) from None
+
+
+def load_run(folder: Path, device: torch.device) -> Saved:
+    """Build the run's model on the device and load its weights.
+
+    Raises:
+        Refusal: no run folder, or a run that has not finished.
+    """
+    config, card = read_config(folder), read_card(folder)
+    if not (folder / WEIGHTS).exists():
+        raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+    task = build(config["task"], card)
+    model = build(config["model"], card.feature_shape, task.num_outputs)
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    return Saved(config, card, task, model.eval().to(device))
+
+
+class Predictor(nn.Module):
+    """From stored values to probabilities: normalise as the card says, run the model, turn outputs into probabilities."""
+
+    def __init__(self, saved: Saved) -> None:
+        super().__init__()
+        shape = (-1, 1, 1) if saved.card.is_images else (-1,)
+        mean, std = (torch.tensor(saved.card.normalize[key]).view(shape) for key in ("mean", "std"))
+        self.mean, self.scale = nn.Buffer(mean), nn.Buffer(torch.where(std > 0, 1 / std, torch.zeros_like(std)))
+        self.model, self._probabilities = saved.model, saved.task.probabilities
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map stored values (B, C, H, W) or (B, F) as float32 to probabilities (B, K)."""
+        return self._probabilities(self.model((x - self.mean) * self.scale))

@@ -1,0 +1,30 @@
+"""The three methods by which one loop serves every family of tasks."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+class Metrics(Protocol):
+    """An accumulator over the batches of a split."""
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take in the model's outputs for a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Return named numbers for everything taken in."""
+
+
+class Task(Protocol):
+    """What a batch means: `x` is what the model takes, every other name belongs to the task."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return named scalars; their sum is minimised, and `loss` is the data's own."""
+
+    def predict(self, outputs: Any) -> Any:
+        """Return what the outputs say, in the terms of the label."""
+
+    def metrics(self) -> Metrics:
+        """Return an empty accumulator."""

@@ -1,0 +1,72 @@
+"""The journal of a run: one JSON object a line, only ever appended to, the source of truth for every later reader."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+NAME = "journal.jsonl"
+Event = dict[str, Any]
+
+
+class Journal:
+    """The append-only record in a run folder.
+
+    Points that are recorded already are not recorded again: a resumed run computes epochs after its checkpoint anew,
+    bit for bit, and may find them here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        _cut_torn_line(self.path)
+        self._recorded = {_identity(event) for event in read_events(self.path)}
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write one event through to the operating system."""
+        event = {"kind": kind, "time": time.time(), **fields}
+        if kind in ("metrics", "best", "evaluate") and _identity(event) in self._recorded:
+            return
+        self._file.write(json.dumps(event, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Force what is written to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Give the events of a journal in order; a torn last line is no event."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+
+def has_ended(events: Iterable[Event]) -> bool:
+    """Whether the run came to its end."""
+    return any(event["kind"] == "end" for event in events)
+
+
+def set_aside(folder: Path) -> None:
+    """Move the journal to the first free journal.<n>.jsonl, n from 1."""
+    number = next(n for n in range(1, 1_000_000) if not (folder / f"journal.{n}.jsonl").exists())
+    (folder / NAME).rename(folder / f"journal.{number}.jsonl")
+
+
+def _identity(event: Event) -> tuple[Any, ...]:
+    return event["kind"], event.get("step"), tuple(event.get("values", ()))
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Take away what a killed process left of an unfinished line."""
+    if path.exists():
+        whole = path.read_bytes()
+        end = whole.rfind(b"\n") + 1
+        if end < len(whole):
+            os.truncate(path, end)

@@ -1,0 +1,289 @@
+"""The mirror of the journal in MLflow: python -m crucible.tracking.mlflow RUN_FOLDER [--uri URI].
+
+Each point is logged once, whatever is killed: before a batch whose end was not recorded is sent again, MLflow is asked
+what it holds. Attempts are bounded; what was not mirrored is mirrored at the next start.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from crucible.tracking.folder import write_atomic
+from crucible.tracking.journal import NAME, Event, read_events
+
+STATE = "mirror.json"
+ARTIFACTS = ("config.yaml", "card.json", "curves.csv", "train.json", "weights.safetensors")
+EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
+POINTS_PER_CALL = 500
+POLL_SECONDS = 1.0
+MOST_FAILURES = 4
+STATUS = {"end": "FINISHED", "failed": "FAILED"}
+
+
+class Mirror:
+    """One run folder in one tracking store.
+
+    Args:
+        folder: the run folder. uri: the store. experiment: MLflow's experiment name.
+    """
+
+    def __init__(self, folder: Path, uri: str, experiment: str) -> None:
+        self.folder, self.uri, self.experiment = folder, uri, experiment
+        self.journal = next(read_events(folder / NAME))["journal"]
+        self.state = _read_state(folder).get(uri, {})
+        if self.state.get("journal") != self.journal:
+            self.state = {"journal": self.journal, "run_id": None, "offset": 0, "artifacts": []}
+        self._unsure = self.state["offset"] > 0 or self.state["run_id"] is None
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's client; imported here, since it takes seconds."""
+        import mlflow  # the one door
+
+        warnings.filterwarnings("ignore")
+        mlflow.set_tracking_uri(self.uri)
+        return mlflow.MlflowClient(self.uri)
+
+    def sync(self) -> bool:
+        """Mirror what is there and not mirrored yet; return whether the run has come to its end."""
+        if next(read_events(self.folder / NAME))["journal"] != self.journal:
+            return True  # the folder is another run's by now
+        with _one_at_a_time(self.uri):
+            self._open_run()
+        ended = False
+        for events, offset in self._new_events():
+            with _one_at_a_time(self.uri):
+                self._log_points(events)
+            for event in events:
+                self._take(event)
+                ended = event["kind"] in STATUS or (ended and event["kind"] != "resume")
+            self._save(offset=offset)
+        return ended
+
+    def _open_run(self) -> None:
+        if self.state["run_id"] is None:
+            start = next(read_events(self.folder / NAME))
+            found = self.client.search_runs([self._experiment_id()], f"tags.`crucible.journal` = '{self.journal}'")
+            run = found[0] if found else self._create_run(start)
+            self._save(run_id=run.info.run_id)
+
+    def _experiment_id(self) -> str:
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return found.experiment_id
+        local = Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / self.experiment
+        home = local.absolute().as_uri() if self.uri.startswith("sqlite:") else None
+        return self.client.create_experiment(self.experiment, artifact_location=home)
+
+    def _create_run(self, start: Event) -> Any:
+        tags = {**start["tags"], "mlflow.runName": start["name"], "crucible.journal": self.journal}
+        return self.client.create_run(self._experiment_id(), int(start["time"] * 1000), tags, start["name"])
+
+    def _new_events(self) -> Iterator[tuple[list[Event], int]]:
+        """Give the whole lines after the recorded offset, some at a time, each with the offset behind them."""
+        with (self.folder / NAME).open("rb") as file:
+            file.seek(self.state["offset"])
+            lines: list[bytes] = []
+            for line in file:
+                if line.endswith(b"\n"):
+                    lines.append(line)
+                if len(lines) == POINTS_PER_CALL // 8:
+                    yield [json.loads(each) for each in lines], self.state["offset"] + sum(map(len, lines))
+                    lines = []
+            if lines:
+                yield [json.loads(each) for each in lines], self.state["offset"] + sum(map(len, lines))
+
+    def _log_points(self, events: list[Event]) -> None:
+        from mlflow.entities import Metric
+
+        points = [
+            Metric(name, value, int(event["time"] * 1000), event["step"])
+            for event in events
+            if event["kind"] in ("metrics", "end", "evaluate")
+            for name, value in event["values"].items()
+        ]
+        if self._unsure:
+            held = {name: self._held(name) for name in {point.key for point in points}}
+            points = [point for point in points if (point.step, point.value) not in held[point.key]]
+            self._unsure = False
+        for start in range(0, len(points), POINTS_PER_CALL):
+            self.client.log_batch(self.state["run_id"], metrics=points[start : start + POINTS_PER_CALL])
+
+    def _held(self, name: str) -> set[tuple[int, float]]:
+        return {(point.step, point.value) for point in self.client.get_metric_history(self.state["run_id"], name)}
+
+    def _take(self, event: Event) -> None:
+        """Do what an event of its kind asks for; kinds without a meaning for MLflow pass."""
+        getattr(self, f"_on_{event['kind']}", lambda event: None)(event)
+
+    def _on_start(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, Param
+
+        config = _flat(_read_yaml(self.folder / "config.yaml"))
+        params = [Param(name, str(value)[:6000]) for name, value in config.items()]
+        card = json.loads((self.folder / "card.json").read_text(encoding="utf-8"))
+        profile = {"key": card["key"], **{split: part["size"] for split, part in card["splits"].items()}}
+        data = Dataset(card["name"], card["key"][:32], "local", json.dumps(card["source"]), None, json.dumps(profile))
+        with _one_at_a_time(self.uri):
+            self.client.log_batch(self.state["run_id"], params=params)
+            self.client.log_inputs(self.state["run_id"], [DatasetInput(data, [])])
+
+    def _on_resume(self, event: Event) -> None:
+        self.client.update_run(self.state["run_id"], status="RUNNING")
+
+    def _on_failed(self, event: Event) -> None:
+        self.client.set_terminated(self.state["run_id"], STATUS["failed"], int(event["time"] * 1000))
+
+    def _on_end(self, event: Event) -> None:
+        for name in ARTIFACTS:
+            self._upload(self.folder / name)
+        if "model" not in self.state["artifacts"]:
+            self._log_model()
+            self._save(artifacts=sorted([*self.state["artifacts"], "model"]))
+        self.client.set_terminated(self.state["run_id"], STATUS["end"], int(event["time"] * 1000))
+
+    def _on_evaluate(self, event: Event) -> None:
+        for name in EVALUATION:
+            self._upload(Path(event["folder"]) / name)
+
+    def _upload(self, file: Path) -> None:
+        if file.exists():
+            self.client.log_artifact(self.state["run_id"], str(file))
+            self._save(artifacts=sorted({*self.state["artifacts"], file.name}))
+
+    def _log_model(self) -> None:
+        """Log the model that takes stored values and gives probabilities, with signature and input example."""
+        import mlflow
+        import numpy as np
+        import torch
+
+        from crucible.tasks.saved import Predictor, load_run
+
+        predictor = Predictor(load_run(self.folder, torch.device("cpu"))).eval()
+        example = np.zeros((2, *read_shape(self.folder)), np.float32)
+        with torch.inference_mode():
+            signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())
+        pinned = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
+        with mlflow.start_run(run_id=self.state["run_id"]):
+            mlflow.pytorch.log_model(
+                predictor, name="model", signature=signature, input_example=example, pip_requirements=pinned
+            )
+
+    def _save(self, **changes: Any) -> None:
+        self.state |= changes
+        with _lock(self.folder / ".mirror.lock"):
+            everything = _read_state(self.folder) | {self.uri: self.state}
+            write_atomic(self.folder / STATE, json.dumps(everything, indent=2).encode())
+
+
+def read_shape(folder: Path) -> list[int]:
+    """Return the feature shape of the run's data."""
+    return json.loads((folder / "card.json").read_text(encoding="utf-8"))["feature_shape"]
+
+
+def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
+    """Mirror one run, following it while process `parent` lives; return whether everything arrived.
+
+    While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
+    """
+    with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
+        current, failures = Mirror(folder, uri, experiment), 0
+        while failures < MOST_FAILURES:
+            alive = parent is not None and os.getppid() == parent
+            try:
+                ended = current.sync()
+            except _store_errors() as error:
+                print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                current, failures = Mirror(folder, uri, experiment), failures + (not alive)
+                time.sleep(min(30.0, POLL_SECONDS * 2 ** max(1, failures)))
+                continue
+            if ended or not alive:
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
+
+
+def behind(root: Path, uri: str) -> list[Path]:
+    """Return the run folders under the project whose journal was not mirrored to its end, oldest first."""
+    journals = sorted(path for home in ("outputs", "multirun", "artifacts") for path in (root / home).rglob(NAME))
+    folders = [path.parent for path in journals if (path.parent / STATE).exists()]
+    return [f for f in folders if _read_state(f).get(uri, {"offset": 0})["offset"] < (f / NAME).stat().st_size]
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Take turns at a sqlite store: its tables are made by one process, and writers do not meet."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(path.with_name(path.name + ".lock")):
+        yield
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested keys: {"data": {"name": "digits"}} gives {"data.name": "digits"}."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def main() -> int:
+    """Mirror the named run, then those of the project that are behind; exit 1 if something is left."""
+    parser = argparse.ArgumentParser(prog="python -m crucible.tracking.mlflow", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a run folder")
+    parser.add_argument("--uri", help="tracking store; default: sqlite:///mlflow.db in this folder")
+    parser.add_argument("--experiment", default="crucible")
+    parser.add_argument("--follow", type=int, metavar="PID", help="follow the journal while this parent process lives")
+    parser.add_argument("--root", type=Path, help="mirror the runs below it, too, that are behind")
+    args = parser.parse_args()
+    if not (args.folder / NAME).exists():
+        parser.error(f"{args.folder} holds no {NAME}: it is no run folder")
+    uri = args.uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.nice(19)
+    done = mirror(args.folder, uri, args.experiment, args.follow)
+    rest = behind(args.root, uri) if done and args.root else []
+    return 0 if all([done, *(mirror(folder, uri, args.experiment, None) for folder in rest)]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The loop: one for every task, model, optimizer and schedule."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from crucible.data.batches import Batch, Batches
+from crucible.optim.guard import Guarded
+from crucible.tasks.task import Task
+from crucible.training.run import Run
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    batches: Batches,
+    optimizer: Guarded,
+    schedule: LRScheduler,
+    run: Run,
+    *,
+    total_epochs: int,
+) -> None:
+    """Train epoch by epoch, judge each on dev, and let the run keep what is worth keeping.
+
+    Raises:
+        NonFinite: a loss or a gradient was not finite; the weights are those before that step.
+    """
+    for epoch in run.epochs(total_epochs):
+        model.train()
+        for batch in batches.train(epoch):
+            run.add(train_step(model, task, batch, optimizer), len(batch["x"]))
+        schedule.step()
+        run.record(evaluate(model, task, batches.judge("dev")))
+
+
+def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: Guarded) -> dict[str, Tensor]:
+    """Take one optimizer step; return each loss term, on the device."""
+    losses = task.losses(model, batch)
+    optimizer.zero_grad()
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    optimizer.step(total)
+    return losses
+
+
+def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
+    """Judge a split in evaluation mode; without batches there is nothing to tell."""
+    metrics = task.metrics()
+    model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            metrics.update(model(batch["x"]), batch)
+    return metrics.compute()

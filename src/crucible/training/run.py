@@ -1,0 +1,169 @@
+"""One training's memory: where it is, the best weights so far, the journal, the checkpoint."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from crucible.optim.guard import Guarded
+from crucible.seeds import seed_global
+from crucible.tracking.folder import write_atomic
+from crucible.tracking.journal import Journal
+from crucible.training import checkpoint
+
+WEIGHTS = "weights.safetensors"
+POSITION = ("epoch", "step", "best_epoch", "best_score", "best_weights")
+CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
+
+
+class NonFinite(ArithmeticError):
+    """A loss or gradient was not finite; `step` is the place in the epoch, counted from 0."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(f"a loss or gradient is not finite in epoch {epoch + 1}, step {step + 1}")
+        self.epoch, self.step = epoch, step
+
+
+class Run:
+    """Position, best epoch and records of a training, so that the loop need not know of them.
+
+    Args:
+        folder: the run folder.
+        journal: where every epoch is recorded.
+        model, optimizer, schedule: what a checkpoint holds.
+        seed: dropout is seeded from it, each epoch anew.
+        monitor, goal: the number on dev that picks the best epoch; without dev the last epoch is taken.
+        patience: epochs without a better one before the training stops; None: never.
+        checkpoint_every: epochs; None: as often as costs at most 5 % of the time.
+        log_every: steps between points of the train loss in the journal; None: epochs only.
+        tell: called with (epoch, total, values) after each epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        model: nn.Module,
+        optimizer: Guarded,
+        schedule: LRScheduler,
+        *,
+        seed: int,
+        monitor: str,
+        goal: str,
+        patience: int | None,
+        checkpoint_every: int | None,
+        log_every: int | None,
+        tell: Callable[[int, int, dict[str, float]], None],
+    ) -> None:
+        self.folder, self.journal, self.model = folder, journal, model
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self.monitor, self._sign = monitor, 1.0 if goal == "maximize" else -1.0
+        self.patience, self.checkpoint_every, self.log_every = patience, checkpoint_every, log_every
+        self.epoch = self.step = self.best_epoch = 0
+        self.best_score: float | None = None
+        self.best_weights: dict[str, Tensor] = {}
+        self._tell, self._total_epochs, self._lr = tell, 0, 0.0
+        self._totals: dict[str, Tensor] = {}
+        self._examples = 0
+        self._saved_at, self._cost = time.monotonic(), 0.0
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether dev has not become better for `patience` epochs."""
+        return (
+            self.patience is not None and self.best_score is not None and self.epoch - self.best_epoch >= self.patience
+        )
+
+    def epochs(self, total: int) -> Iterator[int]:
+        """Give the epochs that are left, counted from 0, each with its own dropout; stop early out of patience."""
+        self._total_epochs = total
+        while self.epoch < total and not self.out_of_patience:
+            seed_global(self.seed, "dropout", self.epoch)
+            self.optimizer.reset()
+            self._totals, self._examples = {}, 0
+            self._lr = float(self.schedule.get_last_lr()[0])
+            yield self.epoch
+
+    def add(self, losses: dict[str, Tensor], size: int) -> None:
+        """Take in the mean losses of a step over `size` examples, without reading them from the device."""
+        self.step += 1
+        self._examples += size
+        for name, value in losses.items():
+            total = self._totals.setdefault(name, torch.zeros((), dtype=torch.float64, device=value.device))
+            total.add_(value.detach(), alpha=size)
+        if self.log_every and self.step % self.log_every == 0:
+            values = {f"step/{name}": value.item() for name, value in losses.items()}
+            self.journal.append("metrics", epoch=self.epoch + 1, step=self.step, values=values)
+
+    def record(self, dev: dict[str, float]) -> None:
+        """Close an epoch: journal its numbers, keep it if it is the best, checkpoint if it is time.
+
+        Raises:
+            NonFinite: the optimizer's flag is up; nothing of this epoch is recorded.
+            ArithmeticError: the monitored number is not finite.
+        """
+        if self.optimizer.flag:
+            raise NonFinite(self.epoch, int(self.optimizer.steps))
+        self.epoch += 1
+        train = {f"train/{name}": float(total) / self._examples for name, total in self._totals.items()}
+        values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr}
+        self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values)
+        self._offer(dev)
+        self._tell(self.epoch, self._total_epochs, values)
+        if self._is_due():
+            self.checkpoint()
+
+    def finish(self) -> None:
+        """Put the chosen weights into the model and write them, equal bytes for equal weights."""
+        self.checkpoint()
+        self.model.load_state_dict(self.best_weights or self.model.state_dict())
+        self.best_epoch = self.best_epoch or self.epoch
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        write_atomic(self.folder / WEIGHTS, save_safetensors(weights))
+
+    def checkpoint(self) -> None:
+        """Write everything needed to go on; the journal reaches the disk first."""
+        start = time.monotonic()
+        self.journal.sync()
+        checkpoint.save(self.folder, self._state())
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go back to where a checkpoint was written, and say so in the journal; None: begin at the beginning."""
+        if state is None:
+            return
+        for name in POSITION:
+            setattr(self, name, state[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.journal.append("resume", epoch=self.epoch, step=self.step)
+
+    def _offer(self, dev: dict[str, float]) -> None:
+        if not dev:
+            return
+        score = dev[self.monitor]
+        if not math.isfinite(score):
+            raise ArithmeticError(f"dev/{self.monitor} is {score} after epoch {self.epoch}")
+        if self.best_score is None or self._sign * score > self._sign * self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.journal.append("best", epoch=self.epoch, step=self.step, values={f"dev/{self.monitor}": score})
+
+    def _is_due(self) -> bool:
+        if self.checkpoint_every is not None:
+            return self.epoch % self.checkpoint_every == 0
+        return (time.monotonic() - self._saved_at) * CHECKPOINT_SHARE >= self._cost
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
+
+    def _state(self) -> dict[str, Any]:
+        position = {name: getattr(self, name) for name in POSITION}
+        return position | {name: part.state_dict() for name, part in self._parts().items()}

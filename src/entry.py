@@ -1,0 +1,265 @@
+"""The one wrapper around Hydra: every command composes, checks and refuses here, before any work and without a trace.
+
+A command is a function of a `Job`. `run` quotes what Hydra's grammar cannot lex, composes conf/ (or params.yaml, or the
+configuration of a run), checks it against the schemas and the allow-list, calls the command, and shows a refusal as one
+screen. Hydra itself takes over only for -m and for its own flags (--help, --cfg, ...).
+"""
+
+import os
+import re
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crucible.errors import Refusal
+from crucible.schema import Root, check, nearest, unknown_key
+from crucible.targets import check_node
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+GROUPS = (
+    "data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking", "experiment"
+)  # fmt: skip
+TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "experiment"))
+PATHS = ("data.path", "prepared", "run", "resume", "hydra.run.dir", "hydra.sweep.dir")
+JUDGED = (
+    "run",
+    "report",
+    "prepared",
+    "data",
+    "tracking",
+    "task.tolerance",
+    "trainer.device",
+    "trainer.threads",
+    "hydra",
+)
+HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")
+REFUSED, INTERRUPTED = 2, 130
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command to do.
+
+    Attributes:
+        cfg: the composed configuration, checked, as plain values.
+        folder: where the command writes.
+        overrides: as typed, for the record.
+        by_hand: whether outputs/latest shall point to it: no stage of a pipeline, no job of a sweep.
+        other_data: whether a finished run is to be judged on data that are not its own.
+    """
+
+    cfg: dict[str, Any]
+    folder: Path
+    overrides: list[str]
+    by_hand: bool = False
+    other_data: bool = False
+
+
+def run(command: Callable[[Job], Any]) -> None:
+    """Do a command with the arguments of this process; exit 2 on a refusal, with its reasons on one screen."""
+    try:
+        argv = [_quoted(arg) for arg in sys.argv[1:]]
+        args = get_args_parser().parse_args(argv)
+        if args.multirun or any(getattr(args, flag, None) for flag in HYDRAS):
+            _hand_to_hydra(command, args, argv)
+        else:
+            command(_job(args))
+    except Refusal as refusal:
+        _show(str(refusal))
+    except MissingConfigException as error:
+        _show(str(_unknown_choice(error)))
+    except (HydraException, OmegaConfBaseException) as error:
+        _show(str(_from_hydra(error)))
+    except KeyboardInterrupt:
+        print("\nstopped by you; what is checkpointed is kept", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _show(screen: str) -> None:
+    name = Path(sys.argv[0]).name
+    print(f"{name} refuses, and nothing was changed:\n{screen}", file=sys.stderr)
+    sys.exit(REFUSED)
+
+
+def _quoted(arg: str) -> str:
+    """Quote a value that Hydra's grammar would misread; paths always, with ~ expanded."""
+    key, equals, value = arg.partition("=")
+    if arg.startswith("-") or not equals or value[:1] in ("'", '"') or value in ("", "null"):
+        return arg
+    if key in PATHS:
+        return f"{key}={_in_quotes(str(Path(value).expanduser()))}"
+    try:
+        OverridesParser.create().parse_override(arg)
+    except (OverrideParseException, ValueError):
+        return f"{key}={_in_quotes(value)}"
+    return arg
+
+
+def _in_quotes(value: str) -> str:
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+
+
+def compose(args: Namespace, overrides: list[str]) -> DictConfig:
+    """Return the composition, Hydra's own node included."""
+    home, more = CONF, []
+    if args.config_dir is not None:
+        named = Path(args.config_dir).resolve()
+        if args.config_name and (named / args.config_name).with_suffix(".yaml").exists():
+            home = named
+        else:
+            more = [f"hydra.searchpath=['file://{named}']"]
+    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=Path(sys.argv[0]).stem):
+        return hydra.compose(args.config_name or "config", [*overrides, *more], return_hydra_config=True)
+
+
+def _job(args: Namespace) -> Job:
+    composed = compose(args, args.overrides)
+    folder, keys = Path(composed.hydra.run.dir), [_key(each) for each in args.overrides]
+    cfg = plain(composed)
+    if cfg.get("resume") is not None:
+        return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
+    if cfg.get("run") is not None:
+        return _judged(cfg, keys, args.overrides, folder if "hydra.run.dir" in keys else None)
+    validate(cfg)
+    return Job(cfg, folder, args.overrides, by_hand="DVC_STAGE" not in os.environ)
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Return the composition as plain values, without Hydra's node."""
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    values = OmegaConf.to_container(own, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def validate(cfg: dict[str, Any]) -> None:
+    """Refuse a configuration that the schemas or the allow-list do not admit."""
+    check(Root, cfg)
+    for group in TARGETS:
+        check_node(cfg[group], group)
+    check_node(cfg["data"]["reader"], "data.reader")
+
+
+def _resumed(folder: Path, others: list[str]) -> Job:
+    from crucible.tasks.saved import read_config
+
+    if others:
+        raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", example=f"resume={folder}")
+    cfg = read_config(folder := named_run(str(folder)))
+    validate(cfg)
+    return Job({**cfg, "resume": str(folder)}, folder, [f"resume={folder}"])
+
+
+def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: Path | None) -> Job:
+    """A finished run's configuration, with only what may differ when it is judged taken from the command line."""
+    from crucible.tasks.saved import read_config
+
+    if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in JUDGED)]:
+        raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(JUDGED))
+    folder = named_run(cfg["run"])
+    own = read_config(folder)
+    other = "data" in keys or "data.path" in keys
+    for key in [key for key in keys if key.split(".")[0] not in ("hydra", "data")]:
+        _copy(cfg, own, key.split("."))
+    for key in [key for key in keys if key.startswith("data.") and not other]:
+        _copy(cfg, own, key.split("."))
+    own = {**own, "data": cfg["data"] if other else own["data"], "run": str(folder)}
+    validate(own)
+    out = named or (folder / "judged" / own["data"]["name"] if other else folder)
+    return Job(own, out, overrides, other_data=other)
+
+
+def _copy(source: dict[str, Any], target: dict[str, Any], path: list[str]) -> None:
+    for part in path[:-1]:
+        source, target = source[part], target[part]
+    target[path[-1]] = source[path[-1]]
+
+
+def named_run(name: str) -> Path:
+    """Return the run folder that `name` means: a path, or `latest`."""
+    folder = Path("outputs/latest") if name == "latest" else Path(name)
+    if not (folder / "config.yaml").exists():
+        runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/config.yaml"))
+        close = nearest(str(folder), runs) or (runs[-1] if runs else "")
+        raise Refusal(f"run={name}", "there is no run in this folder", allowed="a run folder, or latest", nearest=close)
+    return folder.resolve().relative_to(Path.cwd()) if folder.resolve().is_relative_to(Path.cwd()) else folder.resolve()
+
+
+def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[str]) -> None:
+    """Let Hydra run a sweep or answer for itself; each job of a sweep is checked like a single one."""
+    if args.multirun:
+        _check_sweep(args)
+
+    def task(composed: DictConfig) -> Any:
+        cfg = plain(composed)
+        validate(cfg)
+        hydra_config = HydraConfig.get()
+        return command(Job(cfg, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)))
+
+    sys.argv[1:] = argv
+    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+
+
+def _check_sweep(args: Namespace) -> None:
+    """Compose and check every job of a plain sweep before the first starts."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    for job in BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(args.overrides), None)[0]:
+        validate(plain(compose(args, list(job))))
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _unknown_choice(error: MissingConfigException) -> Refusal:
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    options = list(error.options or [])
+    close = nearest(choice, options)
+    return Refusal(
+        group or "the configuration",
+        f"there is no choice '{choice}'",
+        allowed=", ".join(each for each in options if each != "base"),
+        nearest=close,
+        example=f"{group}={close}" if close else "",
+    )
+
+
+def _from_hydra(error: Exception) -> Refusal:
+    text = str(error)
+    cause = f"{text}\n{error.__cause__ or ''}"
+    if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']*)'", cause)):
+        return unknown_key(found[1], _siblings(found[1]))
+    if found := re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", cause):
+        return unknown_key(found[2], _siblings(found[2]))
+    return Refusal(
+        "the command line", " ".join(text.split()), example="python src/train.py model=mlp optimizer.lr=0.01"
+    )
+
+
+def _siblings(key: str) -> list[str]:
+    """Return the keys beside `key` in the default composition; at the top the groups too."""
+    args = Namespace(config_dir=None, config_name=None)
+    node: Any = plain(compose(args, []))
+    parents = key.split(".")[:-1]
+    for part in parents:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    return [*map(str, node), *(() if parents else GROUPS)] if isinstance(node, dict) else []
+
+
+def typed(overrides: list[str]) -> str:
+    """Return overrides as a person would type them in a shell."""
+    return " ".join(shlex.quote(each) for each in overrides)

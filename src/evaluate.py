@@ -1,0 +1,25 @@
+"""Look at the test split, here and only here: python src/evaluate.py run=latest."""
+
+import entry
+import verdict
+import wiring
+from crucible.tasks.saved import load_run
+from crucible.training.device import choose_device
+from crucible.training.judge import judge, latency_ms
+
+
+def main(job: entry.Job) -> None:
+    """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
+    device = choose_device(job.cfg["trainer"]["device"])
+    saved = load_run(wiring.require_run(job), device)
+    data, card = wiring.judged_data(job, saved.card)
+    wiring.same_threads(job)
+    batches = wiring.batches(job.cfg, data, saved.card, device)
+    found = judge(saved.model, saved.task, batches, "test")
+    summary = verdict.summary(job, saved, found.scores, latency_ms(saved.model, batches, "test"))
+    notes = verdict.write(job, saved, card, found, summary, batches)
+    verdict.announce(job, summary, notes)
+
+
+if __name__ == "__main__":
+    entry.run(main)

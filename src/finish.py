@@ -1,0 +1,119 @@
+"""What a training leaves when it ends, well or badly: numbers, the diagnosis, and the last screen."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crucible.diagnosis.advice import Advice, advise
+from crucible.diagnosis.gap import diagnose, errors
+from crucible.errors import Refusal
+from crucible.report.screen import screen
+from crucible.tracking.folder import sha256_of, write_atomic
+from crucible.tracking.journal import NAME, has_ended, read_events
+from crucible.training.curves import write_curves
+from crucible.training.fit import evaluate
+from crucible.training.locate import locate_nonfinite
+from crucible.training.run import WEIGHTS, NonFinite, Run
+from entry import Job
+from overrides import choices_of, train_command
+from wiring import Parts, situation
+
+SUMMARY = "train.json"
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the job is to resume a run that has come to its end: there is nothing to do."""
+    return job.cfg["resume"] is not None and has_ended(read_events(job.folder / NAME))
+
+
+@contextmanager
+def accountable(parts: Parts, run: Run) -> Iterator[None]:
+    """Turn a number that is not finite into a refusal that says where it arose; journal any failure."""
+    try:
+        yield
+    except NonFinite as error:
+        batch = next(islice(parts.batches.train(error.epoch), error.step, None))
+        where = locate_nonfinite(parts.model, parts.penalised, batch)
+        run.journal.append("failed", epoch=error.epoch, step=run.step, why=f"{error}: {where}")
+        raise Refusal(
+            f"epoch {error.epoch + 1}, step {error.step + 1}",
+            f"{where} is not finite; the weights were left as they were before this step",
+            allowed="a smaller optimizer.lr, trainer.max_norm=1, data.normalize=standard",
+            example="optimizer.lr=0.0001",
+        ) from None
+    except ArithmeticError as error:
+        run.journal.append("failed", epoch=run.epoch, step=run.step, why=str(error))
+        raise Refusal("the dev split", str(error), allowed="a smaller optimizer.lr") from None
+
+
+def train(job: Job, run: Run, parts: Parts, mirror: Any) -> None:
+    """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
+    run.finish()
+    scores = {
+        split: evaluate(parts.model, parts.task, parts.batches.judge(split)) or None for split in ("train", "dev")
+    }
+    cfg = job.cfg
+    summary = {
+        "data": parts.batches.card.name,
+        "model": choices_of(cfg)["model"],
+        "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
+        "best_epoch": run.best_epoch,
+        "epochs": run.epoch,
+        **scores,
+        **judged(job, parts.batches.card, scores, stopped_early=run.epoch < cfg["trainer"]["total_epochs"]),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in parts.model.parameters()),
+    }
+    write_json(job.folder / SUMMARY, summary)
+    write_curves(read_events(job.folder / NAME), job.folder / "curves.csv")
+    flat = {f"final/{split}_{name}": v for split, each in scores.items() for name, v in (each or {}).items()}
+    run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def judged(job: Job, card: Any, scores: dict[str, Any], *, stopped_early: bool) -> dict[str, Any]:
+    """Return human level, gap and diagnosis with advice as commands that fit this configuration."""
+    human, cfg = job.cfg["data"]["human_error"], job.cfg
+    found = diagnose(*errors(scores), human=human, tolerance=cfg["task"]["tolerance"])
+    advice = advise(found.verdict, found.reasons, situation(cfg, card, stopped_early=stopped_early))
+    return {
+        "human": {"error": human or 0.0, "assumed": human is None},
+        "gap": found.gap,
+        "diagnosis": {
+            "verdict": found.verdict,
+            "reasons": found.reasons,
+            "advice": [{"why": each.why, "command": _command(job, each)} for each in advice],
+        },
+    }
+
+
+def _command(job: Job, advice: Advice) -> str | None:
+    return train_command(job.cfg, advice.overrides, dvc=is_dvc(job.folder)) if advice.overrides else None
+
+
+def is_dvc(folder: Path) -> bool:
+    """Whether a run folder belongs to the pipeline."""
+    return "DVC_STAGE" in os.environ or folder.parts[:1] == ("artifacts",)
+
+
+def show(job: Job) -> float:
+    """Show the last screen of a training and return the monitored number."""
+    summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
+    following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={named(job)}"
+    print(screen(summary, files=[str(job.folder)], following=following))
+    return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
+
+
+def named(job: Job) -> str:
+    """Return how a person names this run on the command line."""
+    return "latest" if job.by_hand else str(job.folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a readable JSON file atomically, equal bytes for equal values."""
+    write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())

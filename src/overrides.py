@@ -1,0 +1,98 @@
+"""The shortest command that composes a given configuration: which choice of each group, and what differs from it."""
+
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from entry import CONF, GROUPS
+
+Config = dict[str, Any]
+TOP = ("seed",)
+NEUTRAL = ("tracking", "experiment")  # they say nothing about the result
+
+
+def choices_of(cfg: Config) -> dict[str, str]:
+    """Return the choice of each group that is nearest to the configuration: same target, fewest other values."""
+    return {group: _nearest_choice(group, cfg[group]) for group in GROUPS if group not in NEUTRAL}
+
+
+def overrides_of(cfg: Config) -> list[str]:
+    """Return the overrides that turn the defaults into the configuration."""
+    defaults = _defaults()
+    found = []
+    for group, choice in choices_of(cfg).items():
+        found += [f"{group}={choice}"] if choice != defaults[group] else []
+        found += [f"{key}={_typed(value)}" for key, value in _differences(_choices(group)[choice], cfg[group], group)]
+    return found + [f"{key}={_typed(cfg[key])}" for key in TOP if cfg[key] != defaults[key]]
+
+
+def changed(overrides: list[str], changes: tuple[str, ...]) -> list[str]:
+    """Return overrides with changes applied: a new choice of a group takes the old choice's own keys with it."""
+    for change in changes:
+        key = change.partition("=")[0]
+        overrides = [each for each in overrides if not each.startswith((f"{key}=", f"{key}."))]
+    return [*overrides, *changes]
+
+
+def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = False) -> str:
+    """Return the command that trains this configuration with some changes."""
+    words = changed(overrides_of(cfg), changes)
+    if dvc:
+        return " ".join(["dvc exp run", *(f"-S {shlex.quote(each)}" for each in words)])
+    return " ".join(["python src/train.py", *map(shlex.quote, words)])
+
+
+@cache
+def _choices(group: str) -> dict[str, Config]:
+    return {path.stem: _load(group, path.stem) for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base"}
+
+
+def _load(group: str, choice: str) -> Config:
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+    parents = [each for each in node.pop("defaults", []) if each != "_self_"] if node else []
+    merged: Config = {}
+    for part in [*(_load(group, parent) for parent in parents), node or {}]:
+        merged = _merge(merged, part)
+    return merged
+
+
+def _merge(under: Config, over: Config) -> Config:
+    both = {
+        k: _merge(under[k], v) if isinstance(v, dict) and isinstance(under.get(k), dict) else v for k, v in over.items()
+    }
+    return {**under, **both}
+
+
+@cache
+def _defaults() -> Config:
+    root: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    groups = {key: value for each in root["defaults"] if isinstance(each, dict) for key, value in each.items()}
+    return {**groups, **{key: root[key] for key in TOP}}
+
+
+def _nearest_choice(group: str, node: Config) -> str:
+    def distance(choice: str) -> tuple[bool, int, bool]:
+        known = _choices(group)[choice]
+        other = known.get("_target_") != node.get("_target_") or known.get("name") != node.get("name")
+        return other, len(list(_differences(known, node, group))), choice != _defaults()[group]
+
+    return min(_choices(group), key=distance)
+
+
+def _differences(known: Config, node: Config, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and isinstance(known.get(key), dict):
+            yield from _differences(known[key], value, f"{prefix}.{key}")
+        elif key not in known or known[key] != value:
+            yield f"{prefix}.{key}", value
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )

@@ -1,0 +1,30 @@
+"""Train one model on one prepared data set: python src/train.py model=resnet optimizer=adam."""
+
+import entry
+import finish
+import wiring
+from crucible.report.progress import progress
+from crucible.tracking.folder import locked
+from crucible.training.fit import fit
+from crucible.training.run import Run
+
+
+def main(job: entry.Job) -> float:
+    """Train, and return the monitored number on dev (on train where there is no dev)."""
+    if finish.is_finished(job):
+        return finish.show(job)
+    data, card, device = wiring.ready(job)
+    with locked(job.folder), progress() as tell:
+        parts = wiring.assemble(job.cfg, data, card, device)
+        opened, mirror = wiring.opened(job, card, parts)
+        settings = wiring.remembered(job.cfg, parts.task, tell)
+        run = Run(job.folder, opened.journal, parts.model, parts.optimizer, parts.schedule, **settings)
+        run.restore(opened.state)
+        with finish.accountable(parts, run):
+            fit(*parts.trained, run, total_epochs=job.cfg["trainer"]["total_epochs"])
+        finish.train(job, run, parts, mirror)
+    return finish.show(job)
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,118 @@
+"""What an evaluation leaves: metrics.json, the tables, the figures, the report, and the last screen."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crucible.data.batches import Batches
+from crucible.data.card import Card
+from crucible.report.page import page
+from crucible.report.screen import screen
+from crucible.targets import build
+from crucible.tasks.saved import Saved
+from crucible.tracking.folder import sha256_of, write_atomic
+from crucible.tracking.journal import NAME, Journal, read_events
+from crucible.tracking.looks import count_look
+from crucible.training.curves import read_curves
+from crucible.training.judge import Judgement, confusion_csv, predictions_csv
+from crucible.training.run import WEIGHTS
+from entry import Job
+from finish import SUMMARY, is_dvc, judged, write_json
+from wiring import config_text, home
+
+WORST = 12
+
+
+def summary(job: Job, saved: Saved, test: dict[str, float], latency: float) -> dict[str, Any]:
+    """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
+    own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
+    scores = {"train": own["train"], "dev": own["dev"], "test": test}
+    early = own["epochs"] < job.cfg["trainer"]["total_epochs"]
+    return {
+        "data": job.cfg["data"]["name"] if job.other_data else own["data"],
+        "model": own["model"],
+        "monitor": own["monitor"],
+        **scores,
+        "latency_ms_per_example": latency,
+        "parameters": own["parameters"],
+        **judged(job, saved.card, scores, stopped_early=early),
+    }
+
+
+def write(
+    job: Job, saved: Saved, card: Card, found: Judgement, numbers: dict[str, Any], batches: Batches
+) -> tuple[str, ...]:
+    """Write every file; return what the last screen should mention."""
+    out = job.folder
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", numbers)
+    write_atomic(out / "predictions.csv", predictions_csv(found, saved.card.classes).encode())
+    write_atomic(out / "confusion.csv", confusion_csv(found, saved.card.classes).encode())
+    looks = count_look(card.key, sha256_of(Path(job.cfg["run"]) / WEIGHTS))
+    told = f"{looks} model(s) have been judged on this test split" + (
+        "; its error grows flattering" if looks > 5 else ""
+    )
+    if job.cfg["report"] != "none":
+        pictures = _figures(job, saved, found, numbers, batches)
+        html = page(numbers, asdict(card), config_text(job.cfg), told, pictures)
+        write_atomic(out / "report.html", html.encode())
+    if not job.other_data:
+        _journal(job, numbers)
+    return (told,)
+
+
+def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], batches: Batches) -> dict[str, Path]:
+    from crucible.report import figures  # matplotlib: only where a report is drawn
+
+    run, home_of = Path(job.cfg["run"]), job.folder / "figures"
+    steps = [("human", numbers["human"]["error"])]
+    steps += [(s, numbers[s]["error"]) for s in ("train", "dev", "test") if numbers[s]]
+    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "confusion", "mistakes")}
+    best = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["best_epoch"]
+    figures.curves(read_curves(run / "curves.csv"), numbers["monitor"]["name"], best, made["curves"])
+    figures.gap(steps, saved.task.tolerance, made["gap"])
+    figures.confusion(found.confusion.numpy(), saved.card.classes, made["confusion"])
+    shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
+    worst = _worst(found)
+    if saved.card.is_images and len(worst):
+        figures.mistakes(batches.arrays("test")[0].cpu().numpy()[worst], _titles(found, saved, worst), made["mistakes"])
+        shown["Worst mistakes"] = made["mistakes"]
+    return shown
+
+
+def _worst(found: Judgement) -> np.ndarray[Any, Any]:
+    """Return the wrong examples whose label was given the least probability."""
+    wrong = np.flatnonzero((found.label != found.predicted).numpy())
+    given = found.probabilities.numpy()[wrong, found.label.numpy()[wrong]]
+    return wrong[np.argsort(given, kind="stable")][:WORST]
+
+
+def _titles(found: Judgement, saved: Saved, rows: np.ndarray[Any, Any]) -> list[str]:
+    names = saved.card.classes
+    pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
+    return [f"{names[y]}, said {names[p]}\n{found.probabilities[i, p]:.2f} (row {i})" for y, p, i in pairs]
+
+
+def _journal(job: Job, numbers: dict[str, Any]) -> None:
+    """Record the look in the run's journal, if these weights are its own, and let the mirror follow."""
+    run = Path(job.cfg["run"])
+    end = next((event for event in read_events(run / NAME) if event["kind"] == "end"), None)
+    if end is None or end["weights"] != sha256_of(run / WEIGHTS):
+        return  # DVC restored these weights from its cache: the journal beside them is another training's
+    values = {f"test/{name}": value for name, value in numbers["test"].items()}
+    journal = Journal(run)
+    journal.append("evaluate", epoch=end["epoch"], step=end["step"], values=values, folder=str(job.folder.absolute()))
+    journal.close()
+    build(job.cfg["tracking"], run, home()).refresh()
+
+
+def announce(job: Job, numbers: dict[str, Any], notes: tuple[str, ...]) -> None:
+    """Show the last screen."""
+    files = [str(job.folder / "metrics.json")]
+    files += [str(job.folder / "report.html")] if job.cfg["report"] != "none" else []
+    advice = numbers["diagnosis"]["advice"][0]["command"]
+    following = "dvc exp show" if is_dvc(Path(job.cfg["run"])) else advice or "mlflow ui"
+    print(screen(numbers, files=files, following=following, notes=notes))

@@ -1,0 +1,312 @@
+"""Where the configuration ends: plain values go in here, built objects come out, and the library sees only those."""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from crucible.data.batches import Batches
+from crucible.data.card import Card, read_card
+from crucible.data.prepare import Recipe, prepare
+from crucible.diagnosis.advice import Situation
+from crucible.errors import Refusal
+from crucible.optim.guard import Guarded
+from crucible.seeds import seed_global
+from crucible.targets import build
+from crucible.tasks.task import Task
+from crucible.training.device import be_deterministic, choose_device, choose_threads, with_precision
+from crucible.training.start import Identity, Opened, begin, open_run, require_same
+from entry import ROOT, Job
+from overrides import choices_of, overrides_of
+
+Config = dict[str, Any]
+NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
+DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
+
+
+def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
+    """Return the prepared folder for the job's data and its card; found by content key, or made.
+
+    Args:
+        accept: refuses a card that the rest of the configuration does not fit, before anything is kept.
+        judge: the card of a finished run whose class order and image shape the data must take.
+    """
+    if job.cfg["prepared"] is None or judge is not None:
+        return make(job, accept, judge=judge)
+    folder = Path(job.cfg["prepared"])
+    card = read_card(folder)
+    for key, value in vars(_recipe(job.cfg["data"], None)).items():
+        if card.recipe[key] != value:
+            raise Refusal(
+                f"prepared={folder}", f"it was prepared with {key} {card.recipe[key]}, the configuration says {value}",
+                allowed="prepared=null: what fits is found, or made", example=f"data={card.name}",
+            )  # fmt: skip
+    accept(card)
+    return folder, card
+
+
+def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
+    """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
+    data, recipe = job.cfg["data"], _recipe(job.cfg["data"], judge)
+    source = build(data["reader"], _data_path(data), data["label"], data["group_by"])
+    folder = prepare(source, recipe, data["name"], lambda key: _home(job.cfg["prepared"], key), accept)
+    return folder, read_card(folder)
+
+
+def require_run(job: Job) -> Path:
+    """Return the run folder that the job names.
+
+    Raises:
+        Refusal: it names none.
+    """
+    if job.cfg["run"] is None:
+        raise Refusal(
+            "run", "is missing", allowed="a run folder, or latest", example="python src/evaluate.py run=latest"
+        )
+    return Path(job.cfg["run"])
+
+
+def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
+    """Return the prepared folder to judge a finished run on: its own data, or other data in its image shape.
+
+    Raises:
+        Refusal: the data are not those the run was trained on, or other data have another shape.
+    """
+
+    def accept(card: Card) -> None:
+        if not job.other_data and card.key != own.key:
+            raise Refusal(
+                "the data",
+                f"they are not those of this run: their key is {card.key[:16]}, its is {own.key[:16]}",
+                allowed="the same data, or other data named as such",
+                example=f"python src/evaluate.py run={job.cfg['run']} data={job.cfg['data']['name']} data.path=...",
+            )
+        if card.feature_shape != own.feature_shape:
+            raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
+
+    return prepared(job, accept, judge=own if job.other_data else None)
+
+
+def same_threads(job: Job) -> None:
+    """Compute with as many threads as the training did."""
+    torch.set_num_threads(json.loads((Path(job.cfg["run"]) / "train.json").read_text(encoding="utf-8"))["threads"])
+
+
+def _recipe(data: Config, judge: Card | None) -> Recipe:
+    keys = ("reader", "label", "split", "stratify", "group_by", "normalize", "duplicates", "image_size", "channels")
+    recipe = {key: data[key] for key in keys}
+    if judge is not None:
+        shape = {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:]} if judge.is_images else {}
+        recipe |= {**shape, "normalize": "none", "judge": judge.classes}
+    return Recipe(**recipe, num_classes=data["num_classes"] if judge is None else None)
+
+
+def _data_path(data: Config) -> Path:
+    if data["path"] is None:
+        raise Refusal("data.path", "is missing", allowed="where the data are", example="data.path=~/signs")
+    path = Path(data["path"]).expanduser()
+    if "DVC_STAGE" in os.environ and not path.resolve().is_relative_to(Path("data").resolve()):
+        raise Refusal(
+            f"data.path={path}",
+            "DVC would not see these data change",
+            allowed="a path under data/, which data.dvc watches",
+            example=f"cp -r {path} data/{path.name} && dvc add data, then data.path=data/{path.name}",
+        )
+    return ROOT / path if not path.exists() and (ROOT / path).exists() else path
+
+
+def _home(named: str | None, key: str) -> Path:
+    if named is not None:
+        return Path(named)
+    with suppress(Refusal):
+        if read_card(DVC_PREPARED).key == key:
+            return DVC_PREPARED
+    return CACHE / key[:16]
+
+
+def fits(cfg: Config) -> Callable[[Card], None]:
+    """Return the check of a data card against the rest of the configuration: shapes, classes, batch norm, images."""
+
+    def accept(card: Card) -> None:
+        _require_declared(cfg["data"], card)
+        task = build(cfg["task"], card)
+        with torch.device("meta"):
+            model = build(cfg["model"], card.feature_shape, task.num_outputs)
+        if cfg["trainer"]["batch_size"] == 1 and any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
+        ):
+            raise Refusal(
+                "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
+                example="trainer.batch_size=64",
+            )  # fmt: skip
+        if build(cfg["augment"], False).needs_images and not card.is_images:
+            raise Refusal(
+                "augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none"
+            )
+
+    return accept
+
+
+def _require_declared(data: Config, card: Card) -> None:
+    for key, found in (("feature_shape", card.feature_shape), ("num_classes", len(card.classes))):
+        if data[key] is not None and data[key] != found:
+            raise Refusal(f"data.{key}", f"{data[key]} is declared, the data have {found}", example=f"data.{key}=null")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects of one training, built."""
+
+    task: Any
+    penalised: Task
+    model: nn.Module
+    batches: Batches
+    optimizer: Guarded
+    schedule: Any
+
+    @property
+    def trained(self) -> tuple[Any, ...]:
+        """What `fit` takes by position."""
+        return self.model, self.penalised, self.batches, self.optimizer, self.schedule
+
+
+def ready(job: Job) -> tuple[Path, Card, torch.device]:
+    """Return prepared data, card and device, everything that can be refused having been refused."""
+    device = choose_device(job.cfg["trainer"]["device"])
+    folder, card = prepared(job, fits(job.cfg))
+    if job.cfg["resume"] is not None:
+        require_same(job.folder, identity(job.cfg, card))
+    return folder, card, device
+
+
+def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Parts:
+    """Build every part, in the data's order; the weights are drawn on the CPU: the same start on every device."""
+    task = build(cfg["task"], card)
+    seed_global(cfg["seed"], "init")
+    model = build(cfg["model"], card.feature_shape, task.num_outputs)
+    build(cfg["init"])(model)
+    model = with_precision(model.to(device), device, cfg["trainer"]["precision"])
+    optimizer = build(cfg["optimizer"], model.parameters())
+    return Parts(
+        task=task,
+        penalised=build(cfg["regularizer"], task, card.size("train")),
+        model=model,
+        batches=batches(cfg, folder, card, device),
+        optimizer=Guarded(optimizer, max_norm=cfg["trainer"]["max_norm"]),
+        schedule=build(cfg["schedule"], optimizer),
+    )
+
+
+def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:
+    """Return the batches of a prepared folder, normalised as `card` says."""
+    augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+    return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment, seed=cfg["seed"])
+
+
+def opened(job: Job, card: Card, parts: Parts) -> tuple[Opened, Any]:
+    """Open the run folder, set threads and determinism, record the start, and start the mirror."""
+    who = identity(job.cfg, card)
+    found = open_run(job.folder, who, config_text(job.cfg), card)
+    threads = found.threads or choose_threads(
+        job.cfg["trainer"]["threads"], parts.model, card.feature_shape, parts.batches.batch_size
+    )
+    torch.set_num_threads(threads)
+    be_deterministic(job.cfg["trainer"]["deterministic"])
+    begin(found, who, threads=threads, device=str(parts.batches.device), torch=torch.__version__, **record(job, who))
+    if job.by_hand:
+        point_latest(job.folder)
+    print(_opening(job, card, parts, threads))
+    mirror = build(job.cfg["tracking"], job.folder, home())
+    mirror.start()
+    return found, mirror
+
+
+def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
+    size, device = sum(p.numel() for p in parts.model.parameters()), parts.batches.device
+    words = f"{size:,} parameters on {card.size('train'):,} examples of {card.name}; {device}, {threads} thread(s)"
+    following = (
+        "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
+    )
+    return f"training {words}\n     run  {job.folder}\nif it is interrupted: {following}"
+
+
+def remembered(cfg: Config, task: Any, tell: Callable[[int, int, dict[str, float]], None]) -> dict[str, Any]:
+    """Return the run's own settings."""
+    keys = ("patience", "checkpoint_every", "log_every")
+    settings = {key: cfg["trainer"][key] for key in keys}
+    return {**settings, "seed": cfg["seed"], "monitor": task.monitor, "goal": task.goal, "tell": tell}
+
+
+def identity(cfg: Config, card: Card) -> Identity:
+    """Return what makes two trainings the same one: configuration, data, code."""
+    kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
+    kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
+    code = sha256()
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        code.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, code.hexdigest())
+
+
+def config_text(cfg: Config) -> str:
+    """Return the configuration as it stands in a run folder."""
+    return yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True)
+
+
+def record(job: Job, who: Identity) -> dict[str, Any]:
+    """Return the name and tags of a run."""
+    differing = [each for each in overrides_of(job.cfg) if not each.startswith("data.path")]
+    tags = {
+        "git.commit": _commit(),
+        "data.key": who.data,
+        "config.hash": who.config,
+        "hydra.overrides": " ".join(job.overrides),
+        "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
+    }
+    return {"name": job.cfg["run_name"] or " ".join(differing) or "defaults", "tags": tags}
+
+
+def _commit() -> str:
+    git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return git.stdout.strip() if git.returncode == 0 else ""
+
+
+def home() -> Path:
+    """Return the project that runs are recorded in: the parent of a temporary DVC experiment, else this one."""
+    return Path(os.environ.get("DVC_ROOT") or ROOT)
+
+
+def situation(cfg: Config, card: Card, *, stopped_early: bool) -> Situation:
+    """Return the facts that advice depends on."""
+    chosen = choices_of(cfg)
+    return Situation(
+        model=chosen["model"],
+        settings={key: value for key, value in cfg["model"].items() if key != "_target_"},
+        init=chosen["init"],
+        optimizer=chosen["optimizer"],
+        regularizer=chosen["regularizer"],
+        augment=chosen["augment"],
+        is_images=card.is_images,
+        total_epochs=cfg["trainer"]["total_epochs"],
+        stopped_early=stopped_early,
+        train_size=card.size("train"),
+        seed=cfg["seed"],
+    )
+
+
+def point_latest(folder: Path) -> None:
+    """Let outputs/latest point to the folder."""
+    latest = Path("outputs/latest")
+    latest.parent.mkdir(exist_ok=True)
+    draft = latest.with_name(f".latest.{os.getpid()}")
+    draft.symlink_to(os.path.relpath(folder, latest.parent))
+    draft.replace(latest)
