@@ -23,6 +23,7 @@ from crucible.errors import Refusal
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build
+from crucible.tasks.saved import placed
 from crucible.tasks.task import Task
 from crucible.training.device import be_deterministic, choose_device, choose_threads, with_precision
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
@@ -195,7 +196,7 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     seed_global(cfg["seed"], "init")
     model = build(cfg["model"], card.feature_shape, task.num_outputs)
     build(cfg["init"])(model)
-    model = with_precision(model.to(device), device, cfg["trainer"]["precision"])
+    model = with_precision(placed(model, device), device, cfg["trainer"]["precision"])
     optimizer = build(cfg["optimizer"], model.parameters())
     return Parts(
         task=task,

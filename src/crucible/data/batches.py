@@ -40,7 +40,7 @@ class Batches:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._folder = folder
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
-        self._mean, self._scale = _statistics(card, device)
+        self._shift, self._scale = (part.to(device) for part in shift_and_scale(card))
         self.batch_size = batch_size or card.size("train")
 
     def train(self, epoch: int) -> Iterator[Batch]:
@@ -51,11 +51,13 @@ class Batches:
         moves = generator(self.seed, "augment", epoch, self.device)
         for start, end in bounds(len(y), self.batch_size):
             rows = order[start:end]
-            images = self.augment(x[rows].to(self.device, non_blocking=True), moves)
-            yield {"x": self.normalize(images), "label": y[rows.to(y.device)]}
+            images = self.augment(x.index_select(0, rows).to(self.device, non_blocking=True), moves)
+            yield {"x": self.normalize(images), "label": y.index_select(0, rows.to(y.device))}
 
     def judge(self, split: str) -> Iterator[Batch]:
-        """Give a split in its stored order, normalised, without augmentation."""
+        """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split."""
+        if not (self._folder / split).is_dir():
+            return
         x, y = self.arrays(split)
         size = max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
         for start in range(0, len(y), size):
@@ -64,11 +66,7 @@ class Batches:
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
-        return torch.sub(x, self._mean).mul_(self._scale)
-
-    def has(self, split: str) -> bool:
-        """Whether there is such a split (`dev` may be absent)."""
-        return (self._folder / split).is_dir()
+        return torch.addcmul(self._shift, x.float(), self._scale)
 
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
@@ -91,12 +89,12 @@ def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], size], strict=True))
 
 
-def _statistics(card: Card, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return mean and 1/std, shaped to broadcast over a batch; 0 for a deviation of 0."""
+def shift_and_scale(card: Card) -> tuple[Tensor, Tensor]:
+    """Return -mean/std and 1/std, shaped to broadcast over a batch; both 0 for a deviation of 0."""
     shape = (-1, 1, 1) if card.is_images else (-1,)
     mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
     scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
-    return mean.float().to(device), scale.float().to(device)
+    return (-mean * scale).float(), scale.float()
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -34,7 +34,8 @@ class Guarded:
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def step(self, loss: Tensor) -> None:
         """Step, unless the loss () or a gradient is not finite or one was before."""

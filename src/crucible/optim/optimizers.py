@@ -56,4 +56,46 @@ class Velocity(Optimizer):
 
 def adam(parameters: Parameters, *, lr: Positive, beta1: Decay, beta2: Decay, eps: Positive) -> Optimizer:
     """Adam with bias correction (notes 000, part 5, section 4; Kingma and Ba, 2015, arXiv:1412.6980)."""
-    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+    return FusedAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+
+
+class FusedAdam(torch.optim.Adam):
+    """torch's Adam and its fused kernel, without the per-step checks that cost a small network a tenth of its time.
+
+    Equal to torch's to the last bit (a test holds that); `found_inf` is torch's protocol for skipping a step.
+    """
+
+    found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
+        """Take one step on every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            states = [self.state[p] or self._start(p) for p in parameters]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1.0 if self.found_inf is None else 1.0 - self.found_inf)
+            torch._fused_adam_(
+                parameters,
+                [p.grad for p in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+                found_inf=self.found_inf,
+            )
+
+    def _start(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        self.state[parameter] |= {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+        return self.state[parameter]

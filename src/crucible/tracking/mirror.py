@@ -20,6 +20,7 @@ class Mlflow:
         self._command = [sys.executable, "-m", "crucible.tracking.mlflow", str(folder.absolute())]
         self._command += ["--uri", self.uri, "--experiment", experiment, "--root", str(root)]
         self._folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start a process that follows this one's journal to its end."""
@@ -32,7 +33,7 @@ class Mlflow:
     def _launch(self, *more: str) -> None:
         quiet = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
         with (self._folder / "mirror.log").open("ab") as log:
-            subprocess.Popen(
+            self.process = subprocess.Popen(
                 [*self._command, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

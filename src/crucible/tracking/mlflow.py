@@ -26,6 +26,7 @@ ARTIFACTS = ("config.yaml", "card.json", "curves.csv", "train.json", "weights.sa
 EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
 POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
+QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
 STATUS = {"end": "FINISHED", "failed": "FAILED"}
 
@@ -197,6 +198,7 @@ def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
     While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
     """
     with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
+        _leave_in_peace(folder, parent)
         current, failures = Mirror(folder, uri, experiment), 0
         while failures < MOST_FAILURES:
             alive = parent is not None and os.getppid() == parent
@@ -211,6 +213,15 @@ def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
                 return True
             time.sleep(POLL_SECONDS)
         return False
+
+
+def _leave_in_peace(folder: Path, parent: int | None) -> None:
+    """Wait before importing MLflow, which takes seconds of a core: a short training is mirrored when it is over."""
+    patience = time.monotonic() + QUIET_SECONDS
+    while parent is not None and os.getppid() == parent and time.monotonic() < patience:
+        if any(event["kind"] in STATUS for event in read_events(folder / NAME)):
+            break
+        time.sleep(POLL_SECONDS)
 
 
 def behind(root: Path, uri: str) -> list[Path]:
@@ -279,7 +290,7 @@ def main() -> int:
     uri = args.uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # only what the training leaves
     done = mirror(args.folder, uri, args.experiment, args.follow)
     rest = behind(args.root, uri) if done and args.root else []
     return 0 if all([done, *(mirror(folder, uri, args.experiment, None) for folder in rest)]) else 1

@@ -1,6 +1,8 @@
 """The loop: one for every task, model, optimizer and schedule."""
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: Guarded) -
     """Take one optimizer step; return each loss term, on the device."""
     losses = task.losses(model, batch)
     optimizer.zero_grad()
-    total = torch.stack(list(losses.values())).sum()
+    total = reduce(add, losses.values())
     total.backward()
     optimizer.step(total)
     return losses
