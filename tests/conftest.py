@@ -1,0 +1,82 @@
+"""Tiny data, composed configurations, and commands run inside this process."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import entry
+from crucible.data.card import Card
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ROOT.parent / "shared" / "datasets"
+
+
+@dataclass
+class Done:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Done]]:
+    """Run `python src/NAME.py ARGS` inside this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def run(name: str, *args: str) -> Done:
+        monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *args])
+        capsys.readouterr()
+        try:
+            entry.run(importlib.import_module(name).main)
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """Return the configuration that these overrides compose."""
+    from hydra._internal.utils import get_args_parser
+
+    args = get_args_parser().parse_args([])
+    return entry.plain(entry.compose(args, list(overrides)))
+
+
+def card_of(shape: tuple[int, ...], classes: int = 3, train: int = 12, **normalize: Any) -> Card:
+    """Return a card without files, for parts that only need its facts."""
+    facts = {"kind": "none", "mean": [0.0], "std": [1.0], "fitted_on": "train", "fitted_size": train} | normalize
+    counts = {"size": train, "class_counts": [train // classes] * classes}
+    names = [str(i) for i in range(classes)]
+    return Card("tiny", "0" * 64, {}, {"train": counts, "dev": counts}, names, list(shape), "float32", facts, {}, {})
+
+
+def write_split(folder: Path, split: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Write one split of a prepared folder."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    np.save(folder / split / "x.npy", x)
+    np.save(folder / split / "y.npy", y)
+
+
+def toy_npz(path: Path, *, size: int = 60, shape: tuple[int, ...] = (4, 4), classes: int = 3, **replace: Any) -> Path:
+    """Write a learnable data set of distinct images: class k is brighter by k."""
+    rng = np.random.default_rng(0)
+    y = np.arange(size) % classes
+    x = (rng.integers(0, 60, (size, *shape)) + 60 * y.reshape(-1, *[1] * len(shape))).astype(np.uint8)
+    np.savez(path, **({"x": x, "y": y} | replace))
+    return path

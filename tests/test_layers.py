@@ -1,0 +1,49 @@
+"""Imports point one way, and each outside service has one door."""
+
+import ast
+import re
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "src" / "crucible"
+ORDER = [
+    "errors", "schema", "targets", "seeds", "data", "models", "initializers", "losses", "metrics", "tasks", "regularizers",
+    "optim", "tracking", "training", "diagnosis", "search", "report",
+]  # fmt: skip
+DOORS = {"mlflow": {"tracking/mlflow.py"}, "optuna": {"search/stages.py"}, "hydra": set(), "omegaconf": set(), "dvc": set()}
+
+
+def imports() -> list[tuple[str, str]]:
+    """Return (file, imported module) for every import in the package, inside functions too."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{a.name}" for a in node.names]
+            found += [(path.relative_to(PACKAGE).as_posix(), name) for name in names]
+    return found
+
+
+def test_a_folder_imports_only_from_those_above_it() -> None:
+    place = {name: i for i, name in enumerate(ORDER)}
+    for file, name in imports():
+        if name.startswith("crucible."):
+            own, other = (part.split("/")[0].removesuffix(".py") for part in (file, name.split(".")[1]))
+            assert place[other] <= place[own], f"{file} imports {name}"
+
+
+def test_each_outside_service_has_one_door() -> None:
+    for file, name in imports():
+        service = name.split(".")[0]
+        assert service not in DOORS or file in DOORS[service], f"{file} imports {name}"
+
+
+def test_the_library_never_sees_the_configuration() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert not re.search(r"\bcfg\b|DictConfig", path.read_text(encoding="utf-8")), path
+
+
+def test_entry_points_are_thin() -> None:
+    for name in ("compose", "prepare", "train", "evaluate"):
+        assert len((ROOT / "src" / f"{name}.py").read_text().splitlines()) <= 35, name

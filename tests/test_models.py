@@ -1,0 +1,95 @@
+"""The contract that every model in conf/model keeps, and the counts of the papers."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, composed
+
+from crucible.errors import Refusal
+from crucible.models.mlp import MLP
+from crucible.models.resnet import ResNet
+from crucible.targets import build
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+SHAPES = {"resnet": [[1, 8, 8], [3, 64, 64], [1, 28, 28]]}
+
+
+@pytest.fixture(params=[(name, shape) for name in MODELS for shape in SHAPES.get(name, [[7], [3, 6, 5]])], ids=str)
+def model_and_shape(request):
+    name, shape = request.param
+    torch.manual_seed(0)
+    return build(composed(f"model={name}")["model"], shape, 4), shape
+
+
+def test_outputs_are_one_logit_for_each_class(model_and_shape) -> None:
+    model, shape = model_and_shape
+    assert model.eval()(torch.randn(5, *shape)).shape == (5, 4)
+
+
+def test_an_example_is_judged_alone(model_and_shape) -> None:
+    model, shape = model_and_shape
+    x = torch.randn(4, *shape)
+    model.eval()
+    assert torch.allclose(model(x)[:1], model(x[:1]), atol=1e-5)
+
+
+def test_every_parameter_gets_a_gradient(model_and_shape) -> None:
+    model, shape = model_and_shape
+    model(torch.randn(6, *shape)).pow(2).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_the_mlp_is_the_notes_forward_pass() -> None:
+    model = MLP([1, 2, 3], 2, layers=[4, 3], activation="tanh", keep_prob=1.0, batch_norm=False).double()
+    x = np.random.default_rng(0).normal(size=(5, 1, 2, 3))
+    w = [p.detach().numpy() for p in model.parameters()]
+    a = np.tanh(np.tanh(x.reshape(5, 6) @ w[0].T + w[1]) @ w[2].T + w[3])
+    assert np.allclose(model(torch.from_numpy(x)).detach().numpy(), a @ w[4].T + w[5])
+
+
+def test_mlp_counts_follow_from_the_widths() -> None:
+    model = MLP([784], 10, layers=[64, 128, 64], activation="relu", keep_prob=1.0, batch_norm=False)
+    assert sum(p.numel() for p in model.parameters()) == 785 * 64 + 65 * 128 + 129 * 64 + 65 * 10
+
+
+@pytest.mark.parametrize(("depth", "thousands"), [(20, 270), (32, 460), (44, 660), (56, 850), (110, 1730)])
+def test_resnet_counts_are_the_papers(depth: int, thousands: int) -> None:
+    """Table 6 of the paper, whose shortcuts have no parameters; our two projections add 2,752."""
+    model = ResNet([3, 32, 32], 10, depth=depth, width=16, keep_prob=1.0)
+    count = sum(p.numel() for p in model.parameters())
+    projections = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert abs((count - projections) / 1000 - thousands) <= 5
+
+
+def test_an_identity_shortcut_adds_the_input() -> None:
+    from crucible.models.resnet import Block
+
+    block = Block(4, 4, 1).eval()
+    for p in block.norm2.parameters():
+        torch.nn.init.zeros_(p)
+    x = torch.randn(2, 4, 5, 5)
+    assert torch.equal(block(x), torch.relu(x))
+
+
+def test_dropout_keeps_the_declared_share_and_the_expectation() -> None:
+    model = MLP([1], 1, layers=[100_000], activation="relu", keep_prob=0.8, batch_norm=False)
+    torch.nn.init.ones_(model.hidden.linear0.weight)
+    torch.nn.init.zeros_(model.hidden.linear0.bias)
+    units = model.train().hidden(torch.ones(1, 1))
+    kept = (units > 0).float().mean().item()
+    assert abs(kept - 0.8) < 0.01 and torch.allclose(units[units > 0], torch.tensor(1.25))
+    assert torch.equal(model.eval().hidden(torch.ones(1, 1)), torch.ones(1, 100_000))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MLP([4], 2, layers=[3], activation="relu", keep_prob=[0.5, 0.5], batch_norm=False), "2 values for 1"),
+        (lambda: ResNet([1, 8, 8], 2, depth=9, width=4, keep_prob=1.0), r"9 is not 6n \+ 2"),
+        (lambda: ResNet([64], 2, depth=8, width=4, keep_prob=1.0), "needs images of at least 4x4"),
+        (lambda: ResNet([1, 2, 9], 2, depth=8, width=4, keep_prob=1.0), "needs images of at least 4x4"),
+    ],
+)
+def test_impossible_models_say_why(make, message) -> None:
+    with pytest.raises(Refusal, match=message):
+        make()

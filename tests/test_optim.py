@@ -1,0 +1,129 @@
+"""Optimizers against torch to the last bit where the formula is torch's, and against the notes' own rule step by step."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, composed
+from torch import nn
+
+from crucible.optim import optimizers, schedules
+from crucible.optim.guard import Guarded
+from crucible.targets import build
+
+OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
+GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+
+
+def steps_of(make, lrs: list[float] | None = None) -> list[np.ndarray]:
+    """Return the parameter after each of eight prescribed gradients."""
+    p = nn.Parameter(torch.ones(3))
+    optimizer = make([p])
+    seen = []
+    for i, g in enumerate(GRADIENTS):
+        if lrs:
+            optimizer.param_groups[0]["lr"] = lrs[i]
+        p.grad = torch.tensor(g)
+        optimizer.step()
+        seen.append(p.detach().numpy().copy())
+    return seen
+
+
+def by_hand(rule, lrs: list[float]) -> list[np.ndarray]:
+    w, state, seen = np.ones(3), {}, []
+    for t, (g, lr) in enumerate(zip(GRADIENTS.astype(np.float64), lrs, strict=True), 1):
+        w = rule(w, g, lr, t, state)
+        seen.append(w)
+    return seen
+
+
+def averaged(w, g, lr, t, s):
+    s["v"] = 0.9 * s.get("v", 0) + 0.1 * g
+    return w - lr * s["v"]
+
+
+def velocity(w, g, lr, t, s):
+    s["v"] = 0.9 * s.get("v", 0) - lr * g
+    return w + s["v"]
+
+
+def adam(w, g, lr, t, s):
+    s["v"], s["s"] = 0.9 * s.get("v", 0) + 0.1 * g, 0.999 * s.get("s", 0) + 0.001 * g**2
+    return w - lr * (s["v"] / (1 - 0.9**t)) / (np.sqrt(s["s"] / (1 - 0.999**t)) + 1e-8)
+
+
+CONSTANT, FALLING = [0.1] * 8, [0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("lrs", [CONSTANT, FALLING])
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda p: optimizers.sgd(p, lr=0.1), lambda w, g, lr, t, s: w - lr * g),
+        (lambda p: optimizers.momentum(p, lr=0.1, beta=0.9, form="averaged"), averaged),
+        (lambda p: optimizers.momentum(p, lr=0.1, beta=0.9, form="velocity"), velocity),
+        (lambda p: optimizers.adam(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8), adam),
+    ],
+)
+def test_each_step_is_the_notes_rule(make, rule, lrs) -> None:
+    assert np.allclose(steps_of(make, lrs), by_hand(rule, lrs), atol=1e-5)
+
+
+def test_adam_is_torchs_to_the_last_bit() -> None:
+    ours = steps_of(lambda p: optimizers.adam(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    theirs = steps_of(lambda p: torch.optim.Adam(p, lr=0.1, fused=True))
+    assert np.array_equal(ours, theirs)
+
+
+def test_the_two_momenta_differ_by_one_over_one_minus_beta() -> None:
+    a = steps_of(lambda p: optimizers.momentum(p, lr=1.0, beta=0.9, form="averaged"))
+    v = steps_of(lambda p: optimizers.momentum(p, lr=0.1, beta=0.9, form="velocity"))
+    assert np.allclose(a, v, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_bad_gradient_never_reaches_the_weights_and_the_step_is_counted(name: str) -> None:
+    p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    guarded = Guarded(build(composed(f"optimizer={name}")["optimizer"], [p, q]))
+    seen = []
+    for i in range(5):
+        p.grad, q.grad = torch.ones(3), torch.full((2,), float("nan") if i == 2 else 1.0)
+        guarded.step(torch.tensor(1.0))
+        seen.append(torch.cat([p.detach(), q.detach()]).clone())
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2]) and torch.equal(seen[1], seen[4])
+    assert guarded.flag.item() == 1 and guarded.steps.item() == 2
+
+
+def test_an_infinite_loss_stops_the_step_even_with_finite_gradients() -> None:
+    p = nn.Parameter(torch.ones(2))
+    guarded = Guarded(optimizers.sgd([p], lr=0.1))
+    p.grad = torch.ones(2)
+    guarded.step(torch.tensor(float("inf")))
+    assert torch.equal(p.detach(), torch.ones(2))
+
+
+def test_clipping_scales_to_the_norm() -> None:
+    p, q = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    guarded = Guarded(optimizers.sgd([p, q], lr=1.0), max_norm=1.0)
+    p.grad, q.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    guarded.step(torch.tensor(0.0))
+    assert torch.allclose(torch.cat([p.detach(), q.detach()]), torch.tensor([-0.6, 0.0, -0.8]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda o: schedules.constant(o, warmup_epochs=0), [1, 1, 1, 1]),
+        (lambda o: schedules.constant(o, warmup_epochs=2), [1 / 3, 2 / 3, 1, 1]),
+        (lambda o: schedules.inverse_time(o, decay_rate=1.0, warmup_epochs=0), [1, 1 / 2, 1 / 3, 1 / 4]),
+        (lambda o: schedules.inverse_time(o, decay_rate=0.5, warmup_epochs=1), [1 / 2, 2 / 3, 1 / 2, 2 / 5]),
+    ],
+)
+def test_schedules_are_their_formulas(make, expected) -> None:
+    optimizer = optimizers.sgd([nn.Parameter(torch.zeros(1))], lr=0.2)
+    schedule, seen = make(optimizer), []
+    for _ in range(4):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert seen == pytest.approx([0.2 * each for each in expected])
