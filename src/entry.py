@@ -19,7 +19,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -103,7 +103,7 @@ def _quoted(arg: str) -> str:
         return f"{key}={_in_quotes(str(Path(value).expanduser()))}"
     try:
         OverridesParser.create().parse_override(arg)
-    except (OverrideParseException, ValueError):
+    except (HydraException, ValueError):
         return f"{key}={_in_quotes(value)}"
     return arg
 

@@ -13,8 +13,8 @@ def main(job: entry.Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if finish.is_finished(job):
         return finish.show(job)
-    data, card, device = wiring.ready(job)
     with locked(job.folder), progress() as tell:
+        data, card, device = wiring.ready(job)
         parts = wiring.assemble(job.cfg, data, card, device)
         opened, mirror = wiring.opened(job, card, parts)
         settings = wiring.remembered(job.cfg, parts.task, tell)

@@ -92,9 +92,13 @@ class Root(Section):
     report: Literal["standard", "none"]
 
 
+SYNONYMS = {"learning_rate": "lr", "lambda": "strength", "dropout": "keep_prob", "hidden": "layers", "units": "layers"}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that is closest in spelling; empty when none is close."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), "")
+    close = difflib.get_close_matches(word, known := list(known), n=1, cutoff=0.5)
+    return SYNONYMS[word] if SYNONYMS.get(word) in known else next(iter(close), "")
 
 
 def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> None:
@@ -123,7 +127,8 @@ def _refusal(
 
 
 def _is_union_tag(part: str) -> bool:
-    return "[" in part or part in ("int", "float", "str", "bool", "literal", "none")
+    """pydantic writes the member of a union it tried between the keys."""
+    return not (part.isidentifier() or part.isdigit()) or part in ("int", "float", "str", "bool", "literal", "none")
 
 
 def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
@@ -138,7 +143,7 @@ def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
 def unknown_key(where: str, known: Iterable[str]) -> Refusal:
     """Return the refusal of a key that does not exist, naming the nearest of those that do."""
     *parents, key = where.split(".")
-    known = sorted(known)
+    known = sorted(set(known) - {"_target_"})
     close = nearest(key, known)
     return Refusal(
         where,

@@ -1,7 +1,7 @@
 """Gradient descent and its relatives; torch's fused step wherever the formula is torch's."""
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,13 @@ def _averaged(parameters: Parameters, *, lr: float, beta: float) -> Optimizer:
     return optimizer
 
 
+def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Any]]]:
+    """Give each group that has something to move, and the parameters of it that have a gradient."""
+    for group in optimizer.param_groups:
+        if parameters := [p for p in group["params"] if p.grad is not None]:
+            yield group, parameters
+
+
 class Velocity(Optimizer):
     """v = beta v - lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far."""
 
@@ -44,8 +51,7 @@ class Velocity(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
         """Take one step on every parameter that has a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
+        for group, parameters in _with_gradients(self):
             for p in parameters:
                 self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocities: list[Tensor] = [self.state[p]["velocity"] for p in parameters]
@@ -70,8 +76,7 @@ class FusedAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
         """Take one step on every parameter that has a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
+        for group, parameters in _with_gradients(self):
             states = [self.state[p] or self._start(p) for p in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1.0 if self.found_inf is None else 1.0 - self.found_inf)

@@ -99,6 +99,8 @@ class Run:
             total.add_(value.detach(), alpha=size)
         if self.log_every and self.step % self.log_every == 0:
             values = {f"step/{name}": value.item() for name, value in losses.items()}
+            if self.optimizer.flag:
+                raise NonFinite(self.epoch, int(self.optimizer.steps))
             self.journal.append("metrics", epoch=self.epoch + 1, step=self.step, values=values)
 
     def record(self, dev: dict[str, float]) -> None:
@@ -106,13 +108,15 @@ class Run:
 
         Raises:
             NonFinite: the optimizer's flag is up; nothing of this epoch is recorded.
-            ArithmeticError: the monitored number is not finite.
+            ArithmeticError: a number on dev is not finite.
         """
         if self.optimizer.flag:
             raise NonFinite(self.epoch, int(self.optimizer.steps))
         self.epoch += 1
         train = {f"train/{name}": float(total) / self._examples for name, total in self._totals.items()}
         values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr}
+        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise ArithmeticError(f"{wrong[0]} is {values[wrong[0]]} after epoch {self.epoch}")
         self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values)
         self._offer(dev)
         self._tell(self.epoch, self._total_epochs, values)
@@ -149,8 +153,6 @@ class Run:
         if not dev:
             return
         score = dev[self.monitor]
-        if not math.isfinite(score):
-            raise ArithmeticError(f"dev/{self.monitor} is {score} after epoch {self.epoch}")
         if self.best_score is None or self._sign * score > self._sign * self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
             self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}

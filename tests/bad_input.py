@@ -1,0 +1,177 @@
+"""What a person gets wrong, case by case; `python tests/bad_input.py` prints the table of docs/errors.md."""
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+
+
+def images(size: int = 60) -> np.ndarray:
+    """Return distinct 8x8 images."""
+    return RNG.integers(0, 256, (size, 8, 8)).astype(np.uint8)
+
+
+def npz(**arrays: np.ndarray) -> Callable[[Path], None]:
+    """Return a maker of data.npz; x and y are good unless given."""
+    good = {"x": images(), "y": np.arange(60) % 3}
+    return lambda home: np.savez(home / "data.npz", **({} if "x_train" in arrays else good) | arrays)
+
+
+def leak() -> Callable[[Path], None]:
+    """Return a maker of official splits that share an image."""
+    train, test = images(), images(30)
+    test[4] = train[7]
+    labels = {"y_train": np.arange(60) % 3, "y_test": np.arange(30) % 3}
+    return npz(x_train=train, x_test=test, **labels)
+
+
+def pictures(home: Path, *, sizes: tuple[int, ...] = (8,), damage: bool = False) -> None:
+    """Make a folder of pictures, two classes."""
+    for i in range(20):
+        for kind in ("cat", "dog"):
+            (home / "pics" / kind).mkdir(parents=True, exist_ok=True)
+            side = sizes[i % len(sizes)]
+            Image.fromarray(RNG.integers(0, 256, (side, side)).astype(np.uint8)).save(home / "pics" / kind / f"{i}.png")
+    if damage:
+        file = home / "pics" / "dog" / "7.png"
+        file.write_bytes(file.read_bytes()[:60])
+
+
+def truncated_hdf5(home: Path) -> None:
+    """Make an HDF5 file whose end is missing."""
+    with h5py.File(home / "data.h5", "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}_set_x"], file[f"{split}_set_y"] = RNG.integers(0, 256, (50, 8, 8, 3)), np.arange(50) % 2
+    whole = (home / "data.h5").read_bytes()
+    (home / "data.h5").write_bytes(whole[: len(whole) // 2])
+
+
+def nothing(home: Path) -> None:
+    """Make nothing."""
+
+
+def with_nan() -> Callable[[Path], None]:
+    """Return a maker of float images one of which has a NaN."""
+    x = images().astype(np.float32)
+    x[13, 2, 2] = np.nan
+    return npz(x=x)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mistake.
+
+    Attributes:
+        name: what is wrong. args: for src/train.py. says: what the screen must hold. make: makes the data.
+    """
+
+    name: str
+    args: list[str]
+    says: list[str]
+    make: Callable[[Path], None] = field(default=nothing)
+
+
+OWN = ["data=npz", "data.path=data.npz"]
+CASES = [
+    Case("unknown group choice", ["model=mlpp"], ["no choice 'mlpp'", "nearest: mlp", "logistic"]),
+    Case("unknown key", ["trainer.epochs=3"], ["no key 'epochs'", "nearest: total_epochs"]),
+    Case("unknown key of a choice", ["optimizer.learning_rate=0.1"], ["no key 'learning_rate'", "nearest: lr"]),
+    Case("unknown group", ["modle=mlp"], ["no key 'modle'", "nearest: model"]),
+    Case("unknown key, added with +", ["+model.widht=3"], ["no key 'widht'"]),
+    Case("wrong type", ["trainer.total_epochs=many"], ["trainer.total_epochs", "'many' is refused", "integer"]),
+    Case("wrong type in a list", ["model.layers=[64,wide]"], ["model.layers.1", "'wide' is refused"]),
+    Case("text for a number", ["optimizer.lr=fast"], ["optimizer.lr", "valid number"]),
+    Case("negative learning rate", ["optimizer.lr=-0.1"], ["optimizer.lr", "greater than 0", "optimizer.lr=0.01"]),
+    Case("keep_prob 0", ["model.keep_prob=0"], ["model.keep_prob", "greater than 0", "model.keep_prob=0.8"]),
+    Case("keep_prob above 1", ["model.keep_prob=1.5"], ["less than or equal to 1"]),
+    Case("negative seed", ["seed=-1"], ["seed", "greater than or equal to 0"]),
+    Case("keep_prob for other layers", ["model.keep_prob=[0.5]"], ["1 values for 2 hidden layers"]),
+    Case("two classes asked of ten", ["task=binary"], ["the data have 10 classes", "task=classification"]),
+    Case("goal against the metric", ["task.monitor=loss"], ["maximize loss makes models worse"]),
+    Case("batch norm over one example", ["model.batch_norm=true", "trainer.batch_size=1"], ["no deviation over one"]),
+    Case("contradicted shape", ["data.feature_shape=[3,8,8]"], ["[3, 8, 8] is declared, the data have [1, 8, 8]"]),
+    Case("contradicted class count", ["data.num_classes=7"], ["out of range", "0 to 6"]),
+    Case("no such device", ["trainer.device=gpu"], ["trainer.device", "'gpu' is refused"]),
+    Case("target not on the allow-list", ["model._target_=torch.hub.load"], ["may not be named here"]),
+    Case("misspelt target", ["model._target_=crucible.models.mlp.MPL"], ["nearest: crucible.models.mlp.MLP"]),
+    Case("empty folder", ["data=image_folder", "data.path=pics"], ["there are no pictures"], lambda home: (home / "pics").mkdir()),
+    Case("truncated HDF5", ["data=hdf5", "data.path=data.h5"], ["data.h5", "truncated"], truncated_hdf5),
+    Case("corrupt PNG in an image folder", ["data=image_folder", "data.path=pics"], ["dog/7.png", "damaged"],
+         lambda home: pictures(home, damage=True)),
+    Case("labels out of range (negative)", OWN, ["row 3", "label -1 is out of range"],
+         npz(y=np.where(np.arange(60) == 3, -1, np.arange(60) % 3))),
+    Case("labels out of range (a gap)", OWN, ["class '2' has no example"],
+         npz(y=np.where(np.arange(60) % 3 == 2, 9, np.arange(60) % 3))),
+    Case("labels that are not whole", OWN, ["label 0.5 is out of range"], npz(y=np.arange(60) % 3 / 2)),
+    Case("NaN pixels", OWN, ["row 13", "NaN or infinite"], with_nan()),
+    Case("one class only", OWN, ["one class only"], npz(y=np.zeros(60, dtype=int))),
+    Case("different image sizes", ["data=image_folder", "data.path=pics"], ["its shape is [1, 9, 9]", "data.image_size=[8,8]"],
+         lambda home: pictures(home, sizes=(8, 9))),
+    Case("x and y of different length", OWN, ["60 examples but 59 labels"], npz(y=np.arange(59) % 3)),
+    Case("no examples", OWN, ["there are no examples"], npz(x=images(0), y=np.zeros(0, dtype=int))),
+    Case("a duplicate across splits", OWN, ["test/4 = train/7", "data.duplicates=drop"], leak()),
+    Case("missing file", ["data=npz", "data.path=dtaa.npz"], ["does not exist", "nearest: data.npz"], npz()),
+    Case("data.path not given", ["data=signs"], ["data.path", "is missing"]),
+    Case("not a zip file", OWN, ["not a .npz file, or truncated"], lambda home: (home / "data.npz").write_text("hello")),
+    Case("arrays of another layout", OWN, ["it holds", "x_train y_train"], npz(x_train=images(), labels=images())),
+    Case("unknown label column", ["data=csv", "data.path=t.csv", "data.label=kidn"], ["no column 'kidn'", "nearest: kind"],
+         lambda home: (home / "t.csv").write_text("a,kind\n1,x\n2,y\n")),
+    Case("augmenting what is no image", [*OWN, "augment=light"], ["it moves images"], npz(x=RNG.normal(size=(60, 5)))),
+    Case("a convolution on vectors", [*OWN, "model=resnet"], ["needs images"], npz(x=RNG.normal(size=(60, 5)))),
+    Case("unwritable output folder", ["hydra.run.dir=/proc/nowhere/run"], ["/proc/nowhere/run", "cannot be written"]),
+    Case("resuming what is no run", ["resume=outputs/none"], ["there is no run in this folder"]),
+    Case("resuming with other settings", ["resume=latest", "optimizer.lr=1"], ["the run's own configuration"]),
+    Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
+]  # fmt: skip
+
+
+def tried(case: Case) -> tuple[int, str, list[str]]:
+    """Run src/train.py in an empty folder; return exit code, screen, and what was left besides the data."""
+    import entry
+    import train
+
+    home = Path(tempfile.mkdtemp())
+    case.make(home)
+    before, here, argv = {*home.rglob("*")}, Path.cwd(), sys.argv
+    screen = io.StringIO()
+    os.chdir(home)
+    sys.argv = ["src/train.py", *case.args, "tracking=none"][: None if "resume" not in case.args[0] else -1]
+    try:
+        with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
+            entry.run(train.main)
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os.chdir(here)
+        sys.argv = argv
+    return code, screen.getvalue(), sorted(str(path) for path in {*home.rglob("*")} - before)
+
+
+def table() -> str:
+    """Return the table of what was tried and what was printed."""
+    rows = []
+    for case in CASES:
+        code, screen, _ = tried(case)
+        words = shlex.join(["python", "src/train.py", *case.args])
+        rows.append(f"### {case.name}\n\n```\n$ {words}\n{screen.rstrip()}\n(exit {code})\n```\n")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(
+        "# What is refused, and what is printed\n\nMade by `python tests/bad_input.py > docs/errors.md`; "
+        "tests/test_refusals.py runs every case and checks that nothing is left on disk.\n"
+    )
+    print(table())

@@ -1,0 +1,253 @@
+"""The commands as a person types them: seeds, odd paths, early stopping, resuming, other data, sweeps."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, toy_npz
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+import entry
+from crucible.tracking.journal import read_events
+
+QUICK = ["tracking=none", "trainer.total_epochs=3", "model.layers=[16]"]
+LATEST = Path("outputs/latest")
+
+
+def weights() -> bytes:
+    return (LATEST / "weights.safetensors").read_bytes()
+
+
+def test_same_seed_same_bytes_and_another_seed_differs(command) -> None:
+    seen = []
+    for seed in (0, 0, 1):
+        assert command("train", *QUICK, f"seed={seed}").code == 0
+        command("evaluate", "run=latest", "report=none")
+        files = [LATEST / name for name in ("weights.safetensors", "curves.csv", "predictions.csv", "confusion.csv")]
+        numbers = json.loads((LATEST / "metrics.json").read_text())
+        numbers.pop("latency_ms_per_example")
+        seen.append([file.read_bytes() for file in files] + [json.dumps(numbers)])
+    assert seen[0] == seen[1]
+    assert all(a != b for a, b in zip(seen[0], seen[2], strict=True))
+
+
+def test_the_weights_file_holds_weights_and_no_time_or_path(command) -> None:
+    command("train", *QUICK)
+    header = json.loads(weights()[8 : 8 + int.from_bytes(weights()[:8], "little")])
+    assert set(header) == {"hidden.linear0.weight", "hidden.linear0.bias", "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("name", ["a b.npz", "k=v.npz", "数据.npz", "[1],{2}.npz", "it's.npz", "back\\slash.npz", 'q"q.npz'])
+def test_odd_paths_work(command, name) -> None:
+    toy_npz(Path(name))
+    done = command("train", *QUICK, "data=npz", f"data.path={name}", "trainer.batch_size=null")
+    assert done.code == 0, done.err
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="$~"), min_size=1, max_size=12))
+def test_any_text_reaches_a_path_key_unchanged(text: str) -> None:
+    from conftest import composed
+
+    if text[0] not in "'\"" and text != "null":
+        assert composed(entry._quoted(f"data.path={text}"))["data"]["path"] == text
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(command, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    toy_npz(tmp_path / "a.npz")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command("train", *QUICK, "data=npz", "data.path=~/a.npz").code == 0
+
+
+def test_metrics_json_is_the_contract_and_agrees_with_scikit_learn(command) -> None:
+    command("train", *QUICK, "data.human_error=0.01")
+    assert command("evaluate", "run=latest").code == 0
+    found = json.loads((LATEST / "metrics.json").read_text())
+    assert list(found) == [
+        "data", "model", "monitor", "train", "dev", "test", "latency_ms_per_example", "parameters", "human", "gap", "diagnosis",
+    ]  # fmt: skip
+    assert found["human"] == {"error": 0.01, "assumed": False}
+    assert found["gap"]["avoidable_bias"] == pytest.approx(found["train"]["error"] - 0.01)
+    assert found["gap"]["dev_test"] == pytest.approx(found["test"]["error"] - found["dev"]["error"])
+    rows = list(csv.DictReader((LATEST / "predictions.csv").open()))
+    label, predicted = ([row[name] for row in rows] for name in ("label", "predicted"))
+    assert found["test"]["accuracy"] == pytest.approx(sk.accuracy_score(label, predicted))
+    assert found["test"]["f1"] == pytest.approx(sk.f1_score(label, predicted, average="macro"))
+    assert all(abs(sum(float(row[str(k)]) for k in range(10)) - 1) < 1e-4 for row in rows)
+    matrix = [list(map(int, row[1:])) for row in list(csv.reader((LATEST / "confusion.csv").open()))[1:]]
+    assert np.array_equal(matrix, sk.confusion_matrix(label, predicted))
+    loss = sk.log_loss(label, [[float(row[str(k)]) for k in range(10)] for row in rows])
+    assert found["test"]["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_report_is_one_page_that_links_nowhere(command) -> None:
+    command("train", *QUICK)
+    command("evaluate", "run=latest")
+    page = (LATEST / "report.html").read_text()
+    assert page.count("data:image/png;base64") == 4
+    assert "http" not in page.replace("https://creativecommons", "") and "src=\"data" in page
+    for words in ("Learning curves", "The gap", "Confusion matrix", "Worst mistakes", "Configuration", "Data card"):
+        assert words in page
+
+
+def test_the_last_screen_tells_result_gap_advice_files_and_next(command) -> None:
+    done = command("train", *QUICK)
+    assert [line.split()[0] for line in done.out.splitlines()[3:] if not line.startswith("   " * 3)] == [
+        "result", "gap", "verdict", "advice", "files", "next",
+    ]  # fmt: skip
+    following = command("evaluate", "run=latest")
+    assert following.code == 0 and "1 model(s) have been judged on this test split" in following.out
+
+
+def test_without_dev_the_last_epoch_is_taken_and_dev_is_null(command) -> None:
+    command("train", *QUICK, "data.split.dev=0")
+    command("evaluate", "run=latest", "report=none")
+    found = json.loads((LATEST / "metrics.json").read_text())
+    assert found["dev"] is None and found["gap"]["dev_test"] is None
+    assert found["gap"]["variance"] == pytest.approx(found["test"]["error"] - found["train"]["error"])
+    assert json.loads((LATEST / "train.json").read_text())["best_epoch"] == 3
+
+
+def test_patience_ends_a_training_that_gets_no_better(command) -> None:
+    command("train", "tracking=none", "optimizer=sgd", "optimizer.lr=1e-12", "trainer.patience=2", "model=logistic")
+    assert json.loads((LATEST / "train.json").read_text())["epochs"] == 3
+
+
+def test_resuming_a_finished_run_changes_nothing(command) -> None:
+    command("train", *QUICK)
+    before = {path: path.read_bytes() for path in LATEST.resolve().rglob("*") if path.is_file()}
+    done = command("train", f"resume={LATEST}")
+    assert done.code == 0 and "result" in done.out
+    assert {path: path.read_bytes() for path in LATEST.resolve().rglob("*") if path.is_file()} == before
+
+
+def test_a_run_judges_other_data_with_its_own_statistics_and_classes(command, tmp_path) -> None:
+    toy_npz(tmp_path / "a.npz", y=np.array(["cat", "dog", "emu"])[np.arange(60) % 3])
+    command("train", *QUICK, "data=npz", "data.path=a.npz")
+    toy_npz(tmp_path / "b.npz", shape=(8, 8), y=np.array(["emu", "cat", "emu"])[np.arange(60) % 3])
+    done = command("evaluate", "run=latest", "data=npz", "data.path=b.npz", "report=none")
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader((LATEST / "judged" / "npz" / "predictions.csv").open()))
+    assert len(rows) == 60 and list(rows[0]) == ["index", "label", "predicted", "cat", "dog", "emu"]
+    assert {row["label"] for row in rows} == {"cat", "emu"} and not (LATEST / "metrics.json").exists()
+    toy_npz(tmp_path / "c.npz", y=np.array(["cat", "yak", "emu"])[np.arange(60) % 3])
+    refused = command("evaluate", "run=latest", "data=npz", "data.path=c.npz")
+    assert refused.code == 2 and "class 'yak' is unknown" in refused.err
+
+
+def test_changed_data_are_not_judged_as_the_runs_own(command, tmp_path) -> None:
+    toy_npz(tmp_path / "a.npz")
+    command("train", *QUICK, "data=npz", "data.path=a.npz")
+    toy_npz(tmp_path / "a.npz", size=90)
+    done = command("evaluate", "run=latest")
+    assert done.code == 2 and "they are not those of this run" in done.err
+
+
+def test_a_finished_run_cannot_be_changed_by_its_evaluation(command) -> None:
+    command("train", *QUICK)
+    done = command("evaluate", "run=latest", "model=resnet")
+    assert done.code == 2 and "a finished run cannot be changed" in done.err
+    assert command("evaluate", "run=latst").code == 2
+    assert command("evaluate").code == 2
+
+
+def test_a_sweep_runs_each_value_in_its_own_folder(command) -> None:
+    done = command("train", "-m", *QUICK, "seed=1,2", "hydra.sweep.dir=swept")
+    assert done.code == 0, done.err
+    first, second = (Path("swept") / str(i) / "weights.safetensors" for i in range(2))
+    assert first.read_bytes() != second.read_bytes() and not LATEST.exists()
+
+
+def test_a_bad_value_in_a_sweep_is_refused_before_the_first_run(command) -> None:
+    done = command("train", "-m", *QUICK, "optimizer.lr=0.1,-1", "hydra.sweep.dir=swept")
+    assert done.code == 2 and "greater than 0" in done.err and not Path("swept").exists()
+
+
+def test_a_number_that_explodes_is_refused_by_name_and_journaled(command) -> None:
+    done = command("train", *QUICK, "optimizer=sgd", "optimizer.lr=1e30")
+    assert done.code == 2 and "is not finite; the weights were left as they were before this step" in done.err
+    events = list(read_events(LATEST / "journal.jsonl"))
+    assert events[-1]["kind"] == "failed" and "hidden" in events[-1]["why"] or "head" in events[-1]["why"]
+
+
+def test_bfloat16_and_clipping_and_warm_up_train(command) -> None:
+    extra = ["trainer.precision=bfloat16", "trainer.max_norm=1", "schedule.warmup_epochs=1", "model.batch_norm=true"]
+    assert command("train", *QUICK, *extra, "regularizer=l2", "augment=light").code == 0
+
+
+def test_hydras_own_flags_answer(command) -> None:
+    assert "crucible.models.resnet.ResNet" in command("train", "model=resnet", "--cfg", "job").out
+
+
+SLOW = ["tracking=none", "trainer.total_epochs=400", "model.layers=[64]", "model.keep_prob=0.9", "schedule=inverse_time"]
+
+
+def started(home: Path, *args: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "src" / "train.py"), *args], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def epochs_in(journal: Path) -> int:
+    return sum(event["kind"] == "metrics" for event in read_events(journal))
+
+
+def wait_for_epoch(run: Path, epoch: int) -> None:
+    deadline = time.monotonic() + 60
+    while epochs_in(run / "journal.jsonl") < epoch:
+        assert time.monotonic() < deadline, "the training did not come this far"
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_killed_three_times_and_resumed_is_uninterrupted_to_the_last_byte(tmp_path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert started(tmp_path, *SLOW, f"hydra.run.dir={whole}").wait() == 0
+    command = [*SLOW, f"hydra.run.dir={parts}"]
+    for epoch in (7, 120, 301):
+        process = started(tmp_path, *command)
+        wait_for_epoch(parts, epoch)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        command = [f"resume={parts}"]
+    assert started(tmp_path, *command).wait() == 0
+    for name in ("weights.safetensors", "curves.csv", "train.json"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+    events = list(read_events(parts / "journal.jsonl"))
+    assert [e["epoch"] for e in events if e["kind"] == "metrics"] == list(range(1, 401))
+    resumed = [e["epoch"] for e in events if e["kind"] == "resume"]
+    assert len(resumed) == 3 and resumed[-1] >= 1 and resumed == sorted(resumed)
+
+
+@pytest.mark.slow
+def test_two_trainings_in_one_folder_the_second_names_the_first(tmp_path) -> None:
+    first = started(tmp_path, *SLOW, f"hydra.run.dir={tmp_path}/run")
+    wait_for_epoch(tmp_path / "run", 3)
+    second = started(tmp_path, *SLOW, f"hydra.run.dir={tmp_path}/run")
+    _, said = second.communicate()
+    assert second.returncode == 2 and f"process {first.pid} is training in this folder" in said
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+
+
+@pytest.mark.slow
+def test_journal_and_weights_do_not_depend_on_being_watched(tmp_path) -> None:
+    """MLflow is not imported by the training, and nothing else of the heavy libraries that it does not use."""
+    code = (
+        "import sys; sys.argv = ['train.py', 'tracking=none', 'trainer.total_epochs=1']\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r}); import entry, train; entry.run(train.main)\n"
+        "print([m for m in ('mlflow', 'matplotlib', 'sklearn', 'pandas', 'dvc', 'jinja2', 'h5py', 'PIL.JpegImagePlugin') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
