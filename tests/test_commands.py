@@ -46,7 +46,9 @@ def test_the_weights_file_holds_weights_and_no_time_or_path(command) -> None:
     assert set(header) == {"hidden.linear0.weight", "hidden.linear0.bias", "head.weight", "head.bias"}
 
 
-@pytest.mark.parametrize("name", ["a b.npz", "k=v.npz", "数据.npz", "[1],{2}.npz", "it's.npz", "back\\slash.npz", 'q"q.npz'])
+@pytest.mark.parametrize(
+    "name", ["a b.npz", "k=v.npz", "数据.npz", "[1],{2}.npz", "it's.npz", "back\\slash.npz", 'q"q.npz']
+)
 def test_odd_paths_work(command, name) -> None:
     toy_npz(Path(name))
     done = command("train", *QUICK, "data=npz", f"data.path={name}", "trainer.batch_size=null")
@@ -95,7 +97,7 @@ def test_the_report_is_one_page_that_links_nowhere(command) -> None:
     command("evaluate", "run=latest")
     page = (LATEST / "report.html").read_text()
     assert page.count("data:image/png;base64") == 4
-    assert "http" not in page.replace("https://creativecommons", "") and "src=\"data" in page
+    assert "http" not in page.replace("https://creativecommons", "") and 'src="data' in page
     for words in ("Learning curves", "The gap", "Confusion matrix", "Worst mistakes", "Configuration", "Data card"):
         assert words in page
 
@@ -177,7 +179,7 @@ def test_a_number_that_explodes_is_refused_by_name_and_journaled(command) -> Non
     done = command("train", *QUICK, "optimizer=sgd", "optimizer.lr=1e30")
     assert done.code == 2 and "is not finite; the weights were left as they were before this step" in done.err
     events = list(read_events(LATEST / "journal.jsonl"))
-    assert events[-1]["kind"] == "failed" and "hidden" in events[-1]["why"] or "head" in events[-1]["why"]
+    assert (events[-1]["kind"] == "failed" and "hidden" in events[-1]["why"]) or "head" in events[-1]["why"]
 
 
 def test_bfloat16_and_clipping_and_warm_up_train(command) -> None:
@@ -189,7 +191,13 @@ def test_hydras_own_flags_answer(command) -> None:
     assert "crucible.models.resnet.ResNet" in command("train", "model=resnet", "--cfg", "job").out
 
 
-SLOW = ["tracking=none", "trainer.total_epochs=400", "model.layers=[64]", "model.keep_prob=0.9", "schedule=inverse_time"]
+SLOW = [
+    "tracking=none",
+    "trainer.total_epochs=400",
+    "model.layers=[64]",
+    "model.keep_prob=0.9",
+    "schedule=inverse_time",
+]
 
 
 def started(home: Path, *args: str) -> subprocess.Popen:

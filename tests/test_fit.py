@@ -41,7 +41,14 @@ def data(folder: Path, train: int = 13) -> Batches:
 
 
 def recorder(folder: Path, model: nn.Module, optimizer: Guarded, schedule, **changes) -> Run:
-    settings = {"seed": 3, "monitor": "f1", "goal": "maximize", "patience": None, "checkpoint_every": 1, "log_every": None}
+    settings = {
+        "seed": 3,
+        "monitor": "f1",
+        "goal": "maximize",
+        "patience": None,
+        "checkpoint_every": 1,
+        "log_every": None,
+    }
     return Run(folder, Journal(folder), model, optimizer, schedule, tell=lambda *_: None, **settings | changes)
 
 
@@ -158,7 +165,9 @@ def test_the_best_epoch_is_the_first_best_on_dev_and_patience_ends_the_run(tmp_p
 def test_a_monitored_number_that_is_not_finite_stops_the_run(tmp_path, goal) -> None:
     model = nn.Linear(2, 2)
     optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
-    run = recorder(tmp_path, model, optimizer, inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0), goal=goal)
+    run = recorder(
+        tmp_path, model, optimizer, inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0), goal=goal
+    )
     with pytest.raises(ArithmeticError, match="dev/f1 is nan"):
         for _ in run.epochs(2):
             run.add({"loss": torch.tensor(1.0)}, 1)

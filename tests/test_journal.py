@@ -115,5 +115,11 @@ def test_a_refusal_takes_the_new_folder_away_and_leaves_an_old_one(tmp_path) -> 
 
 def test_looks_count_models_not_repetitions(tmp_path) -> None:
     ledger = tmp_path / "looks.jsonl"
-    assert [count_look(k, w, ledger) for k, w in (("d", "a"), ("d", "a"), ("d", "b"), ("e", "a"), ("d", "c"))] == [1, 1, 2, 1, 3]
+    assert [count_look(k, w, ledger) for k, w in (("d", "a"), ("d", "a"), ("d", "b"), ("e", "a"), ("d", "c"))] == [
+        1,
+        1,
+        2,
+        1,
+        3,
+    ]
     assert len([json.loads(line) for line in ledger.read_text().splitlines()]) == 4

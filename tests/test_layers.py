@@ -10,7 +10,13 @@ ORDER = [
     "errors", "schema", "targets", "seeds", "data", "models", "initializers", "losses", "metrics", "tasks", "regularizers",
     "optim", "tracking", "training", "diagnosis", "search", "report",
 ]  # fmt: skip
-DOORS = {"mlflow": {"tracking/mlflow.py"}, "optuna": {"search/stages.py"}, "hydra": set(), "omegaconf": set(), "dvc": set()}
+DOORS = {
+    "mlflow": {"tracking/mlflow.py"},
+    "optuna": {"search/stages.py"},
+    "hydra": set(),
+    "omegaconf": set(),
+    "dvc": set(),
+}
 
 
 def imports() -> list[tuple[str, str]]:

@@ -77,14 +77,18 @@ def test_only_what_changes_the_bytes_changes_the_key(command, tmp_path) -> None:
 def test_the_card_tells_the_contract(command, tmp_path) -> None:
     toy_npz(tmp_path / "a.npz")
     card = json.loads((prepared(command, "data=npz", "data.path=a.npz") / "card.json").read_text())
-    assert {"name", "key", "source", "splits", "classes", "feature_shape", "dtype", "normalize", "duplicates"} <= set(card)
+    assert {"name", "key", "source", "splits", "classes", "feature_shape", "dtype", "normalize", "duplicates"} <= set(
+        card
+    )
     assert card["splits"]["train"] == {"size": 36, "class_counts": [12, 12, 12]}
     assert card["feature_shape"] == [1, 4, 4] and card["dtype"] == "uint8" and card["classes"] == ["0", "1", "2"]
 
 
 def test_dev_zero_leaves_no_dev_split(command, tmp_path) -> None:
     toy_npz(tmp_path / "a.npz")
-    folder = prepared(command, "data=npz", "data.path=a.npz", "data.split.train=7", "data.split.dev=0", "data.split.test=3")
+    folder = prepared(
+        command, "data=npz", "data.path=a.npz", "data.split.train=7", "data.split.dev=0", "data.split.test=3"
+    )
     assert not (folder / "dev").exists() and set(read_card(folder).splits) == {"train", "test"}
 
 
@@ -119,7 +123,9 @@ def test_what_was_prepared_otherwise_is_refused(command, tmp_path) -> None:
     assert done.code == 2 and "it was prepared with normalize standard" in done.err
 
 
-@pytest.mark.parametrize(("size", "batch", "expected"), [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (3, 1, [1, 1, 1]), (1, 4, [1])])
+@pytest.mark.parametrize(
+    ("size", "batch", "expected"), [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (3, 1, [1, 1, 1]), (1, 4, [1])]
+)
 def test_a_remainder_of_one_joins_the_batch_before_it(size: int, batch: int, expected: list[int]) -> None:
     assert [end - start for start, end in bounds(size, batch)] == expected
 

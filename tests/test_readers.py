@@ -71,7 +71,10 @@ def test_hdf5_reads_the_courses_layout(tmp_path, folder) -> None:
 def test_idx_reads_mnists_bytes(tmp_path, packed) -> None:
     pixels = RNG.integers(0, 256, (5, 4, 3)).astype(np.uint8)
     for prefix in ("train", "t10k"):
-        for kind, axes, body in (("images-idx3", (5, 4, 3), pixels), ("labels-idx1", (5,), np.arange(5, dtype=np.uint8))):
+        for kind, axes, body in (
+            ("images-idx3", (5, 4, 3), pixels),
+            ("labels-idx1", (5,), np.arange(5, dtype=np.uint8)),
+        ):
             data = struct.pack(f">HBB{len(axes)}I", 0, 8, len(axes), *axes) + body.tobytes()
             name = f"{prefix}-{kind}-ubyte" + (".gz" if packed else "")
             (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)

@@ -71,6 +71,10 @@ class Mirror:
             self._save(offset=offset)
         return ended
 
+    def claim(self) -> None:
+        """Leave word that this run belongs in this store, so that the next start sees it is behind."""
+        self._save()
+
     def _open_run(self) -> None:
         if self.state["run_id"] is None:
             start = next(read_events(self.folder / NAME))
@@ -198,8 +202,9 @@ def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
     While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
     """
     with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
-        _leave_in_peace(folder, parent)
         current, failures = Mirror(folder, uri, experiment), 0
+        current.claim()
+        _leave_in_peace(folder, parent)
         while failures < MOST_FAILURES:
             alive = parent is not None and os.getppid() == parent
             try:

@@ -1,0 +1,128 @@
+"""The pipeline as commands in a fresh clone: only what changed runs again, killed goes on, equal bytes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_commands import wait_for_epoch
+
+from crucible.tracking.journal import read_events
+
+pytestmark = pytest.mark.slow
+OUTS = ["train/weights.safetensors", "train/curves.csv", "train/train.json"]
+OUTS += [f"evaluate/{name}" for name in ("predictions.csv", "confusion.csv")]
+
+
+def sh(home: Path, *words: str, check: bool = True) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, env=env)
+    assert done.returncode == 0 or not check, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A fresh clone of what git would take from this folder, with a quick configuration."""
+    home = tmp_path_factory.mktemp("clone")
+    files = sh(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").split()
+    for name in files:
+        if (ROOT / name).is_file() and not name.startswith("artifacts/") and name != "dvc.lock":
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, home / name)
+    trainer = home / "conf" / "trainer" / "default.yaml"
+    trainer.write_text(trainer.read_text().replace("total_epochs: 50", "total_epochs: 12"))
+    (home / "conf" / "config.yaml").write_text(
+        (home / "conf" / "config.yaml").read_text().replace("tracking: mlflow", "tracking: none")
+    )
+    for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"], ["add", "-A"]):
+        sh(home, "git", *words)
+    sh(home, "git", "commit", "-qm", "fresh")
+    return home
+
+
+def ran(said: str) -> list[str]:
+    return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+
+
+def taken(home: Path) -> dict[str, bytes]:
+    found = {name: (home / "artifacts" / name).read_bytes() for name in OUTS}
+    metrics = json.loads((home / "artifacts/evaluate/metrics.json").read_text())
+    metrics.pop("latency_ms_per_example")
+    return found | {"metrics": json.dumps(metrics).encode()}
+
+
+def test_the_pipeline_from_fresh_clone_to_experiment(clone: Path) -> None:
+    assert ran(sh(clone, "dvc", "repro")) == ["compose", "prepare", "train", "evaluate"]
+    first = taken(clone)
+    assert (clone / "artifacts/evaluate/report.html").exists()
+    assert ran(sh(clone, "dvc", "repro")) == []
+
+    mlp = clone / "conf" / "model" / "mlp.yaml"
+    before = mlp.read_text()
+    mlp.write_text(before.replace("[128, 64]", "[32]"))
+    assert ran(sh(clone, "dvc", "repro")) == ["compose", "train", "evaluate"]
+    assert taken(clone)["train/weights.safetensors"] != first["train/weights.safetensors"]
+    mlp.write_text(before)
+    assert ran(sh(clone, "dvc", "repro")) == ["compose"]  # the rest comes from the run cache
+    assert taken(clone) == first
+
+    sh(clone, "git", "add", "-A")
+    sh(clone, "git", "commit", "-qm", "first result")
+    said = sh(clone, "dvc", "exp", "run", "-S", "model=resnet", "-S", "model.width=4", "-S", "optimizer=adam")
+    assert "train" in ran(said) and "prepare" not in ran(said)
+    shown = sh(clone, "dvc", "exp", "show", "--csv")
+    assert "resnet" in shown and "mlp" in shown
+    assert "test.f1" in sh(clone, "dvc", "metrics", "diff")
+    assert "index.html" in sh(clone, "dvc", "plots", "show")
+    assert "index.html" in sh(clone, "dvc", "plots", "diff")
+
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "repro", "--force")  # everything anew, nothing from a cache
+    assert taken(clone) == first
+
+
+def test_a_killed_repro_goes_on_and_ends_with_the_same_bytes(clone: Path) -> None:
+    trainer = clone / "conf" / "trainer" / "default.yaml"
+    trainer.write_text(trainer.read_text().replace("total_epochs: 12", "total_epochs: 300"))
+    run = clone / "artifacts" / "train"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    was = next(read_events(run / "journal.jsonl"))["journal"]
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=clone, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while next(read_events(run / "journal.jsonl"), {"journal": was})["journal"] == was:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    wait_for_epoch(run, 60)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    sh(clone, "pkill", "-9", "-f", "hydra.run.dir=artifacts/train", check=False)
+    time.sleep(0.2)
+    assert "train" in ran(sh(clone, "dvc", "repro"))
+    resumed = [event["epoch"] for event in read_events(run / "journal.jsonl") if event["kind"] == "resume"]
+    assert len(resumed) == 1 and resumed[0] >= 1
+    after = taken(clone)
+    sh(clone, "dvc", "repro", "--force")
+    assert taken(clone) == after
+
+
+def test_data_that_dvc_would_not_see_change_are_refused(clone: Path, tmp_path: Path) -> None:
+    said = sh(clone, "dvc", "exp", "run", "--temp", "-S", f"data.path={tmp_path}", check=False)
+    assert "DVC would not see these data change" in said and "dvc add" in said
+
+
+def test_the_split_seed_is_not_the_training_seed(clone: Path) -> None:
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "repro")
+    said = sh(clone, "dvc", "exp", "run", "-S", "seed=7")
+    assert "train" in ran(said) and "prepare" not in ran(said)
