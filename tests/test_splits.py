@@ -36,6 +36,13 @@ def test_a_group_is_never_torn(groups: list[int], stratify: bool, seed: int) -> 
     assert all(len(set(split[key == group])) == 1 for group in set(groups))
 
 
+def test_groups_are_stratified_by_the_class_of_their_first_member() -> None:
+    group = np.arange(200) // 2
+    label = np.where(group < 50, 0, 1) * 2 + np.arange(200) % 2  # classes 0 and 2 lead, 1 and 3 follow
+    split = assign(label, group, (0.6, 0.2, 0.2), stratify=True, seed=0)
+    assert [np.bincount(split[label == k], minlength=3).tolist() for k in (0, 2)] == [[30, 10, 10]] * 2
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
 def test_together_joins_whatever_is_linked_by_any_partition(pairs: list[tuple[int, int]]) -> None:
     first, second = (np.array(part) for part in zip(*pairs, strict=True))

@@ -1,7 +1,8 @@
 """The mirror of the journal in MLflow: python -m crucible.tracking.mlflow RUN_FOLDER [--uri URI].
 
-Each point is logged once, whatever is killed: before a batch whose end was not recorded is sent again, MLflow is asked
-what it holds. Attempts are bounded; what was not mirrored is mirrored at the next start.
+Whatever is killed, nothing is lost and nothing doubled: what was not recorded as sent is sent again, and MLflow takes a
+point with the same name, step, time and value for the same point. Attempts are bounded; what was not mirrored is mirrored
+at the next start.
 """
 
 import argparse
@@ -44,7 +45,6 @@ class Mirror:
         self.state = _read_state(folder).get(uri, {})
         if self.state.get("journal") != self.journal:
             self.state = {"journal": self.journal, "run_id": None, "offset": 0, "artifacts": []}
-        self._unsure = self.state["offset"] > 0 or self.state["run_id"] is None
 
     @cached_property
     def client(self) -> Any:
@@ -117,15 +117,8 @@ class Mirror:
             if event["kind"] in ("metrics", "end", "evaluate")
             for name, value in event["values"].items()
         ]
-        if self._unsure:
-            held = {name: self._held(name) for name in {point.key for point in points}}
-            points = [point for point in points if (point.step, point.value) not in held[point.key]]
-            self._unsure = False
         for start in range(0, len(points), POINTS_PER_CALL):
             self.client.log_batch(self.state["run_id"], metrics=points[start : start + POINTS_PER_CALL])
-
-    def _held(self, name: str) -> set[tuple[int, float]]:
-        return {(point.step, point.value) for point in self.client.get_metric_history(self.state["run_id"], name)}
 
     def _take(self, event: Event) -> None:
         """Do what an event of its kind asks for; kinds without a meaning for MLflow pass."""
