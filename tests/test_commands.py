@@ -255,7 +255,7 @@ def test_journal_and_weights_do_not_depend_on_being_watched(tmp_path) -> None:
     code = (
         "import sys; sys.argv = ['train.py', 'tracking=none', 'trainer.total_epochs=1']\n"
         f"sys.path.insert(0, {str(ROOT / 'src')!r}); import entry, train; entry.run(train.main)\n"
-        "print([m for m in ('mlflow', 'matplotlib', 'sklearn', 'pandas', 'dvc', 'jinja2', 'h5py', 'PIL.JpegImagePlugin') if m in sys.modules])"
+        "print([m for m in ('mlflow', 'matplotlib', 'sklearn', 'pandas', 'dvc', 'jinja2', 'h5py', 'torch._dynamo', 'PIL.JpegImagePlugin') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -54,9 +54,9 @@ def multiplications(model: nn.Module, feature_shape: list[int]) -> int:
 
 def be_deterministic(deterministic: bool) -> None:
     """Ask torch for deterministic kernels; on the CPU ours are so already."""
-    if deterministic:
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call itself imports a compiler
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def with_precision(model: nn.Module, device: torch.device, precision: str) -> nn.Module:
