@@ -83,6 +83,8 @@ def run(command: Callable[[Job], Any]) -> None:
         _show(str(_unknown_choice(error)))
     except (HydraException, OmegaConfBaseException) as error:
         _show(str(_from_hydra(error)))
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\nstopped by you; what is checkpointed is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)

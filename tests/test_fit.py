@@ -143,8 +143,8 @@ def test_evaluation_changes_nothing_and_uses_running_averages(tmp_path) -> None:
     assert evaluate(model, task, batches.judge("test")) == {}
 
 
-def test_the_best_epoch_is_the_first_best_on_dev_and_patience_ends_the_run(tmp_path) -> None:
-    scores = iter([0.5, 0.7, 0.7, 0.6, 0.65, 0.9])
+def test_the_best_epoch_is_the_first_best_on_dev_ties_by_loss_and_patience_ends_the_run(tmp_path) -> None:
+    scores = iter([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1), (0.9, 0.1)])
     model = nn.Linear(2, 2)
     optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
@@ -155,10 +155,11 @@ def test_the_best_epoch_is_the_first_best_on_dev_and_patience_ends_the_run(tmp_p
             model.weight += 1
         kept.append(model.weight.clone())
         run.add({"loss": torch.tensor(1.0)}, 1)
-        run.record({"f1": next(scores)})
+        f1, loss = next(scores)
+        run.record({"f1": f1, "loss": loss})
     run.finish()
-    assert run.best_epoch == 2 and run.epoch == 5
-    assert torch.equal(model.weight, kept[1])
+    assert run.best_epoch == 3 and run.epoch == 5  # the tie went to the lower loss, and patience did not count it
+    assert torch.equal(model.weight, kept[2])
 
 
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
@@ -171,7 +172,7 @@ def test_a_monitored_number_that_is_not_finite_stops_the_run(tmp_path, goal) -> 
     with pytest.raises(ArithmeticError, match="dev/f1 is nan"):
         for _ in run.epochs(2):
             run.add({"loss": torch.tensor(1.0)}, 1)
-            run.record({"f1": float("nan")})
+            run.record({"f1": float("nan"), "loss": 1.0})
 
 
 def test_a_poisoned_layer_is_named_and_the_weights_are_those_before(tmp_path) -> None:

@@ -170,7 +170,9 @@ def test_a_run_that_is_behind_is_mirrored_at_the_next_start(command, tmp_path) -
     uri = f"sqlite:///{tmp_path}/m.db"
     for name in ("a", "b"):
         command("train", *QUICK, f"hydra.run.dir=outputs/d/{name}")
-    (tmp_path / "outputs/d/a/mirror.json").write_text("{}")
+    door.Mirror(tmp_path / "outputs/d/a", uri, "crucible").claim()  # as a mirror does that is killed at its start
+    door.Mirror(tmp_path / "outputs/d/b", "sqlite:////elsewhere", "crucible").claim()
+    assert door.behind(tmp_path, uri) == [tmp_path / "outputs/d/a"]
     assert mirroring(tmp_path / "outputs/d/b", uri, "--root", str(tmp_path)).wait(120) == 0
     assert_equal_to_journal(uri, tmp_path / "outputs/d/a")
 

@@ -223,10 +223,10 @@ def _leave_in_peace(folder: Path, parent: int | None) -> None:
 
 
 def behind(root: Path, uri: str) -> list[Path]:
-    """Return the run folders under the project whose journal was not mirrored to its end, oldest first."""
+    """Return the run folders under the project that belong in this store but are not there to their end, oldest first."""
     journals = sorted(path for home in ("outputs", "multirun", "artifacts") for path in (root / home).rglob(NAME))
-    folders = [path.parent for path in journals if (path.parent / STATE).exists()]
-    return [f for f in folders if _read_state(f).get(uri, {"offset": 0})["offset"] < (f / NAME).stat().st_size]
+    claimed = [(path, _read_state(path.parent).get(uri)) for path in journals]
+    return [path.parent for path, state in claimed if state and state["offset"] < path.stat().st_size]
 
 
 def _store_errors() -> tuple[type[Exception], ...]:

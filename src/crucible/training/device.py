@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from crucible.errors import Refusal
 
-SMALL_STEP = 2e8  # floating-point operations: about 4 ms on one core, where a second thread costs more than it brings
+SMALL_STEP = (
+    1e9  # floating-point operations, about 15 ms on a core: below, a second thread gains little and, on a busy machine,
+)
+# loses much: where another process held a core, steps of 3 ms were seen to take 20, and of 25 ms 146
 
 
 def choose_device(name: str) -> torch.device:

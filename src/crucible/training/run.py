@@ -18,7 +18,7 @@ from crucible.tracking.journal import Journal
 from crucible.training import checkpoint
 
 WEIGHTS = "weights.safetensors"
-POSITION = ("epoch", "step", "best_epoch", "best_score", "best_weights")
+POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights")
 CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
 
 
@@ -38,8 +38,8 @@ class Run:
         journal: where every epoch is recorded.
         model, optimizer, schedule: what a checkpoint holds.
         seed: dropout is seeded from it, each epoch anew.
-        monitor, goal: the number on dev that picks the best epoch; without dev the last epoch is taken.
-        patience: epochs without a better one before the training stops; None: never.
+        monitor, goal: the number on dev that picks the best epoch, the loss where it ties; without dev the last is taken.
+        patience: epochs without a better number before the training stops; None: never.
         checkpoint_every: epochs; None: as often as costs at most 5 % of the time.
         log_every: steps between points of the train loss in the journal; None: epochs only.
         tell: called with (epoch, total, values) after each epoch.
@@ -65,8 +65,8 @@ class Run:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.monitor, self._sign = monitor, 1.0 if goal == "maximize" else -1.0
         self.patience, self.checkpoint_every, self.log_every = patience, checkpoint_every, log_every
-        self.epoch = self.step = self.best_epoch = 0
-        self.best_score: float | None = None
+        self.epoch = self.step = self.best_epoch = self.better_epoch = 0
+        self.best_rank: list[float] | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._tell, self._total_epochs, self._lr = tell, 0, 0.0
         self._totals: dict[str, Tensor] = {}
@@ -75,10 +75,9 @@ class Run:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether dev has not become better for `patience` epochs."""
-        return (
-            self.patience is not None and self.best_score is not None and self.epoch - self.best_epoch >= self.patience
-        )
+        """Whether the monitored number has not become better for `patience` epochs; without dev there is none."""
+        waited = self.epoch - self.better_epoch if self.best_rank is not None else 0
+        return self.patience is not None and waited >= self.patience
 
     def epochs(self, total: int) -> Iterator[int]:
         """Give the epochs that are left, counted from 0, each with its own dropout; stop early out of patience."""
@@ -152,11 +151,15 @@ class Run:
     def _offer(self, dev: dict[str, float]) -> None:
         if not dev:
             return
-        score = dev[self.monitor]
-        if self.best_score is None or self._sign * score > self._sign * self.best_score:
-            self.best_score, self.best_epoch = score, self.epoch
+        rank = [self._sign * dev[self.monitor], -dev["loss"]]  # a small dev split ties often: then the lower loss
+        if self.best_rank is None or rank[0] > self.best_rank[0]:
+            self.better_epoch = self.epoch
+        if self.best_rank is None or rank > self.best_rank:
+            self.best_rank, self.best_epoch = rank, self.epoch
             self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.journal.append("best", epoch=self.epoch, step=self.step, values={f"dev/{self.monitor}": score})
+            self.journal.append(
+                "best", epoch=self.epoch, step=self.step, values={f"dev/{self.monitor}": dev[self.monitor]}
+            )
 
     def _is_due(self) -> bool:
         if self.checkpoint_every is not None:
