@@ -102,7 +102,7 @@ def _quoted(arg: str) -> str:
     if arg.startswith("-") or not equals or value[:1] in ("'", '"') or value in ("", "null"):
         return arg
     if key in PATHS:
-        return f"{key}={_in_quotes(str(Path(value).expanduser()))}"
+        return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
     try:
         OverridesParser.create().parse_override(arg)
     except (HydraException, ValueError):
