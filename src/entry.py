@@ -19,11 +19,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from crucible.errors import Refusal
+from crucible.errors import Refusal, Stopped
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import check_node
 
@@ -33,7 +33,8 @@ GROUPS = (
     "data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking", "experiment"
 )  # fmt: skip
 TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "experiment"))
-PATHS = ("data.path", "prepared", "run", "resume", "hydra.run.dir", "hydra.sweep.dir")
+TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
+TEXTS += ("hydra.run.dir", "hydra.sweep.dir")
 JUDGED = (
     "run",
     "report",
@@ -68,15 +69,23 @@ class Job:
     other_data: bool = False
 
 
-def run(command: Callable[[Job], Any]) -> None:
-    """Do a command with the arguments of this process; exit 2 on a refusal, with its reasons on one screen."""
+def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
+    """Do a command with the arguments of this process; exit 2 on a refusal, with its reasons on one screen.
+
+    Args:
+        judges: whether the command is about a finished run, and takes `run`.
+    """
     try:
-        argv = [_quoted(arg) for arg in sys.argv[1:]]
+        swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
+        argv = [_quoted(arg, swept) for arg in sys.argv[1:]]
         args = get_args_parser().parse_args(argv)
-        if args.multirun or any(getattr(args, flag, None) for flag in HYDRAS):
+        _require_own_keys([_key(each) for each in args.overrides], judges, swept)
+        if swept or any(getattr(args, flag, None) for flag in HYDRAS):
             _hand_to_hydra(command, args, argv)
         else:
             command(_job(args))
+    except Stopped as stopped:
+        _show(str(stopped), "stopped")
     except Refusal as refusal:
         _show(str(refusal))
     except MissingConfigException as error:
@@ -90,18 +99,28 @@ def run(command: Callable[[Job], Any]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def _show(screen: str) -> None:
-    name = Path(sys.argv[0]).name
-    print(f"{name} refuses, and nothing was changed:\n{screen}", file=sys.stderr)
+def _show(screen: str, happened: str = "refuses, and nothing was changed") -> None:
+    print(f"{Path(sys.argv[0]).name} {happened}:\n{screen}", file=sys.stderr)
     sys.exit(REFUSED)
 
 
-def _quoted(arg: str) -> str:
-    """Quote a value that Hydra's grammar would misread; paths always, with ~ expanded."""
+def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
+    if "run" in keys and not judges:
+        raise Refusal(
+            "run", "it names a finished run", allowed="resume=FOLDER to go on; evaluate.py run=FOLDER to judge"
+        )
+    if "resume" in keys and judges:
+        raise Refusal("resume", "it belongs to src/train.py", example="python src/evaluate.py run=FOLDER")
+    if swept and (wrong := [key for key in keys if key in ("run", "resume")]):
+        raise Refusal(wrong[0], "it names one run and cannot be swept", allowed="one command for each run")
+
+
+def _quoted(arg: str, swept: bool = False) -> str:
+    """Quote a value that Hydra's grammar would misread; paths and names always, with ~ expanded."""
     key, equals, value = arg.partition("=")
     if arg.startswith("-") or not equals or value[:1] in ("'", '"') or value in ("", "null"):
         return arg
-    if key in PATHS:
+    if key in TEXTS and not (swept and "," in value):
         return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
     try:
         OverridesParser.create().parse_override(arg)
@@ -174,11 +193,9 @@ def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: P
     folder = named_run(cfg["run"])
     own = read_config(folder)
     other = "data" in keys or "data.path" in keys
-    for key in [key for key in keys if key.split(".")[0] not in ("hydra", "data")]:
+    for key in [key for key in keys if key.split(".")[0] != "hydra"]:
         _copy(cfg, own, key.split("."))
-    for key in [key for key in keys if key.startswith("data.") and not other]:
-        _copy(cfg, own, key.split("."))
-    own = {**own, "data": cfg["data"] if other else own["data"], "run": str(folder)}
+    own = {**own, "run": str(folder), "prepared": None if other else own["prepared"]}
     validate(own)
     out = named or (folder / "judged" / own["data"]["name"] if other else folder)
     return Job(own, out, overrides, other_data=other)
@@ -193,7 +210,7 @@ def _copy(source: dict[str, Any], target: dict[str, Any], path: list[str]) -> No
 def named_run(name: str) -> Path:
     """Return the run folder that `name` means: a path, or `latest`."""
     folder = Path("outputs/latest") if name == "latest" else Path(name)
-    if not (folder / "config.yaml").exists():
+    if not all((folder / name).exists() for name in ("config.yaml", "card.json")):
         runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/config.yaml"))
         close = nearest(str(folder), runs) or (runs[-1] if runs else "")
         raise Refusal(f"run={name}", "there is no run in this folder", allowed="a run folder, or latest", nearest=close)
@@ -243,19 +260,19 @@ def _unknown_choice(error: MissingConfigException) -> Refusal:
 def _from_hydra(error: Exception) -> Refusal:
     text = str(error)
     cause = f"{text}\n{error.__cause__ or ''}"
-    if isinstance(error, ConfigCompositionException) and (found := re.search(r"Could not override '([^']*)'", cause)):
+    full = re.search(r"Key '\w+' is not in struct\s+full_key: ([\w.]+)", cause)
+    if found := full or re.search(r"Could not override '([^']*)'", cause):
         return unknown_key(found[1], _siblings(found[1]))
-    if found := re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", cause):
-        return unknown_key(found[2], _siblings(found[2]))
     return Refusal(
         "the command line", " ".join(text.split()), example="python src/train.py model=mlp optimizer.lr=0.01"
     )
 
 
 def _siblings(key: str) -> list[str]:
-    """Return the keys beside `key` in the default composition; at the top the groups too."""
+    """Return the keys beside `key` in what the command's choices of groups compose; at the top the groups too."""
     args = Namespace(config_dir=None, config_name=None)
-    node: Any = plain(compose(args, []))
+    choices = [arg for arg in sys.argv[1:] if _key(arg) in GROUPS and _key(arg) != key and "," not in arg]
+    node: Any = plain(compose(args, choices))
     parents = key.split(".")[:-1]
     for part in parents:
         node = node.get(part, {}) if isinstance(node, dict) else {}

@@ -22,4 +22,4 @@ def main(job: entry.Job) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, judges=True)

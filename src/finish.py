@@ -12,7 +12,7 @@ import torch
 
 from crucible.diagnosis.advice import Advice, advise
 from crucible.diagnosis.gap import diagnose, errors
-from crucible.errors import Refusal
+from crucible.errors import Stopped
 from crucible.report.screen import screen
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
@@ -41,7 +41,7 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
         batch = next(islice(parts.batches.train(error.epoch), error.step, None))
         where = locate_nonfinite(parts.model, parts.penalised, batch)
         run.journal.append("failed", epoch=error.epoch, step=run.step, why=f"{error}: {where}")
-        raise Refusal(
+        raise Stopped(
             f"epoch {error.epoch + 1}, step {error.step + 1}",
             f"{where} is not finite; the weights were left as they were before this step",
             allowed="a smaller optimizer.lr, trainer.max_norm=1, data.normalize=standard",
@@ -49,7 +49,7 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
         ) from None
     except ArithmeticError as error:
         run.journal.append("failed", epoch=run.epoch, step=run.step, why=str(error))
-        raise Refusal("the dev split", str(error), allowed="a smaller optimizer.lr") from None
+        raise Stopped("the dev split", str(error), allowed="a smaller optimizer.lr") from None
 
 
 def train(job: Job, run: Run, parts: Parts, mirror: Any) -> None:

@@ -60,7 +60,9 @@ def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None)
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
     data, recipe = job.cfg["data"], _recipe(job.cfg["data"], judge)
     source = build(data["reader"], _data_path(data), data["label"], data["group_by"])
-    folder = prepare(source, recipe, data["name"], lambda key: _home(job.cfg["prepared"], key), accept)
+    folder = prepare(
+        source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
+    )
     return folder, read_card(folder)
 
 
@@ -108,8 +110,8 @@ def _recipe(data: Config, judge: Card | None) -> Recipe:
     recipe = {key: data[key] for key in keys}
     if judge is not None:
         shape = {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:]} if judge.is_images else {}
-        recipe |= {**shape, "normalize": "none", "judge": judge.classes}
-    return Recipe(**recipe, num_classes=data["num_classes"] if judge is None else None)
+        recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
+    return Recipe(**recipe)
 
 
 def _data_path(data: Config) -> Path:

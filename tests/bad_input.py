@@ -101,7 +101,7 @@ CASES = [
     Case("goal against the metric", ["task.monitor=loss"], ["maximize loss makes models worse"]),
     Case("batch norm over one example", ["model.batch_norm=true", "trainer.batch_size=1"], ["no deviation over one"]),
     Case("contradicted shape", ["data.feature_shape=[3,8,8]"], ["[3, 8, 8] is declared, the data have [1, 8, 8]"]),
-    Case("contradicted class count", ["data.num_classes=7"], ["out of range", "0 to 6"]),
+    Case("contradicted class count", ["data.num_classes=7"], ["7 is declared, the data have 10"]),
     Case("no such device", ["trainer.device=gpu"], ["trainer.device", "'gpu' is refused"]),
     Case("target not on the allow-list", ["model._target_=torch.hub.load"], ["may not be named here"]),
     Case("misspelt target", ["model._target_=crucible.models.mlp.MPL"], ["nearest: crucible.models.mlp.MLP"]),

@@ -39,7 +39,7 @@ def command(
         monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *args])
         capsys.readouterr()
         try:
-            entry.run(importlib.import_module(name).main)
+            entry.run(importlib.import_module(name).main, judges=name == "evaluate")
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

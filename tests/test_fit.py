@@ -37,6 +37,7 @@ def data(folder: Path, train: int = 13) -> Batches:
     for split, size in (("train", train), ("dev", 7)):
         write_split(folder, split, rng.integers(0, 256, (size, 1, 3, 4)).astype(np.uint8), np.arange(size) % 3)
     card = card_of((1, 3, 4), train=train, kind="standard", mean=[100.0], std=[50.0])
+    card.write(folder / "card.json")
     return Batches(folder, card, CPU, batch_size=4, augment=Identity(), seed=3)
 
 

@@ -13,7 +13,7 @@ RATIOS = st.sampled_from([(0.6, 0.2, 0.2), (0.98, 0.01, 0.01), (0.7, 0.0, 0.3), 
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=300), ratios=RATIOS, seed=st.integers(0, 9))
 def test_sizes_are_the_shares_to_within_one_example(labels: list[int], ratios: tuple[float, ...], seed: int) -> None:
-    split = assign(np.array(labels), np.arange(len(labels)), ratios, stratify=True, seed=seed)
+    split = assign(np.array(labels), np.arange(len(labels)), ratios, stratify=False, seed=seed)
     counts = np.bincount(split, minlength=3)
     assert counts.sum() == len(labels)
     assert np.all(np.abs(counts - np.array(ratios) * len(labels)) <= 1 + 1e-9)
@@ -51,6 +51,14 @@ def test_together_joins_whatever_is_linked_by_any_partition(pairs: list[tuple[in
     for _ in range(len(first).bit_length()):
         reachable = (reachable.astype(int) @ reachable.astype(int)) > 0  # transitive closure by squaring
     assert np.array_equal(joined[:, None] == joined, reachable)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_a_class_of_three_has_one_example_in_every_split(size: int) -> None:
+    label = np.repeat(np.arange(10), size)
+    for seed in range(20):
+        split = assign(label, np.arange(len(label)), (0.6, 0.2, 0.2), stratify=True, seed=seed)
+        assert all(set(split[label == k]) == {0, 1, 2} for k in range(10))
 
 
 def test_another_seed_draws_another_split() -> None:

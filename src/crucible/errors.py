@@ -14,3 +14,7 @@ class Refusal(ValueError):
         lines = {"where": where, "what": what, "allowed": allowed, "nearest": nearest, "example": example}
         super().__init__("\n".join(f"{name:>8}: {text}" for name, text in lines.items() if text))
         self.lines = lines
+
+
+class Stopped(Refusal):
+    """A training that had started and cannot go on: what it recorded stays."""

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from crucible.errors import Refusal
 
 Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -33,7 +33,7 @@ class Split(Section):
     train: Positive
     dev: NonNegative
     test: Positive
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
 
 class Data(Section):
@@ -62,7 +62,7 @@ class Trainer(Section):
     total_epochs: Count
     batch_size: Count | None
     patience: Count | None
-    max_norm: Positive
+    max_norm: Annotated[float, Field(gt=0)]  # infinite: no clipping
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     precision: Literal["float32", "bfloat16"]
     threads: Literal["auto"] | Count

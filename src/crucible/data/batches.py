@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.data.card import Card
+from crucible.data.card import Card, read_card
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
 EVALUATION_BYTES = 64 << 20
+WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
 
 
 class Batches:
@@ -38,9 +39,10 @@ class Batches:
         seed: int,
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
-        self._folder = folder
+        self._folder, self.splits = folder, read_card(folder).splits
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
-        self._shift, self._scale = (part.to(device) for part in shift_and_scale(card))
+        exact = torch.float64 if card.dtype in WIDE else torch.float32
+        self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))
         self.batch_size = batch_size or card.size("train")
 
     def train(self, epoch: int) -> Iterator[Batch]:
@@ -56,7 +58,7 @@ class Batches:
 
     def judge(self, split: str) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split."""
-        if not (self._folder / split).is_dir():
+        if split not in self.splits:
             return
         x, y = self.arrays(split)
         size = max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
@@ -66,7 +68,7 @@ class Batches:
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
-        return torch.addcmul(self._shift, x.float(), self._scale)
+        return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
 
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
@@ -94,7 +96,7 @@ def shift_and_scale(card: Card) -> tuple[Tensor, Tensor]:
     shape = (-1, 1, 1) if card.is_images else (-1,)
     mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
     scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
-    return (-mean * scale).float(), scale.float()
+    return -mean * scale, scale
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -21,6 +21,7 @@ class Card:
         normalize: kind, mean and std per channel or feature in the units of the stored arrays, fitted_on, fitted_size.
         duplicates: policy, exact pairs found across splits, near pairs.
         recipe: the settings that the key is made of.
+        columns: names of the features of a table, in order.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Card:
     normalize: dict[str, Any]
     duplicates: dict[str, Any]
     recipe: dict[str, Any]
+    columns: list[str] | None = None
 
     @property
     def is_images(self) -> bool:

@@ -95,14 +95,18 @@ def near(split: Array, signs: Array, digests: Array) -> list[dict[str, str | flo
     Args:
         split: (N,) split numbers. signs: (N, 64) signatures. digests: (N,) exact hashes; equal ones are not near.
     """
-    found = []
+    found: list[tuple[float, int, int]] = []
     for first, second in combinations(np.unique(split[split != DROPPED]), 2):
         for a, b, likeness in _alike(signs, np.flatnonzero(split == first), np.flatnonzero(split == second)):
             differ = digests[a] != digests[b]
             found += list(zip(likeness[differ].tolist(), a[differ].tolist(), b[differ].tolist(), strict=True))
+            found = sorted(found, key=_most_alike)[:MOST_REPORTED]
     position = _positions(split)
-    ranked = sorted(found, key=lambda pair: (-pair[0], pair[1:]))[:MOST_REPORTED]
-    return [{"a": position[a], "b": position[b], "correlation": round(likeness, 4)} for likeness, a, b in ranked]
+    return [{"a": position[a], "b": position[b], "correlation": round(likeness, 4)} for likeness, a, b in found]
+
+
+def _most_alike(pair: tuple[float, int, int]) -> tuple[float, int, int]:
+    return -pair[0], pair[1], pair[2]
 
 
 def _alike(signs: Array, a: Array, b: Array) -> Iterator[tuple[Array, Array, Array]]:
@@ -120,10 +124,13 @@ def _alike(signs: Array, a: Array, b: Array) -> Iterator[tuple[Array, Array, Arr
         rows = a[start : start + BLOCK]
         low = np.searchsorted(place_b, place_a[start] - reach)
         high = np.searchsorted(place_b, place_a[min(start + BLOCK, len(a)) - 1] + reach)
-        for column in range(low, high, 8 * BLOCK):
-            others = b[column : min(column + 8 * BLOCK, high)]
+        for column in range(low, high, BLOCK):
+            others = b[column : min(column + BLOCK, high)]
             likeness = signs[rows].astype(np.float32) @ signs[others].astype(np.float32).T
             i, j = np.nonzero(likeness >= ALIKE)
+            if len(i) > 2 * MOST_REPORTED:  # more could not be reported anyway
+                best = np.argsort(-likeness[i, j], kind="stable")[: 2 * MOST_REPORTED]
+                i, j = i[best], j[best]
             yield rows[i], others[j], likeness[i, j]
 
 

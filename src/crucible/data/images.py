@@ -40,8 +40,13 @@ class Fit:
             chunk = self._stack([self._one(image) for image in chunk], name)
         elif self.image_size is not None or self.channels is not None:
             chunk = np.stack([self._one(image) for image in chunk]) if len(chunk) else chunk
+        chunk = _native(chunk, name)
         if not self.shape:
             self.shape, self.dtype = list(chunk.shape[1:]), chunk.dtype
+        if chunk.dtype != self.dtype:
+            raise Refusal(
+                name(0), f"its values are {chunk.dtype}, the others' {self.dtype}", allowed="one type in all splits"
+            )
         if list(chunk.shape[1:]) != self.shape:
             raise self._other_shape(list(chunk.shape[1:]), name(0))
         return chunk
@@ -74,6 +79,14 @@ class Fit:
         if self.image_size is not None and list(image.shape[1:]) != list(self.image_size):
             image = np.stack([_resize(plane, self.image_size) for plane in image])
         return image
+
+
+def _native(chunk: Array, name: Callable[[int], str]) -> Array:
+    """Return values of a type that every later part takes: bool as bytes, 16 bits unsigned as 32, this machine's order."""
+    if chunk.dtype.kind not in "buif" or chunk.dtype.itemsize > 8 or 0 in chunk.shape[1:]:
+        raise Refusal(name(0), f"examples {chunk.shape[1:]} of {chunk.dtype} hold no numbers to learn from")
+    kind = {"b1": "u1", "u2": "i4", "u4": "i8", "f2": "f4"}.get(chunk.dtype.str[1:], chunk.dtype.str[1:])
+    return chunk.astype(np.dtype(f"={kind}" if kind != "u1" else "u1"), copy=False)
 
 
 def _resize(plane: Array, size: Sequence[int]) -> Array:

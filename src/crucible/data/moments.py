@@ -4,6 +4,8 @@ import numpy as np
 
 from crucible.data.readers.source import Array
 
+ROUNDING = 1e-12
+
 
 class Moments:
     """Mean and deviation per channel of images (n, C, H, W), or per feature of vectors (n, F)."""
@@ -27,8 +29,9 @@ class Moments:
         self.count += len(chunk)
 
     def mean_std(self) -> tuple[list[float], list[float]]:
-        """Return mean and population deviation; a deviation of 0 marks a feature that never changes."""
-        return self._mean.tolist(), np.sqrt(self._squares / max(1, self._values)).tolist()
+        """Return mean and population deviation; a deviation of 0, or of rounding alone, marks what never changes."""
+        std = np.sqrt(self._squares / max(1, self._values))
+        return self._mean.tolist(), np.where(std > ROUNDING * np.abs(self._mean), std, 0.0).tolist()
 
 
 def _is_bytes(chunk: Array) -> bool:

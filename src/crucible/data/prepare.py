@@ -1,10 +1,9 @@
 """Raw files to a prepared folder: read in chunks, gate the leaks, split, measure train, write; equal in, equal out."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest, sha256
@@ -36,8 +35,8 @@ class Recipe:
     duplicates: str
     image_size: Sequence[int] | None
     channels: int | None
-    num_classes: int | None = None
-    judge: Sequence[str] | None = None  # the classes of the run that judges these data: all of them become `test`
+    judge: Sequence[str] | None = None  # the classes of the run that judges these data, all of them as `test`
+    columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
 
 def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
@@ -66,8 +65,8 @@ def prepare(
     """
     key, files = content_key(source, recipe)
     target = folder(key)
-    if (target / "card.json").exists() and read_card(target).key == key:
-        accept(read_card(target))
+    if (kept := _kept(target)) is not None and kept.key == key:
+        accept(kept)
         return target
     parent = next(p for p in target.absolute().parents if p.exists())
     with ExitStack() as stack:
@@ -77,24 +76,42 @@ def prepare(
         accept(card)
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        (draft / "new").rename(target)
+        _replace(target, draft)
     return target
+
+
+def _kept(target: Path) -> Card | None:
+    """Return the card of what is prepared there; None for nothing, or for something damaged, which is made anew.
+
+    Raises:
+        Refusal: there are files, and they are not ours to replace.
+    """
+    if target.is_dir() and any(target.iterdir()) and not (target / "card.json").exists():
+        raise Refusal(f"prepared={target}", "this folder holds other files", allowed="a new, empty or prepared folder")
+    with suppress(Refusal):
+        return read_card(target)
+    return None
+
+
+def _replace(target: Path, draft: Path) -> None:
+    """Put the new folder in the place of an old one; another process may have made the same just now."""
+    if target.exists():
+        target.rename(draft / "old")
+    with suppress(OSError):
+        (draft / "new").rename(target)
 
 
 def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
     fit = Fit(recipe.image_size, recipe.channels)
     scans = {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
-    classes, labels = encode(
-        {pool: examples.labels for pool, examples in source.pools.items()},
-        recipe.judge or source.classes,
-        recipe.num_classes,
-    )
+    if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
+        raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
+    raw = {pool: examples.labels for pool, examples in source.pools.items()}
+    classes, labels = encode(raw, source.classes, judge=recipe.judge)
     split_of = _split(source, recipe, scans, labels)
     found = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
     if recipe.judge is None:
-        require_classes(split_of, labels, classes)
+        require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     everything = np.concatenate(list(split_of.values()))
     return Card(
@@ -108,6 +125,7 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         normalize=_normalize(recipe.normalize, moments, fit),
         duplicates={"policy": recipe.duplicates, "found": found, "near": _near(everything, split_of, scans, fit)},
         recipe=vars(recipe),
+        columns=list(source.columns) if source.columns is not None else None,
     )
 
 
@@ -161,6 +179,13 @@ def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: M
         )
     _require_groups_apart(source, split_of)
     return split_of
+
+
+def _expected(recipe: Recipe, official: list[str]) -> list[int]:
+    """Return the splits that the shares promise."""
+    train, dev, test = (recipe.split[split] for split in SPLITS)
+    promised = np.sum(list(shares(train, dev, test, official).values()), axis=0)
+    return np.flatnonzero(promised > 0).tolist()
 
 
 def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None:

@@ -67,30 +67,54 @@ def assign(labels: Array, groups: Array, ratios: Sequence[float], *, stratify: b
     order = np.random.default_rng(seed).permutation(len(first))
     if stratify:
         order = order[np.argsort(labels[first][order], kind="stable")]
-    return _deal(sizes, order, ratios)[inverse]
+    split = _deal(sizes, order, ratios)
+    if stratify and _misses_a_class(split, labels[first], ratios):
+        split = _deal_each_class(sizes, order, ratios, labels[first])
+    return split[inverse]
 
 
-def _deal(sizes: Array, order: Array, ratios: Sequence[float]) -> Array:
-    """Deal groups of `sizes` in `order`; return each group's split."""
-    split, weights = np.empty(len(sizes), dtype=np.int64), sizes.tolist()
-    owed = {number: 0.0 for number, ratio in enumerate(ratios) if ratio > 0}
-    for group in order.tolist():
-        weight = weights[group]
-        for number in owed:
-            owed[number] += ratios[number] * weight
-        split[group] = neediest = max(owed, key=owed.__getitem__)
-        owed[neediest] -= weight
+def _misses_a_class(split: Array, label: Array, ratios: Sequence[float]) -> bool:
+    present = {(k, s) for k, s in zip(label.tolist(), split.tolist(), strict=True)}
+    return any((k, s) not in present for k in np.unique(label).tolist() for s, ratio in enumerate(ratios) if ratio > 0)
+
+
+def _deal_each_class(sizes: Array, order: Array, ratios: Sequence[float], label: Array) -> Array:
+    """Deal small classes so that each has a group in every split where it has enough of them, the largest share first."""
+    split = np.empty(len(sizes), dtype=np.int64)
+    live = sorted((s for s, ratio in enumerate(ratios) if ratio > 0), key=lambda s: -ratios[s])
+    for k in np.unique(label):
+        own = order[label[order] == k]
+        split[own[: len(live)]] = live[: len(own)]
+        rest = own[len(live) :]
+        split[rest] = _deal(sizes, rest, ratios, owed=[-float((split[own[: len(live)]] == s).sum()) for s in range(3)])[
+            rest
+        ]
     return split
 
 
-def require_classes(split_of: Mapping[str, Array], labels: Mapping[str, Array], classes: Sequence[str]) -> None:
-    """Refuse splits in which a class has no example.
+def _deal(sizes: Array, order: Array, ratios: Sequence[float], owed: Sequence[float] = (0.0, 0.0, 0.0)) -> Array:
+    """Deal groups of `sizes` in `order`; return each group's split. `owed` is what each split starts with."""
+    split, weights = np.empty(len(sizes), dtype=np.int64), sizes.tolist()
+    need = {number: owed[number] for number, ratio in enumerate(ratios) if ratio > 0}
+    for group in order.tolist():
+        weight = weights[group]
+        for number in need:
+            need[number] += ratios[number] * weight
+        split[group] = neediest = max(need, key=need.__getitem__)
+        need[neediest] -= weight
+    return split
+
+
+def require_classes(
+    split_of: Mapping[str, Array], labels: Mapping[str, Array], classes: Sequence[str], expected: Sequence[int]
+) -> None:
+    """Refuse splits in which a class has no example; `expected` are the splits that must be there.
 
     Raises:
         Refusal: naming class, split and remedy.
     """
     split, label = np.concatenate(list(split_of.values())), np.concatenate([labels[pool] for pool in split_of])
-    for number in np.unique(split[split != DROPPED]):
+    for number in expected:
         present = np.bincount(label[split == number], minlength=len(classes))
         if missing := [name for name, count in zip(classes, present, strict=True) if count == 0]:
             raise Refusal(

@@ -67,7 +67,7 @@ class Predictor(nn.Module):
 
     def __init__(self, saved: Saved) -> None:
         super().__init__()
-        shift, scale = shift_and_scale(saved.card)
+        shift, scale = (part.float() for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
         self.model, self._probabilities = saved.model, saved.task.probabilities
 

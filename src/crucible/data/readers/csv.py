@@ -33,7 +33,9 @@ def read(path: Path, label: str | None = None, group_by: str | None = None) -> S
         chunks=lambda: _features(path, header, columns),
         groups=_column(path, header.index(group_by)) if group_by else None,
     )
-    return Source({"all": pool}, {"": path})
+    if not columns:
+        raise Refusal(f"data.path={path}", "there is no feature column beside the label", allowed="one or more")
+    return Source({"all": pool}, {"": path}, columns=[header[i] for i in columns])
 
 
 def _rows(path: Path) -> Iterator[list[str]]:

@@ -32,12 +32,15 @@ def read(path: Path, label: str | None = None, group_by: str | None = None) -> S
 
 def _pool(home: dict[str, Path], prefix: str, label: str, group_by: str | None) -> Pool:
     x = f"{prefix}_x"
-    labels = _load(home, f"{prefix}_{label}").reshape(-1)
+    labels = _load(home, f"{prefix}_{label}")
+    labels = labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
     with ExitStack() as stack:
         shape = _open(stack, home, x).shape
     same_length(shape[0], len(labels), f"{home[x]}, {x} and {prefix}_{label}")
     arrange = channels_first(shape, f"{home[x]}, {x}")
     groups = _load(home, f"{prefix}_{group_by}") if group_by else None
+    if groups is not None:
+        same_length(shape[0], len(groups), f"{home[x]}, {x} and {prefix}_{group_by}")
     return Pool(labels=labels, chunks=lambda: map(arrange, _rows(home, x)), groups=groups)
 
 

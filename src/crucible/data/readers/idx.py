@@ -3,6 +3,7 @@
 import gzip
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield file
-    except (OSError, EOFError, struct.error, KeyError) as error:
+    except (OSError, EOFError, zlib.error, struct.error, KeyError) as error:
         raise Refusal(str(path), f"no IDX file, or truncated ({error})", allowed=LAYOUT) from None
 
 
@@ -80,3 +81,5 @@ def _rows(path: Path) -> Iterator[Array]:
             if len(data) < count * row_bytes:
                 raise EOFError(f"{shape[0]} rows announced, the file ends before row {start + count}")
             yield np.frombuffer(data, dtype).reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
+        if file.read(1):  # reading to the end also checks gzip's sum
+            raise OSError("there are bytes after the last row")

@@ -30,12 +30,25 @@ def read(path: Path, label: str | None = None, group_by: str | None = None) -> S
         raise Refusal("data.label", "in an image folder the class is the name of the folder", example="data.label=null")
     folders = _folders(path)
     splits = {SPLITS[f.name.lower()]: f for f in folders if f.name.lower() in SPLITS}
-    roots = splits if {"train", "test"} <= set(splits) else {"all": path}
+    _require_layout(path, folders, splits)
+    roots = splits or {"all": path}
     files = {split: _pictures(root) for split, root in roots.items()}
     if not all(files.values()):
         raise Refusal(f"data.path={path}", "there are no pictures", allowed=LAYOUT)
-    pools = {split: _pool(found, group_by) for split, found in files.items()}
+    pools = {split: _pool(found, path, group_by) for split, found in files.items()}
     return Source(pools, {f.relative_to(path).as_posix(): f for found in files.values() for _, f in found})
+
+
+def _require_layout(path: Path, folders: list[Path], splits: dict[str, Path]) -> None:
+    """Refuse split folders that are incomplete, named twice, or that stand beside class folders."""
+    named = [folder.name for folder in folders if folder.name.lower() in SPLITS]
+    complete = {"train", "test"} <= set(splits) and len(named) == len(splits) == len(folders)
+    if named and not complete:
+        raise Refusal(
+            f"data.path={path}",
+            f"{', '.join(named)} are splits, and not train and test with nothing beside them",
+            allowed=LAYOUT,
+        )
 
 
 def _folders(path: Path) -> list[Path]:
@@ -49,30 +62,31 @@ def _pictures(root: Path) -> list[tuple[str, Path]]:
         (folder.name, file)
         for folder in _folders(root)
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(root).parts)
     ]
 
 
-def _pool(labelled: list[tuple[str, Path]], group_by: str | None) -> Pool:
+def _pool(labelled: list[tuple[str, Path]], root: Path, group_by: str | None) -> Pool:
     files = [file for _, file in labelled]
     return Pool(
         labels=np.array([folder for folder, _ in labelled]),
         chunks=lambda: _chunks(files),
-        groups=np.array([_group(file, group_by) for file in files]) if group_by else None,
+        groups=np.array([_group(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
     )
 
 
 def _group(file: Path, pattern: str) -> str:
     try:
-        found = re.search(pattern, file.as_posix())
-        return found[1] if found else file.as_posix()
+        if found := re.search(pattern, file.as_posix()):
+            return found[1]
     except (re.error, IndexError) as error:
         raise Refusal(
             f"data.group_by={pattern}",
             f"no regular expression with one group ({error})",
             example=r"data.group_by='(person\d+)_'",
         ) from None
+    raise Refusal(f"data.group_by={pattern}", f"{file} does not match it", allowed="a pattern that every file matches")
 
 
 def _chunks(files: list[Path]) -> Iterator[list[Array]]:

@@ -1,6 +1,7 @@
 """Reader of numpy arrays: one .npz file, or a folder of .npy files, streamed without loading them whole."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,11 +39,14 @@ def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[
     shape = next(_rows(path, f"x{suffix}", 0)).shape
     size = _length(path, f"x{suffix}")
     same_length(size, len(labels), f"{path}, x{suffix} and {label}{suffix}")
+    groups = _load(path, f"{group_by}{suffix}") if group_by else None
+    if groups is not None:
+        same_length(size, len(groups), f"{path}, x{suffix} and {group_by}{suffix}")
     arrange = channels_first((size, *shape[1:]), f"{path}, x{suffix}")
     return Pool(
         labels=labels,
         chunks=lambda: map(arrange, _rows(path, f"x{suffix}", None)),
-        groups=_load(path, f"{group_by}{suffix}") if group_by else None,
+        groups=groups,
     )
 
 
@@ -65,7 +69,7 @@ def _member(path: Path, name: str) -> Iterator[IO[bytes]]:
         else:
             with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
                 yield file
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(f"{path}, array {name}", f"cannot be read: {error}", allowed=LAYOUT) from None

@@ -37,11 +37,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Source:
-    """Pools named `all`, or by the official splits `train`, `dev`, `test`; the files they came from, by role."""
+    """Pools named `all`, or by the official splits `train`, `dev`, `test`; the files they came from, by role; a table names its columns."""
 
     pools: Mapping[str, Pool]
     files: Mapping[str, Path]
     classes: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
 
 
 def rows_per_chunk(example_bytes: int) -> int:
