@@ -62,7 +62,14 @@ def ours(
     journal.append("start", journal=folder.name, name="bench", tags={})
     mirror = Mlflow(folder, data.parent, uri=None, experiment="bench")
     mirror.start()
-    settings = {"patience": None, "checkpoint_every": None, "monitor": "f1", "goal": "maximize", "seed": 0}
+    settings = {
+        "patience": None,
+        "checkpoint_every": None,
+        "monitor": "f1",
+        "goal": "maximize",
+        "seed": 0,
+        "identity": {},
+    }
     schedule = constant(optimizer.optimizer, warmup_epochs=0)
     run = Run(folder, journal, model, optimizer, schedule, **settings, log_every=log_every, tell=lambda *_: None)
     start = time.perf_counter()

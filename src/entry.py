@@ -59,6 +59,7 @@ class Job:
         folder: where the command writes.
         overrides: as typed, for the record.
         by_hand: whether outputs/latest shall point to it: no stage of a pipeline, no job of a sweep.
+        new_folder: whether the folder is named by the time, and may be given a number where that is taken.
         other_data: whether a finished run is to be judged on data that are not its own.
     """
 
@@ -66,6 +67,7 @@ class Job:
     folder: Path
     overrides: list[str]
     by_hand: bool = False
+    new_folder: bool = False
     other_data: bool = False
 
 
@@ -155,7 +157,9 @@ def _job(args: Namespace) -> Job:
     if cfg.get("run") is not None:
         return _judged(cfg, keys, args.overrides, folder if "hydra.run.dir" in keys else None)
     validate(cfg)
-    return Job(cfg, folder, args.overrides, by_hand="DVC_STAGE" not in os.environ)
+    return Job(
+        cfg, folder, args.overrides, by_hand="DVC_STAGE" not in os.environ, new_folder="hydra.run.dir" not in keys
+    )
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import entry
 import verdict
 import wiring
 from crucible.tasks.saved import load_run
-from crucible.training.device import choose_device
+from crucible.training.device import choose_device, with_precision
 from crucible.training.judge import judge, latency_ms
 
 
@@ -14,6 +14,7 @@ def main(job: entry.Job) -> None:
     saved = load_run(wiring.require_run(job), device)
     data, card = wiring.judged_data(job, saved.card)
     wiring.same_threads(job)
+    with_precision(saved.model, device, job.cfg["trainer"]["precision"])
     batches = wiring.batches(job.cfg, data, saved.card, device)
     found = judge(saved.model, saved.task, batches, "test")
     summary = verdict.summary(job, saved, found.scores, latency_ms(saved.model, batches, "test"))

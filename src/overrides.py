@@ -87,7 +87,7 @@ def _differences(known: Config, node: Config, prefix: str) -> Iterator[tuple[str
         if isinstance(value, dict) and isinstance(known.get(key), dict):
             yield from _differences(known[key], value, f"{prefix}.{key}")
         elif key not in known or known[key] != value:
-            yield f"{prefix}.{key}", value
+            yield ("" if key in known else "+") + f"{prefix}.{key}", value
 
 
 def _typed(value: Any) -> str:

@@ -1,5 +1,7 @@
 """Train one model on one prepared data set: python src/train.py model=resnet optimizer=adam."""
 
+from dataclasses import replace
+
 import entry
 import finish
 import wiring
@@ -13,11 +15,12 @@ def main(job: entry.Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if finish.is_finished(job):
         return finish.show(job)
-    with locked(job.folder), progress() as tell:
-        data, card, device = wiring.ready(job)
+    with locked(job.folder, fresh=job.new_folder) as folder, progress() as tell:
+        job = replace(job, folder=folder)
+        data, card, device, who = wiring.ready(job)
         parts = wiring.assemble(job.cfg, data, card, device)
-        opened, mirror = wiring.opened(job, card, parts)
-        settings = wiring.remembered(job.cfg, parts.task, tell)
+        opened, mirror = wiring.opened(job, card, parts, who)
+        settings = wiring.remembered(job.cfg, parts.task, who, tell)
         run = Run(job.folder, opened.journal, parts.model, parts.optimizer, parts.schedule, **settings)
         run.restore(opened.state)
         with finish.accountable(parts, run):

@@ -104,7 +104,14 @@ def _journal(job: Job, numbers: dict[str, Any]) -> None:
         return  # DVC restored these weights from its cache: the journal beside them is another training's
     values = {f"test/{name}": value for name, value in numbers["test"].items()}
     journal = Journal(run)
-    journal.append("evaluate", epoch=end["epoch"], step=end["step"], values=values, folder=str(job.folder.absolute()))
+    journal.append(
+        "evaluate",
+        epoch=end["epoch"],
+        step=end["step"],
+        values=values,
+        folder=str(job.folder.absolute()),
+        weights=end["weights"],
+    )
     journal.close()
     build(job.cfg["tracking"], run, home()).refresh()
 

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
+        _require_steps(cfg)
         task = build(cfg["task"], card)
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
@@ -158,6 +159,19 @@ def fits(cfg: Config) -> Callable[[Card], None]:
             )
 
     return accept
+
+
+def _require_steps(cfg: Config) -> None:
+    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    optimizer = build(cfg["optimizer"], [parameter])
+    schedule = build(cfg["schedule"], optimizer)
+    parameter.grad = torch.zeros(2, 2)
+    try:
+        optimizer.step()
+        schedule.step()
+    except TypeError as error:
+        raise Refusal("optimizer, schedule", f"they cannot step by themselves: {error}") from None
 
 
 def _require_declared(data: Config, card: Card) -> None:
@@ -183,13 +197,14 @@ class Parts:
         return self.model, self.penalised, self.batches, self.optimizer, self.schedule
 
 
-def ready(job: Job) -> tuple[Path, Card, torch.device]:
-    """Return prepared data, card and device, everything that can be refused having been refused."""
+def ready(job: Job) -> tuple[Path, Card, torch.device, Identity]:
+    """Return prepared data, card, device and identity, everything that can be refused having been refused."""
     device = choose_device(job.cfg["trainer"]["device"])
     folder, card = prepared(job, fits(job.cfg))
+    who = identity(job.cfg, card)
     if job.cfg["resume"] is not None:
-        require_same(job.folder, identity(job.cfg, card))
-    return folder, card, device
+        require_same(job.folder, who)
+    return folder, card, device, who
 
 
 def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Parts:
@@ -216,16 +231,17 @@ def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batc
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment, seed=cfg["seed"])
 
 
-def opened(job: Job, card: Card, parts: Parts) -> tuple[Opened, Any]:
+def opened(job: Job, card: Card, parts: Parts, who: Identity) -> tuple[Opened, Any]:
     """Open the run folder, set threads and determinism, record the start, and start the mirror."""
-    who = identity(job.cfg, card)
     found = open_run(job.folder, who, config_text(job.cfg), card)
     threads = found.threads or choose_threads(
         job.cfg["trainer"]["threads"], parts.model, card.feature_shape, parts.batches.batch_size
     )
     torch.set_num_threads(threads)
     be_deterministic(job.cfg["trainer"]["deterministic"])
-    begin(found, who, threads=threads, device=str(parts.batches.device), torch=torch.__version__, **record(job, who))
+    facts = {"threads": threads, "device": str(parts.batches.device), "torch": torch.__version__}
+    data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
+    begin(found, who, **facts, **record(job, who), config=config_text(job.cfg), data=data)
     if job.by_hand:
         point_latest(job.folder)
     print(_opening(job, card, parts, threads))
@@ -243,11 +259,20 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
     return f"training {words}\n     run  {job.folder}\nif it is interrupted: {following}"
 
 
-def remembered(cfg: Config, task: Any, tell: Callable[[int, int, dict[str, float]], None]) -> dict[str, Any]:
+def remembered(
+    cfg: Config, task: Any, who: Identity, tell: Callable[[int, int, dict[str, float]], None]
+) -> dict[str, Any]:
     """Return the run's own settings."""
     keys = ("patience", "checkpoint_every", "log_every")
     settings = {key: cfg["trainer"][key] for key in keys}
-    return {**settings, "seed": cfg["seed"], "monitor": task.monitor, "goal": task.goal, "tell": tell}
+    return {
+        **settings,
+        "seed": cfg["seed"],
+        "monitor": task.monitor,
+        "goal": task.goal,
+        "tell": tell,
+        "identity": asdict(who),
+    }
 
 
 def identity(cfg: Config, card: Card) -> Identity:

@@ -50,6 +50,7 @@ def recorder(folder: Path, model: nn.Module, optimizer: Guarded, schedule, **cha
         "checkpoint_every": 1,
         "log_every": None,
     }
+    settings |= {"identity": {}}
     return Run(folder, Journal(folder), model, optimizer, schedule, tell=lambda *_: None, **settings | changes)
 
 

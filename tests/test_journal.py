@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from conftest import card_of
@@ -58,9 +59,9 @@ def start_of(tmp_path, who: Identity = WHO):
 
 def test_the_same_training_goes_on_and_another_begins_anew(tmp_path) -> None:
     start_of(tmp_path)
-    checkpoint.save(tmp_path, {"epoch": 3})
+    checkpoint.save(tmp_path, {"epoch": 3, "identity": asdict(WHO)})
     again = open_run(tmp_path, WHO, "a: 1\n", card_of((3,)))
-    assert again.interrupted and again.state == {"epoch": 3} and again.threads == 1
+    assert again.interrupted and again.state["epoch"] == 3 and again.threads == 1
     other = open_run(tmp_path, Identity("other", "data", "code"), "a: 2\n", card_of((3,)))
     assert not other.interrupted and other.state is None
     assert (tmp_path / "journal.1.jsonl").exists() and not (tmp_path / "checkpoint.pt").exists()

@@ -51,7 +51,7 @@ def assert_equal_to_journal(uri: str, folder: Path) -> None:
 
 def test_the_mirror_holds_points_params_tags_data_and_artifacts(run, tmp_path) -> None:
     uri = f"sqlite:///{tmp_path}/m.db"
-    assert door.mirror(run, uri, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
     assert_equal_to_journal(uri, run)
     found = the_run(uri)
     assert found.info.run_name == "first" and found.info.status == "FINISHED"
@@ -70,7 +70,7 @@ def test_the_logged_model_predicts_what_the_run_predicts(command, run, tmp_path)
     import numpy as np
 
     uri = f"sqlite:///{tmp_path}/m.db"
-    assert door.mirror(run, uri, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
     assert command("evaluate", "run=run", "report=none").code == 0
     mlflow.set_tracking_uri(uri)
     logged = client(uri).search_logged_models([the_run(uri).info.experiment_id])[0]
@@ -84,10 +84,12 @@ def test_the_logged_model_predicts_what_the_run_predicts(command, run, tmp_path)
 
 def test_mirroring_twice_adds_nothing_and_an_evaluation_is_added(command, run, tmp_path) -> None:
     uri = f"sqlite:///{tmp_path}/m.db"
-    assert door.mirror(run, uri, "crucible", None) and door.mirror(run, uri, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None) and door.mirror(
+        run / "journal.jsonl", uri, "crucible", None
+    )
     command("evaluate", "run=run")
     (run / "mirror.json").unlink()  # even if the record is lost, MLflow knows its own
-    assert door.mirror(run, uri, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
     assert_equal_to_journal(uri, run)
     found = the_run(uri)
     assert found.data.metrics["test/f1"] == json.loads((run / "metrics.json").read_text())["test"]["f1"]
@@ -98,11 +100,11 @@ def test_a_store_that_is_down_loses_nothing(run, tmp_path, monkeypatch, capsys) 
     monkeypatch.setattr(door, "POLL_SECONDS", 0.001)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     down = "http://127.0.0.1:9"
-    assert not door.mirror(run, down, "crucible", None)
+    assert not door.mirror(run / "journal.jsonl", down, "crucible", None)
     assert capsys.readouterr().err.count("Exception") >= door.MOST_FAILURES
     assert door.behind(tmp_path, down) == [] and json.loads((run / "mirror.json").read_text())[down]["offset"] == 0
     up = f"sqlite:///{tmp_path}/m.db"
-    assert door.mirror(run, up, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", up, "crucible", None)
     assert_equal_to_journal(up, run)
 
 
@@ -119,7 +121,7 @@ def test_a_crash_between_sending_and_recording_doubles_nothing(run, tmp_path, mo
 
     monkeypatch.setattr(door.Mirror, "_save", crash)
     monkeypatch.setattr(door, "POLL_SECONDS", 0.001)
-    assert door.mirror(run, uri, "crucible", None)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
     assert calls[0] > 2
     assert_equal_to_journal(uri, run)
 
@@ -170,9 +172,11 @@ def test_a_run_that_is_behind_is_mirrored_at_the_next_start(command, tmp_path) -
     uri = f"sqlite:///{tmp_path}/m.db"
     for name in ("a", "b"):
         command("train", *QUICK, f"hydra.run.dir=outputs/d/{name}")
-    door.Mirror(tmp_path / "outputs/d/a", uri, "crucible").claim()  # as a mirror does that is killed at its start
-    door.Mirror(tmp_path / "outputs/d/b", "sqlite:////elsewhere", "crucible").claim()
-    assert door.behind(tmp_path, uri) == [tmp_path / "outputs/d/a"]
+    door.Mirror(
+        tmp_path / "outputs/d/a/journal.jsonl", uri, "crucible"
+    ).claim()  # as a mirror does that is killed at its start
+    door.Mirror(tmp_path / "outputs/d/b/journal.jsonl", "sqlite:////elsewhere", "crucible").claim()
+    assert door.behind(tmp_path, uri) == [tmp_path / "outputs/d/a/journal.jsonl"]
     assert mirroring(tmp_path / "outputs/d/b", uri, "--root", str(tmp_path)).wait(120) == 0
     assert_equal_to_journal(uri, tmp_path / "outputs/d/a")
 
@@ -180,5 +184,22 @@ def test_a_run_that_is_behind_is_mirrored_at_the_next_start(command, tmp_path) -
 def test_following_ends_with_the_process_that_is_followed(run, tmp_path) -> None:
     events = (run / "journal.jsonl").read_text().splitlines(keepends=True)
     (run / "journal.jsonl").write_text("".join(line for line in events if '"kind": "end"' not in line))
-    assert door.mirror(run, f"sqlite:///{tmp_path}/m.db", "crucible", os.getpid())  # our parent is another: not alive
+    assert door.mirror(
+        run / "journal.jsonl", f"sqlite:///{tmp_path}/m.db", "crucible", os.getpid()
+    )  # our parent is another: not alive
     assert the_run(f"sqlite:///{tmp_path}/m.db").info.status == "RUNNING"
+
+
+def test_a_run_whose_folder_was_used_again_is_mirrored_from_its_set_aside_journal(command, tmp_path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    for seed in (1, 2, 3):
+        command("train", *QUICK, f"seed={seed}", "hydra.run.dir=outputs/same")
+        door.Mirror(tmp_path / "outputs/same/journal.jsonl", uri, None).claim()
+    left = door.behind(tmp_path, uri)
+    assert [path.name for path in left] == ["journal.1.jsonl", "journal.2.jsonl", "journal.jsonl"]
+    assert all(door.mirror(path, uri, None, None) for path in left)
+    found = client(uri).search_runs([client(uri).get_experiment_by_name("crucible").experiment_id])
+    assert sorted(run.data.params["seed"] for run in found) == ["1", "2", "3"]
+    assert all(len(client(uri).get_metric_history(run.info.run_id, "dev/f1")) == 30 for run in found)
+    with_files = [run.data.params["seed"] for run in found if client(uri).list_artifacts(run.info.run_id)]
+    assert with_files == ["3"]  # the files of the others are gone

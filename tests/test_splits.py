@@ -89,4 +89,4 @@ def test_ratios_mean_what_they_say(declared: tuple[float, ...], official: list[s
 
 def test_a_class_missing_from_a_split_is_refused_with_the_remedy() -> None:
     with pytest.raises(Refusal, match="class 'b' has no example in it"):
-        require_classes({"all": np.array([0, 0, 1, 2])}, {"all": np.array([0, 1, 0, 0])}, ["a", "b"])
+        require_classes({"all": np.array([0, 0, 1, 2])}, {"all": np.array([0, 1, 0, 0])}, ["a", "b"], [0, 1, 2])

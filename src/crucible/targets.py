@@ -39,7 +39,13 @@ def resolve(path: str, where: str = "_target_") -> Callable[..., Any]:
 def build(node: Mapping[str, Any], *args: Any) -> Any:
     """Call what the node names with `args` by position and the node's other keys by name."""
     keys = {key: value for key, value in node.items() if key != "_target_"}
-    return resolve(node["_target_"])(*args, **keys)
+    target = resolve(node["_target_"])
+    try:
+        return target(*args, **keys)
+    except (TypeError, ValueError) as error:
+        if _is_ours(target):
+            raise
+        raise Refusal(node["_target_"], f"it does not take what it is given: {error}") from None
 
 
 def check_node(node: Mapping[str, Any], where: str) -> None:

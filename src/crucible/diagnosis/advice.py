@@ -50,10 +50,19 @@ def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
     return advice
 
 
+def _start(now: Situation) -> tuple[str, ...]:
+    """Hidden units that start at zero stay equal."""
+    return ("init=he",) if now.init == "zeros" else ()
+
+
+def _other_start(now: Situation) -> Iterator[Advice]:
+    if now.init == "zeros" and now.model != "logistic":
+        yield Advice("Hidden units that start at zero stay equal: start at random.", ("init=he",))
+
+
 def _larger_model(now: Situation) -> Iterator[Advice]:
     if now.model == "logistic":
-        start = ("init=he",) if now.init == "zeros" else ()  # hidden units that start at zero stay equal
-        yield Advice("High bias: one linear layer is too simple; use a deeper network.", ("model=mlp", *start))
+        yield Advice("High bias: one linear layer is too simple; use a deeper network.", ("model=mlp", *_start(now)))
     if now.model == "mlp":
         layers = [2 * width for width in now.settings["layers"]] or [64]
         yield Advice("High bias: make the network larger.", (f"model.layers=[{','.join(map(str, layers))}]",))
@@ -73,7 +82,9 @@ def _better_optimizer(now: Situation) -> Iterator[Advice]:
 
 def _convolution(now: Situation) -> Iterator[Advice]:
     if now.is_images and now.model in ("logistic", "mlp"):
-        yield Advice("The examples are images: a convolutional network suits them better.", ("model=resnet",))
+        yield Advice(
+            "The examples are images: a convolutional network suits them better.", ("model=resnet", *_start(now))
+        )
 
 
 def _less_dropout(now: Situation) -> Iterator[Advice]:
@@ -114,7 +125,7 @@ def _another_seed(now: Situation) -> Iterator[Advice]:
     )
 
 
-BIAS: tuple[Rule, ...] = (_larger_model, _longer, _better_optimizer, _convolution, _less_dropout)
+BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _convolution, _less_dropout)
 VARIANCE: tuple[Rule, ...] = (_l2, _dropout, _augment, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {
     "just_right": (_another_seed,),

@@ -15,7 +15,7 @@ from crucible.errors import Refusal
 from crucible.targets import build
 
 CONFIG = "config.yaml"
-WEIGHTS = "weights.safetensors"
+WEIGHTS, SUMMARY = "weights.safetensors", "train.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def load_run(folder: Path, device: torch.device) -> Saved:
         Refusal: no run folder, or a run that has not finished.
     """
     config, card = read_config(folder), read_card(folder)
-    if not (folder / WEIGHTS).exists():
+    if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
         raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
     task = build(config["task"], card)
     model = build(config["model"], card.feature_shape, task.num_outputs)

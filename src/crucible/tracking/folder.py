@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 
@@ -11,13 +11,17 @@ from crucible.errors import Refusal
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; the lock ends with the process, however it ends.
+def locked(folder: Path, *, fresh: bool = False) -> Iterator[Path]:
+    """Hold the run folder for this process and give it; the lock ends with the process, however it ends.
+
+    Args:
+        fresh: the folder must be a new one: where it is taken, folder-2, folder-3, ... is made instead.
 
     Raises:
         Refusal: another process holds it (named by its pid), or the folder cannot be made or written.
     """
-    made = _make(folder)
+    folder, made = _make(folder, fresh)
+    new_lock = not (folder / ".lock").exists()
     with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,30 +34,44 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         try:
-            yield
-        except Refusal:
-            _unmake(folder, made)
+            yield folder
+        except BaseException:
+            if new_lock and not (folder / "config.yaml").exists():  # the training has not started
+                _unmake(folder, made)
             raise
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make the folder; return the folders that were not there before, innermost first."""
-    made = [f for f in (folder, *folder.parents) if not f.exists()]
+def _make(folder: Path, fresh: bool) -> tuple[Path, list[Path]]:
+    """Make the folder; return it and the folders that were not there before, innermost first."""
+    missing = [f for f in folder.parents if not f.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            made = [] if folder.exists() else [folder]
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True, exist_ok=not fresh)
+                break
+            if not folder.is_dir():
+                raise NotADirectoryError(f"{folder} is a file")
+            folder = _next_name(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"no permission to write in {folder}")
     except OSError as error:
-        _unmake(folder, made)
+        _unmake(folder, missing)
         raise Refusal(
             str(folder), f"cannot be written: {error}", allowed="a folder that can", example="hydra.run.dir=DIR"
         ) from None
-    return made
+    return folder, [*made, *missing]
+
+
+def _next_name(folder: Path) -> Path:
+    stem, dash, number = folder.name.rpartition("-")
+    counted = bool(dash) and number.isdigit() and folder.with_name(stem).exists()
+    return folder.with_name(f"{stem}-{int(number) + 1}" if counted else f"{folder.name}-2")
 
 
 def _unmake(folder: Path, made: list[Path]) -> None:
-    """Take away the folders that this refused run made, as long as nothing else is in them."""
-    if folder in made and folder.exists():
+    """Take away the lock and the folders that this refused run made, as long as nothing else is in them."""
+    if folder.exists():
         (folder / ".lock").unlink(missing_ok=True)
     for each in made:
         if each.exists() and not any(each.iterdir()):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-NAME = "journal.jsonl"
+NAME, MIRRORED = "journal.jsonl", "mirror.json"
 Event = dict[str, Any]
 
 
@@ -54,9 +54,11 @@ def has_ended(events: Iterable[Event]) -> bool:
 
 
 def set_aside(folder: Path) -> None:
-    """Move the journal to the first free journal.<n>.jsonl, n from 1."""
+    """Move the journal to the first free journal.<n>.jsonl, n from 1, and the mirror's record of it with it."""
     number = next(n for n in range(1, 1_000_000) if not (folder / f"journal.{n}.jsonl").exists())
     (folder / NAME).rename(folder / f"journal.{number}.jsonl")
+    if (folder / MIRRORED).exists():
+        (folder / MIRRORED).rename(folder / f"mirror.{number}.json")
 
 
 def _identity(event: Event) -> tuple[Any, ...]:

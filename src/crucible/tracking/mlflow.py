@@ -19,10 +19,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from crucible.tracking.folder import write_atomic
+from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, Event, read_events
 
-STATE = "mirror.json"
 ARTIFACTS = ("config.yaml", "card.json", "curves.csv", "train.json", "weights.safetensors")
 EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
 POINTS_PER_CALL = 500
@@ -36,13 +35,17 @@ class Mirror:
     """One run folder in one tracking store.
 
     Args:
-        folder: the run folder. uri: the store. experiment: MLflow's experiment name.
+        path: the journal: journal.jsonl, or journal.<n>.jsonl of a run that stood in this folder before.
+        uri: the store. experiment: MLflow's experiment name; None: the one that the run declared.
     """
 
-    def __init__(self, folder: Path, uri: str, experiment: str) -> None:
-        self.folder, self.uri, self.experiment = folder, uri, experiment
-        self.journal = next(read_events(folder / NAME))["journal"]
-        self.state = _read_state(folder).get(uri, {})
+    def __init__(self, path: Path, uri: str, experiment: str | None) -> None:
+        self.path, self.folder, self.uri = path, path.parent, uri
+        self.record = path.with_name(path.name.replace("journal", "mirror").replace(".jsonl", ".json"))
+        start = next(read_events(path))
+        self.journal, self.config = start["journal"], _yaml(start.get("config", "{}"))
+        self.experiment = experiment or self.config.get("tracking", {}).get("experiment") or "crucible"
+        self.state = _read_state(self.record).get(uri, {})
         if self.state.get("journal") != self.journal:
             self.state = {"journal": self.journal, "run_id": None, "offset": 0, "artifacts": []}
 
@@ -57,8 +60,8 @@ class Mirror:
 
     def sync(self) -> bool:
         """Mirror what is there and not mirrored yet; return whether the run has come to its end."""
-        if next(read_events(self.folder / NAME))["journal"] != self.journal:
-            return True  # the folder is another run's by now
+        if next(read_events(self.path))["journal"] != self.journal:
+            return True  # another run has begun here; this one's journal was set aside, and is mirrored from there
         with _one_at_a_time(self.uri):
             self._open_run()
         ended = False
@@ -77,7 +80,7 @@ class Mirror:
 
     def _open_run(self) -> None:
         if self.state["run_id"] is None:
-            start = next(read_events(self.folder / NAME))
+            start = next(read_events(self.path))
             found = self.client.search_runs([self._experiment_id()], f"tags.`crucible.journal` = '{self.journal}'")
             run = found[0] if found else self._create_run(start)
             self._save(run_id=run.info.run_id)
@@ -96,7 +99,7 @@ class Mirror:
 
     def _new_events(self) -> Iterator[tuple[list[Event], int]]:
         """Give the whole lines after the recorded offset, some at a time, each with the offset behind them."""
-        with (self.folder / NAME).open("rb") as file:
+        with self.path.open("rb") as file:
             file.seek(self.state["offset"])
             lines: list[bytes] = []
             for line in file:
@@ -127,11 +130,10 @@ class Mirror:
     def _on_start(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, Param
 
-        config = _flat(_read_yaml(self.folder / "config.yaml"))
-        params = [Param(name, str(value)[:6000]) for name, value in config.items()]
-        card = json.loads((self.folder / "card.json").read_text(encoding="utf-8"))
-        profile = {"key": card["key"], **{split: part["size"] for split, part in card["splits"].items()}}
-        data = Dataset(card["name"], card["key"][:32], "local", json.dumps(card["source"]), None, json.dumps(profile))
+        params = [Param(name, str(value)[:6000]) for name, value in _flat(self.config).items()]
+        facts = event["data"]
+        source, profile = json.dumps({"sha256": facts["key"]}), json.dumps(facts["sizes"])
+        data = Dataset(facts["name"], facts["key"][:32], "local", source, None, profile)
         with _one_at_a_time(self.uri):
             self.client.log_batch(self.state["run_id"], params=params)
             self.client.log_inputs(self.state["run_id"], [DatasetInput(data, [])])
@@ -143,16 +145,21 @@ class Mirror:
         self.client.set_terminated(self.state["run_id"], STATUS["failed"], int(event["time"] * 1000))
 
     def _on_end(self, event: Event) -> None:
-        for name in ARTIFACTS:
+        for name in ARTIFACTS if self._is_here(event) else ():
             self._upload(self.folder / name)
-        if "model" not in self.state["artifacts"]:
+        if "model" not in self.state["artifacts"] and self._is_here(event):
             self._log_model()
             self._save(artifacts=sorted([*self.state["artifacts"], "model"]))
         self.client.set_terminated(self.state["run_id"], STATUS["end"], int(event["time"] * 1000))
 
     def _on_evaluate(self, event: Event) -> None:
-        for name in EVALUATION:
+        for name in EVALUATION if self._is_here(event) else ():
             self._upload(Path(event["folder"]) / name)
+
+    def _is_here(self, event: Event) -> bool:
+        """Whether the folder still holds what the event is about, and not another run's files."""
+        weights = self.folder / "weights.safetensors"
+        return weights.exists() and sha256_of(weights) == event["weights"]
 
     def _upload(self, file: Path) -> None:
         if file.exists():
@@ -180,8 +187,8 @@ class Mirror:
     def _save(self, **changes: Any) -> None:
         self.state |= changes
         with _lock(self.folder / ".mirror.lock"):
-            everything = _read_state(self.folder) | {self.uri: self.state}
-            write_atomic(self.folder / STATE, json.dumps(everything, indent=2).encode())
+            everything = _read_state(self.record) | {self.uri: self.state}
+            write_atomic(self.record, json.dumps(everything, indent=2).encode())
 
 
 def read_shape(folder: Path) -> list[int]:
@@ -189,22 +196,23 @@ def read_shape(folder: Path) -> list[int]:
     return json.loads((folder / "card.json").read_text(encoding="utf-8"))["feature_shape"]
 
 
-def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
-    """Mirror one run, following it while process `parent` lives; return whether everything arrived.
+def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> bool:
+    """Mirror one journal, following it while process `parent` lives; return whether everything arrived.
 
     While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
     """
+    folder = path.parent
     with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
-        current, failures = Mirror(folder, uri, experiment), 0
+        current, failures = Mirror(path, uri, experiment), 0
         current.claim()
-        _leave_in_peace(folder, parent)
+        _leave_in_peace(path, parent)
         while failures < MOST_FAILURES:
             alive = parent is not None and os.getppid() == parent
             try:
                 ended = current.sync()
             except _store_errors() as error:
                 print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                current, failures = Mirror(folder, uri, experiment), failures + (not alive)
+                current, failures = Mirror(path, uri, experiment), failures + (not alive)
                 time.sleep(min(30.0, POLL_SECONDS * 2 ** max(1, failures)))
                 continue
             if ended or not alive:
@@ -213,20 +221,20 @@ def mirror(folder: Path, uri: str, experiment: str, parent: int | None) -> bool:
         return False
 
 
-def _leave_in_peace(folder: Path, parent: int | None) -> None:
+def _leave_in_peace(path: Path, parent: int | None) -> None:
     """Wait before importing MLflow, which takes seconds of a core: a short training is mirrored when it is over."""
     patience = time.monotonic() + QUIET_SECONDS
     while parent is not None and os.getppid() == parent and time.monotonic() < patience:
-        if any(event["kind"] in STATUS for event in read_events(folder / NAME)):
+        if any(event["kind"] in STATUS for event in read_events(path)):
             break
         time.sleep(POLL_SECONDS)
 
 
 def behind(root: Path, uri: str) -> list[Path]:
-    """Return the run folders under the project that belong in this store but are not there to their end, oldest first."""
-    journals = sorted(path for home in ("outputs", "multirun", "artifacts") for path in (root / home).rglob(NAME))
-    claimed = [(path, _read_state(path.parent).get(uri)) for path in journals]
-    return [path.parent for path, state in claimed if state and state["offset"] < path.stat().st_size]
+    """Return the journals under the project that belong in this store but are not there to their end, oldest first."""
+    records = sorted(p for home in ("outputs", "multirun", "artifacts") for p in (root / home).rglob("mirror*.json"))
+    pairs = [(p.with_name(p.name.replace("mirror", "journal") + "l"), _read_state(p).get(uri)) for p in records]
+    return [path for path, state in pairs if state and path.exists() and state["offset"] < path.stat().st_size]
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
@@ -255,15 +263,14 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         yield
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
+def _read_state(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _yaml(text: str) -> dict[str, Any]:
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(text)
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -279,7 +286,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m crucible.tracking.mlflow", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run folder")
     parser.add_argument("--uri", help="tracking store; default: sqlite:///mlflow.db in this folder")
-    parser.add_argument("--experiment", default="crucible")
+    parser.add_argument("--experiment", help="default: the one the run declared")
     parser.add_argument("--follow", type=int, metavar="PID", help="follow the journal while this parent process lives")
     parser.add_argument("--root", type=Path, help="mirror the runs below it, too, that are behind")
     args = parser.parse_args()
@@ -289,9 +296,9 @@ def main() -> int:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # only what the training leaves
-    done = mirror(args.folder, uri, args.experiment, args.follow)
+    done = mirror(args.folder / NAME, uri, args.experiment, args.follow)
     rest = behind(args.root, uri) if done and args.root else []
-    return 0 if all([done, *(mirror(folder, uri, args.experiment, None) for folder in rest)]) else 1
+    return 0 if all([done, *(mirror(path, uri, None, None) for path in rest)]) else 1
 
 
 if __name__ == "__main__":

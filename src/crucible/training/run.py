@@ -42,6 +42,7 @@ class Run:
         patience: epochs without a better number before the training stops; None: never.
         checkpoint_every: epochs; None: as often as costs at most 5 % of the time.
         log_every: steps between points of the train loss in the journal; None: epochs only.
+        identity: hashes of configuration, data and code, for the checkpoint.
         tell: called with (epoch, total, values) after each epoch.
     """
 
@@ -59,6 +60,7 @@ class Run:
         patience: int | None,
         checkpoint_every: int | None,
         log_every: int | None,
+        identity: dict[str, str],
         tell: Callable[[int, int, dict[str, float]], None],
     ) -> None:
         self.folder, self.journal, self.model = folder, journal, model
@@ -68,6 +70,7 @@ class Run:
         self.epoch = self.step = self.best_epoch = self.better_epoch = 0
         self.best_rank: list[float] | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self._identity = identity
         self._tell, self._total_epochs, self._lr = tell, 0, 0.0
         self._totals: dict[str, Tensor] = {}
         self._examples = 0
@@ -170,5 +173,5 @@ class Run:
         return {"model": self.model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
 
     def _state(self) -> dict[str, Any]:
-        position = {name: getattr(self, name) for name in POSITION}
+        position = {"identity": self._identity} | {name: getattr(self, name) for name in POSITION}
         return position | {name: part.state_dict() for name, part in self._parts().items()}

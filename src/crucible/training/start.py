@@ -11,6 +11,11 @@ from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Event, Journal, has_ended, read_events, set_aside
 from crucible.training import checkpoint
 
+STALE = (
+    *(checkpoint.NAME, "weights.safetensors", "train.json", "curves.csv"),
+    *("metrics.json", "predictions.csv", "confusion.csv", "report.html"),
+)
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -43,8 +48,10 @@ def open_run(folder: Path, who: Identity, config: str, card: Card) -> Opened:
     if events and not same:
         set_aside(folder)
     state = checkpoint.load(folder) if same else None
+    state = state if state and state["identity"] == asdict(who) else None
     if state is None:
-        (folder / checkpoint.NAME).unlink(missing_ok=True)
+        for stale in STALE:
+            (folder / stale).unlink(missing_ok=True)
     write_atomic(folder / "config.yaml", config.encode())
     card.write(folder / "card.json")
     threads = events[0]["threads"] if same else None
