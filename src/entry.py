@@ -132,7 +132,9 @@ def _quoted(arg: str, swept: bool = False) -> str:
 
 
 def _in_quotes(value: str) -> str:
-    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+    """In Hydra's grammar backslashes count double before a quote, the closing one included, and nowhere else."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", r"\${") + "'"
 
 
 def compose(args: Namespace, overrides: list[str]) -> DictConfig:
@@ -230,7 +232,10 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
         cfg = plain(composed)
         validate(cfg)
         hydra_config = HydraConfig.get()
-        return command(Job(cfg, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)))
+        try:
+            return command(Job(cfg, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)))
+        except Refusal as refusal:
+            _show(str(refusal))
 
     sys.argv[1:] = argv
     hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import toy_npz
 from PIL import Image
 
-from crucible.data.batches import bounds, shift_and_scale
+from crucible.data.augment import Identity
+from crucible.data.batches import Batches, bounds, shift_and_scale
 from crucible.data.card import read_card
 from crucible.data.images import Fit
 from crucible.data.moments import Moments
@@ -134,6 +136,60 @@ def test_scale_needs_bytes(command, tmp_path) -> None:
     toy_npz(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(60, 4)))
     with pytest.raises(AssertionError, match="x / 255 is for 8-bit data"):
         prepared(command, "data=npz", "data.path=a.npz", "data.normalize=scale")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": None, "x_train": np.zeros((6, 2), "u1"), "x_test": np.zeros((4, 2), "f4")}, "its values are float32"),
+        ({"y": np.full(60, np.nan)}, "label nan is out of range"),
+        ({"y": np.eye(3)[np.arange(60) % 3]}, r"their shape is \(60, 3\)"),
+        ({"x": np.array([["a"]] * 60)}, "hold no numbers"),
+        ({"who": np.zeros(50)}, "60 examples but 50 labels"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_name(command, arrays, message) -> None:
+    rng = np.random.default_rng(0)
+    good = {"x": rng.normal(size=(60, 2)), "y": np.arange(60) % 3}
+    if "x_train" in arrays:
+        arrays = {"x_train": rng.integers(0, 9, (60, 2), "u1"), "x_test": rng.normal(size=(30, 2)).astype("f4")}
+        good = {"y_train": np.arange(60) % 3, "y_test": np.arange(30) % 3}
+    np.savez("a.npz", **good | arrays)
+    more = ["data.group_by=who"] if "who" in arrays else []
+    with pytest.raises(AssertionError, match=message):
+        prepared(command, "data=npz", "data.path=a.npz", *more)
+
+
+@pytest.mark.parametrize("kind", [">f4", "u2", "bool"])
+def test_every_number_type_comes_out_as_one_that_torch_takes(command, kind) -> None:
+    x = np.random.default_rng(0).integers(0, 2, (60, 4, 4))
+    x[:, 0, :] = np.arange(60)[:, None] // 2 % 2
+    x[:, 1] = np.unpackbits(np.arange(60, dtype=np.uint8)[:, None], axis=1)[:, 4:]
+    x[:, 2] = np.unpackbits(np.arange(60, dtype=np.uint8)[:, None], axis=1)[:, :4]
+    np.savez("a.npz", x=x.astype(kind), y=np.arange(60)[:, None] % 3)
+    assert command("train", "data=npz", "data.path=a.npz", "tracking=none", "trainer.total_epochs=1").code == 0
+    assert command("evaluate", "run=latest").code == 0
+
+
+def test_a_split_that_was_promised_and_is_empty_is_refused(command) -> None:
+    np.savez("a.npz", x=np.random.default_rng(0).normal(size=(60, 2)), y=np.arange(60) % 3)
+    shares = ["data.split.train=998", "data.split.dev=1", "data.split.test=1", "data.stratify=false"]
+    with pytest.raises(AssertionError, match="the dev split"):
+        prepared(command, "data=npz", "data.path=a.npz", *shares)
+
+
+def test_a_constant_that_rounds_and_a_large_offset_are_normalised(command) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 3))
+    x[:, 0], x[:, 1] = 0.1, 1.6e9 + 10 * x[:, 2]
+    np.savez("a.npz", x=x, y=np.arange(90) % 3)
+    folder = prepared(command, "data=npz", "data.path=a.npz")
+    batches = Batches(
+        folder, read_card(folder), torch.device("cpu"), batch_size=None, augment=Identity(), seed=0
+    )  # fmt: skip
+    batch = next(batches.train(0))["x"]
+    assert torch.equal(batch[:, 0], torch.zeros(54))
+    assert torch.allclose(batch[:, 1], batch[:, 2], atol=1e-5)
 
 
 def test_images_of_another_shape_name_the_remedy() -> None:

@@ -132,6 +132,33 @@ def test_image_folder_takes_classes_from_folders_and_splits_above_them(tmp_path)
     assert np.array_equal(all_of(found.pools["test"])[1], pixels)
 
 
+def test_image_folder_refuses_splits_that_are_incomplete_or_doubled(tmp_path) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / split / "cat" / "1.png", "L")
+    with pytest.raises(Refusal, match="train, val are splits"):
+        image_folder.read(tmp_path)
+    for split in ("valid", "test"):
+        picture(tmp_path / split / "cat" / "1.png", "L")
+    with pytest.raises(Refusal, match="are splits"):
+        image_folder.read(tmp_path)
+
+
+def test_damaged_gzip_and_bytes_behind_the_end_are_refused(tmp_path) -> None:
+    for prefix in ("train", "t10k"):
+        body = struct.pack(">HBB3I", 0, 8, 3, 9, 20, 20) + RNG.bytes(3600)
+        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(body))
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 9) + bytes(9) + b"more")
+    with pytest.raises(Refusal, match="bytes after the last row"):
+        idx.read(tmp_path)
+    for prefix in ("train", "t10k"):
+        (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 9) + bytes(9))
+        packed = bytearray((tmp_path / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
+        packed[1500] ^= 255
+        (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(bytes(packed))
+    with pytest.raises(Refusal, match="no IDX file, or truncated"):
+        all_of(idx.read(tmp_path).pools["train"])
+
+
 def test_image_folder_groups_by_a_pattern_and_drops_alpha(tmp_path) -> None:
     for name in ("anna_1", "anna_2", "ben_1"):
         picture(tmp_path / "k" / f"{name}.png", "RGBA")
