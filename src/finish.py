@@ -13,18 +13,17 @@ import torch
 from crucible.diagnosis.advice import Advice, advise
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
+from crucible.files import CURVES, SUMMARY, WEIGHTS
 from crucible.report.screen import screen
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
 from crucible.training.fit import evaluate
 from crucible.training.locate import locate_nonfinite
-from crucible.training.run import WEIGHTS, NonFinite, Run
+from crucible.training.run import NonFinite, Run
 from entry import Job
 from overrides import choices_of, train_command
 from wiring import Parts, situation
-
-SUMMARY = "train.json"
 
 
 def is_finished(job: Job) -> bool:
@@ -52,7 +51,7 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
         raise Stopped("the dev split", str(error), allowed="a smaller optimizer.lr") from None
 
 
-def train(job: Job, run: Run, parts: Parts, mirror: Any) -> None:
+def train(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
     scores = {
@@ -71,7 +70,7 @@ def train(job: Job, run: Run, parts: Parts, mirror: Any) -> None:
         "parameters": sum(p.numel() for p in parts.model.parameters()),
     }
     write_json(job.folder / SUMMARY, summary)
-    write_curves(read_events(job.folder / NAME), job.folder / "curves.csv")
+    write_curves(read_events(job.folder / NAME), job.folder / CURVES)
     flat = {f"final/{split}_{name}": v for split, each in scores.items() for name, v in (each or {}).items()}
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 

@@ -19,13 +19,13 @@ def main(job: entry.Job) -> float:
         job = replace(job, folder=folder)
         data, card, device, who = wiring.ready(job)
         parts = wiring.assemble(job.cfg, data, card, device)
-        opened, mirror = wiring.opened(job, card, parts, who)
+        opened = wiring.opened(job, card, parts, who)
         settings = wiring.remembered(job.cfg, parts.task, who, tell)
         run = Run(job.folder, opened.journal, parts.model, parts.optimizer, parts.schedule, **settings)
         run.restore(opened.state)
         with finish.accountable(parts, run):
             fit(*parts.trained, run, total_epochs=job.cfg["trainer"]["total_epochs"])
-        finish.train(job, run, parts, mirror)
+        finish.train(job, run, parts)
     return finish.show(job)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from crucible.data.batches import Batches
 from crucible.data.card import Card
+from crucible.files import CURVES, SUMMARY, WEIGHTS
 from crucible.report.page import page
 from crucible.report.screen import screen
 from crucible.targets import build
@@ -18,9 +19,8 @@ from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look
 from crucible.training.curves import read_curves
 from crucible.training.judge import Judgement, confusion_csv, predictions_csv
-from crucible.training.run import WEIGHTS
 from entry import Job
-from finish import SUMMARY, is_dvc, judged, write_json
+from finish import is_dvc, judged, write_json
 from wiring import config_text, home
 
 WORST = 12
@@ -72,7 +72,7 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
     steps += [(s, numbers[s]["error"]) for s in ("train", "dev", "test") if numbers[s]]
     made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "confusion", "mistakes")}
     best = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["best_epoch"]
-    figures.curves(read_curves(run / "curves.csv"), numbers["monitor"]["name"], best, made["curves"])
+    figures.curves(read_curves(run / CURVES), numbers["monitor"]["name"], best, made["curves"])
     figures.gap(steps, saved.task.tolerance, made["gap"])
     figures.confusion(found.confusion.numpy(), saved.card.classes, made["confusion"])
     shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}

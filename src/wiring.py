@@ -20,6 +20,7 @@ from crucible.data.card import Card, read_card
 from crucible.data.prepare import Recipe, prepare
 from crucible.diagnosis.advice import Situation
 from crucible.errors import Refusal
+from crucible.files import SUMMARY
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build
@@ -102,7 +103,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
 
 def same_threads(job: Job) -> None:
     """Compute with as many threads as the training did."""
-    torch.set_num_threads(json.loads((Path(job.cfg["run"]) / "train.json").read_text(encoding="utf-8"))["threads"])
+    torch.set_num_threads(json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))["threads"])
 
 
 def _recipe(data: Config, judge: Card | None) -> Recipe:
@@ -231,7 +232,7 @@ def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batc
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment, seed=cfg["seed"])
 
 
-def opened(job: Job, card: Card, parts: Parts, who: Identity) -> tuple[Opened, Any]:
+def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
     """Open the run folder, set threads and determinism, record the start, and start the mirror."""
     found = open_run(job.folder, who, config_text(job.cfg), card)
     threads = found.threads or choose_threads(
@@ -245,9 +246,8 @@ def opened(job: Job, card: Card, parts: Parts, who: Identity) -> tuple[Opened, A
     if job.by_hand:
         point_latest(job.folder)
     print(_opening(job, card, parts, threads))
-    mirror = build(job.cfg["tracking"], job.folder, home())
-    mirror.start()
-    return found, mirror
+    build(job.cfg["tracking"], job.folder, home()).start()
+    return found
 
 
 def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from crucible.data.batches import shift_and_scale
 from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
+from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.targets import build
-
-CONFIG = "config.yaml"
-WEIGHTS, SUMMARY = "weights.safetensors", "train.json"
 
 
 @dataclass(frozen=True)

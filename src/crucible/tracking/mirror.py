@@ -16,9 +16,9 @@ class Mlflow:
     """
 
     def __init__(self, folder: Path, root: Path, *, uri: str | None, experiment: str) -> None:
-        self.uri = uri or f"sqlite:///{root / 'mlflow.db'}"
+        uri = uri or f"sqlite:///{root / 'mlflow.db'}"
         self._command = [sys.executable, "-m", "crucible.tracking.mlflow", str(folder.absolute())]
-        self._command += ["--uri", self.uri, "--experiment", experiment, "--root", str(root)]
+        self._command += ["--uri", uri, "--experiment", experiment, "--root", str(root)]
         self._folder = folder
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -45,8 +45,6 @@ class Mlflow:
 
 class Nothing:
     """No mirror: the journal alone."""
-
-    uri = ""
 
     def __init__(self, folder: Path, root: Path) -> None:
         """Take what the other takes."""

@@ -19,11 +19,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, Event, read_events
 
-ARTIFACTS = ("config.yaml", "card.json", "curves.csv", "train.json", "weights.safetensors")
-EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
+ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS)
 POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
@@ -158,7 +158,7 @@ class Mirror:
 
     def _is_here(self, event: Event) -> bool:
         """Whether the folder still holds what the event is about, and not another run's files."""
-        weights = self.folder / "weights.safetensors"
+        weights = self.folder / WEIGHTS
         return weights.exists() and sha256_of(weights) == event["weights"]
 
     def _upload(self, file: Path) -> None:
@@ -193,7 +193,7 @@ class Mirror:
 
 def read_shape(folder: Path) -> list[int]:
     """Return the feature shape of the run's data."""
-    return json.loads((folder / "card.json").read_text(encoding="utf-8"))["feature_shape"]
+    return json.loads((folder / CARD).read_text(encoding="utf-8"))["feature_shape"]
 
 
 def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> bool:

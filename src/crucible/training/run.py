@@ -11,13 +11,13 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from crucible.files import WEIGHTS
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal
 from crucible.training import checkpoint
 
-WEIGHTS = "weights.safetensors"
 POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights")
 CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
 
@@ -97,8 +97,9 @@ class Run:
         self.step += 1
         self._examples += size
         for name, value in losses.items():
-            total = self._totals.setdefault(name, torch.zeros((), dtype=torch.float64, device=value.device))
-            total.add_(value.detach(), alpha=size)
+            if name not in self._totals:
+                self._totals[name] = torch.zeros((), dtype=torch.float64, device=value.device)
+            self._totals[name].add_(value.detach(), alpha=size)
         if self.log_every and self.step % self.log_every == 0:
             values = {f"step/{name}": value.item() for name, value in losses.items()}
             if self.optimizer.flag:

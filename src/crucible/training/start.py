@@ -7,14 +7,12 @@ from uuid import uuid4
 
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.files import CARD, CHECKPOINT, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Event, Journal, has_ended, read_events, set_aside
 from crucible.training import checkpoint
 
-STALE = (
-    *(checkpoint.NAME, "weights.safetensors", "train.json", "curves.csv"),
-    *("metrics.json", "predictions.csv", "confusion.csv", "report.html"),
-)
+STALE = (CHECKPOINT, WEIGHTS, SUMMARY, CURVES, *EVALUATION)
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def open_run(folder: Path, who: Identity, config: str, card: Card) -> Opened:
     if state is None:
         for stale in STALE:
             (folder / stale).unlink(missing_ok=True)
-    write_atomic(folder / "config.yaml", config.encode())
-    card.write(folder / "card.json")
+    write_atomic(folder / CONFIG, config.encode())
+    card.write(folder / CARD)
     threads = events[0]["threads"] if same else None
     return Opened(Journal(folder), state, same, threads)
 

@@ -1,0 +1,5 @@
+"""What the files of a run folder are called."""
+
+CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
+SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
+EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
