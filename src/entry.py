@@ -42,6 +42,7 @@ JUDGED = (
     "data",
     "tracking",
     "task.tolerance",
+    "task.satisficing",
     "trainer.device",
     "trainer.threads",
     "hydra",
@@ -77,15 +78,24 @@ def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
     Args:
         judges: whether the command is about a finished run, and takes `run`.
     """
+    guarded(lambda: _run(command, judges))
+
+
+def _run(command: Callable[[Job], Any], judges: bool) -> None:
+    swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
+    argv = [_quoted(arg, swept) for arg in sys.argv[1:]]
+    args = get_args_parser().parse_args(argv)
+    _require_own_keys([_key(each) for each in args.overrides], judges, swept)
+    if swept or any(getattr(args, flag, None) for flag in HYDRAS):
+        _hand_to_hydra(command, args, argv)
+    else:
+        command(_job(args))
+
+
+def guarded(work: Callable[[], Any]) -> None:
+    """Do some work; show a refusal as one screen and exit 2."""
     try:
-        swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
-        argv = [_quoted(arg, swept) for arg in sys.argv[1:]]
-        args = get_args_parser().parse_args(argv)
-        _require_own_keys([_key(each) for each in args.overrides], judges, swept)
-        if swept or any(getattr(args, flag, None) for flag in HYDRAS):
-            _hand_to_hydra(command, args, argv)
-        else:
-            command(_job(args))
+        work()
     except Stopped as stopped:
         _show(str(stopped), "stopped")
     except Refusal as refusal:
@@ -124,6 +134,8 @@ def _quoted(arg: str, swept: bool = False) -> str:
         return arg
     if key in TEXTS and not (swept and "," in value):
         return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
+    if key.startswith("task.satisficing."):  # bounds are keys of the person's choosing
+        return f"++{key}={_in_quotes(value)}"
     try:
         OverridesParser.create().parse_override(arg)
     except (HydraException, ValueError):

@@ -17,7 +17,8 @@ def main(job: entry.Job) -> None:
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
     batches = wiring.batches(job.cfg, data, saved.card, device)
     found = judge(saved.model, saved.task, batches, "test")
-    summary = verdict.summary(job, saved, found.scores, latency_ms(saved.model, batches, "test"))
+    latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
+    summary = verdict.summary(job, saved, found.scores, latency, batches)
     notes = verdict.write(job, saved, card, found, summary, batches)
     verdict.announce(job, summary, notes)
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+import signs
 from crucible.diagnosis.advice import Advice, advise
+from crucible.diagnosis.bounds import check
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
 from crucible.files import CURVES, SUMMARY, WEIGHTS
@@ -18,7 +20,7 @@ from crucible.report.screen import screen
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
-from crucible.training.fit import evaluate
+from crucible.training.judge import Judgement, judge, latency_ms
 from crucible.training.locate import locate_nonfinite
 from crucible.training.run import NonFinite, Run
 from entry import Job
@@ -54,20 +56,28 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
 def train(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
-    scores = {
-        split: evaluate(parts.model, parts.task, parts.batches.judge(split)) or None for split in ("train", "dev")
+    splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
+    found = {split: judge(parts.model, parts.task, parts.batches, split) for split in splits}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: each.scores for split, each in found.items()}
+    analysed = found[splits[-1]]
+    early = run.epoch < job.cfg["trainer"]["total_epochs"]
+    parameters = sum(p.numel() for p in parts.model.parameters())
+    seen = {
+        "signs": signs.of_training(run, parts, found),
+        "error_analysis": signs.error_analysis(parts.task, analysed),
+        "satisficing": bounds(parts, analysed, parameters),
+        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
     }
-    cfg = job.cfg
     summary = {
         "data": parts.batches.card.name,
-        "model": choices_of(cfg)["model"],
+        "model": choices_of(job.cfg)["model"],
         "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
         **scores,
-        **judged(job, parts.batches.card, scores, stopped_early=run.epoch < cfg["trainer"]["total_epochs"]),
+        **judged(job, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in parts.model.parameters()),
+        "parameters": parameters,
     }
     write_json(job.folder / SUMMARY, summary)
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
@@ -75,18 +85,35 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 
 
-def judged(job: Job, card: Any, scores: dict[str, Any], *, stopped_early: bool) -> dict[str, Any]:
-    """Return human level, gap and diagnosis with advice as commands that fit this configuration."""
-    human, cfg = job.cfg["data"]["human_error"], job.cfg
-    found = diagnose(*errors(scores), human=human, tolerance=cfg["task"]["tolerance"])
-    advice = advise(found.verdict, found.reasons, situation(cfg, card, stopped_early=stopped_early))
+def bounds(parts: Parts, found: Judgement, parameters: int) -> dict[str, Any]:
+    """Return the satisficing bounds and whether they are met; the clock is read only where one asks for it."""
+    asked, values = parts.task.satisficing, {**found.scores, "parameters": float(parameters)}
+    if "latency_ms_per_example" in asked:
+        values["latency_ms_per_example"] = latency_ms(parts.model, next(parts.batches.judge("train"))["x"][:1])
+    return check(asked, values)
+
+
+def judged(
+    job: Job, card: Any, task: Any, scores: dict[str, Any], seen: dict[str, Any], *, stopped_early: bool
+) -> dict[str, Any]:
+    """Return human level, gap and diagnosis with advice as commands that fit this configuration.
+
+    Args:
+        seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
+    """
+    human, cfg, told = job.cfg["data"]["human_error"], job.cfg, signs.read(seen)
+    apart = (scores.get("train_dev") or {}).get("error")
+    found = diagnose(*errors(scores), human=human, tolerance=task.margin, train_dev=apart)
+    now = situation(cfg, card, stopped_early=stopped_early, signs=told)
+    advice = advise(found.verdict, found.reasons, now)
     return {
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {
             "verdict": found.verdict,
-            "reasons": found.reasons,
+            "reasons": [*found.reasons, *told.reasons()],
             "advice": [{"why": each.why, "command": _command(job, each)} for each in advice],
+            **seen,
         },
     }
 

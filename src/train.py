@@ -19,8 +19,9 @@ def main(job: entry.Job) -> float:
         job = replace(job, folder=folder)
         data, card, device, who = wiring.ready(job)
         parts = wiring.assemble(job.cfg, data, card, device)
+        wiring.checked(job.cfg, parts)
         opened = wiring.opened(job, card, parts, who)
-        settings = wiring.remembered(job.cfg, parts.task, who, tell)
+        settings = wiring.remembered(job, parts, who, tell)
         run = Run(job.folder, opened.journal, parts.model, parts.optimizer, parts.schedule, **settings)
         run.restore(opened.state)
         with finish.accountable(parts, run):

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+import signs
 from crucible.data.batches import Batches
 from crucible.data.card import Card
+from crucible.diagnosis.bounds import check
 from crucible.files import CURVES, SUMMARY, WEIGHTS
 from crucible.report.page import page
+from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
 from crucible.tasks.saved import Saved
@@ -18,7 +21,7 @@ from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look
 from crucible.training.curves import read_curves
-from crucible.training.judge import Judgement, confusion_csv, predictions_csv
+from crucible.training.judge import Judgement, confusion_csv, judge, predictions_csv
 from entry import Job
 from finish import is_dvc, judged, write_json
 from wiring import config_text, home
@@ -26,10 +29,18 @@ from wiring import config_text, home
 WORST = 12
 
 
-def summary(job: Job, saved: Saved, test: dict[str, float], latency: float) -> dict[str, Any]:
+def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
-    scores = {"train": own["train"], "dev": own["dev"], "test": test}
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": test}
+    measured = {**test, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
+    told = own["diagnosis"]
+    seen = {
+        "signs": _signs(told["signs"], batches),
+        "error_analysis": told["error_analysis"],
+        "satisficing": check(saved.task.satisficing, measured),
+        "controls": told["controls"],
+    }
     early = own["epochs"] < job.cfg["trainer"]["total_epochs"]
     return {
         "data": job.cfg["data"]["name"] if job.other_data else own["data"],
@@ -38,8 +49,15 @@ def summary(job: Job, saved: Saved, test: dict[str, float], latency: float) -> d
         **scores,
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
-        **judged(job, saved.card, scores, stopped_early=early),
+        **judged(job, saved.card, saved.task, scores, seen, stopped_early=early),
     }
+
+
+def _signs(seen: dict[str, Any], batches: Batches) -> dict[str, Any]:
+    """Add to what the training saw whether dev and test are alike."""
+    if not {"dev", "test"} <= set(batches.splits):
+        return seen
+    return {**seen, "shifts": {**seen["shifts"], "dev, test": signs.shift(batches, "dev", "test")}}
 
 
 def write(
@@ -50,7 +68,7 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", numbers)
     write_atomic(out / "predictions.csv", predictions_csv(found, saved.card.classes).encode())
-    write_atomic(out / "confusion.csv", confusion_csv(found, saved.card.classes).encode())
+    write_atomic(out / "confusion.csv", confusion_csv(found, saved.task.groups).encode())
     looks = count_look(card.key, sha256_of(Path(job.cfg["run"]) / WEIGHTS))
     told = f"{looks} model(s) have been judged on this test split" + (
         "; its error grows flattering" if looks > 5 else ""
@@ -69,31 +87,40 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
 
     run, home_of = Path(job.cfg["run"]), job.folder / "figures"
     steps = [("human", numbers["human"]["error"])]
-    steps += [(s, numbers[s]["error"]) for s in ("train", "dev", "test") if numbers[s]]
-    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "confusion", "mistakes")}
+    steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
+    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "ceiling", "confusion", "mistakes")}
+    rows = read_curves(run / CURVES)
     best = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["best_epoch"]
-    figures.curves(read_curves(run / CURVES), numbers["monitor"]["name"], best, made["curves"])
-    figures.gap(steps, saved.task.tolerance, made["gap"])
-    figures.confusion(found.confusion.numpy(), saved.card.classes, made["confusion"])
+    figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
+    figures.gap(steps, saved.task.margin, saved.task.error, made["gap"])
+    figures.confusion(found.confusion.numpy(), saved.task.groups, made["confusion"])
     shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
-    worst = _worst(found)
-    if saved.card.is_images and len(worst):
-        figures.mistakes(batches.arrays("test")[0].cpu().numpy()[worst], _titles(found, saved, worst), made["mistakes"])
-        shown["Worst mistakes"] = made["mistakes"]
+    if rows:
+        figures.flow(rows, made["flow"])
+        shown["Gradients and activations, layer by layer"] = made["flow"]
+    if costly := numbers["diagnosis"]["error_analysis"]:
+        figures.ceiling(costly, made["ceiling"])
+        shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
+    looked = found if job.other_data or "dev" not in batches.splits else judge(saved.model, saved.task, batches, "dev")
+    worst = _worst(looked) if saved.card.is_images and saved.card.classes else []
+    if len(worst):
+        split = "test" if looked is found else "dev"
+        figures.mistakes(batches.stored(split)[0][worst], _titles(looked, saved, worst), made["mistakes"])
+        shown[f"Worst mistakes on {split}"] = made["mistakes"]
     return shown
 
 
 def _worst(found: Judgement) -> np.ndarray[Any, Any]:
     """Return the wrong examples whose label was given the least probability."""
     wrong = np.flatnonzero((found.label != found.predicted).numpy())
-    given = found.probabilities.numpy()[wrong, found.label.numpy()[wrong]]
+    given = found.answers.numpy()[wrong, found.label.numpy()[wrong]]
     return wrong[np.argsort(given, kind="stable")][:WORST]
 
 
 def _titles(found: Judgement, saved: Saved, rows: np.ndarray[Any, Any]) -> list[str]:
     names = saved.card.classes
     pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
-    return [f"{names[y]}, said {names[p]}\n{found.probabilities[i, p]:.2f} (row {i})" for y, p, i in pairs]
+    return [f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} (row {i})" for y, p, i in pairs]
 
 
 def _journal(job: Job, numbers: dict[str, Any]) -> None:

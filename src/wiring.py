@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,21 +19,27 @@ from torch import nn
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.prepare import Recipe, prepare
-from crucible.diagnosis.advice import Situation
+from crucible.diagnosis.advice import Signs, Situation
+from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
 from crucible.files import SUMMARY
+from crucible.models.activations import Step
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
-from crucible.targets import build
+from crucible.targets import build, resolve
 from crucible.tasks.saved import placed
 from crucible.tasks.task import Task
+from crucible.tracking.journal import NAME, read_events
 from crucible.training.device import be_deterministic, choose_device, choose_threads, with_precision
+from crucible.training.gradient_check import gradient_check, require_right
+from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
 from entry import ROOT, Job
 from overrides import choices_of, overrides_of
 
 Config = dict[str, Any]
 NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
+CHECKED_EXAMPLES, NOTHING_SEEN = 8, Signs()
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
 
 
@@ -47,10 +54,10 @@ def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = N
         return make(job, accept, judge=judge)
     folder = Path(job.cfg["prepared"])
     card = read_card(folder)
-    for key, value in vars(_recipe(job.cfg["data"], None)).items():
-        if card.recipe[key] != value:
+    for key, value in vars(_recipe(job.cfg, None)).items():
+        if (was := card.recipe.get(key)) != value:
             raise Refusal(
-                f"prepared={folder}", f"it was prepared with {key} {card.recipe[key]}, the configuration says {value}",
+                f"prepared={folder}", f"it was prepared with {key} {was}, the configuration says {value}",
                 allowed="prepared=null: what fits is found, or made", example=f"data={card.name}",
             )  # fmt: skip
     accept(card)
@@ -59,7 +66,7 @@ def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = N
 
 def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
-    data, recipe = job.cfg["data"], _recipe(job.cfg["data"], judge)
+    data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
     source = build(data["reader"], _data_path(data), data["label"], data["group_by"])
     folder = prepare(
         source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
@@ -106,18 +113,19 @@ def same_threads(job: Job) -> None:
     torch.set_num_threads(json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))["threads"])
 
 
-def _recipe(data: Config, judge: Card | None) -> Recipe:
+def _recipe(cfg: Config, judge: Card | None) -> Recipe:
+    data = cfg["data"]
     keys = ("reader", "label", "split", "stratify", "group_by", "normalize", "duplicates", "image_size", "channels")
-    recipe = {key: data[key] for key in keys}
+    recipe = {key: data[key] for key in keys} | {"targets": resolve(cfg["task"]["_target_"]).targets}
     if judge is not None:
         shape = {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:]} if judge.is_images else {}
         recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
     return Recipe(**recipe)
 
 
-def _data_path(data: Config) -> Path:
-    if data["path"] is None:
-        raise Refusal("data.path", "is missing", allowed="where the data are", example="data.path=~/signs")
+def _data_path(data: Config) -> Path | None:
+    if data["path"] is None:  # generated data need none; the other readers refuse
+        return None
     path = Path(data["path"]).expanduser()
     if "DVC_STAGE" in os.environ and not path.resolve().is_relative_to(Path("data").resolve()):
         raise Refusal(
@@ -145,8 +153,10 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         _require_declared(cfg["data"], card)
         _require_steps(cfg)
         task = build(cfg["task"], card)
+        _require_classes(cfg["data"], card)
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
+        _require_gradients(model)
         if cfg["trainer"]["batch_size"] == 1 and any(
             isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
         ):
@@ -160,6 +170,21 @@ def fits(cfg: Config) -> Callable[[Card], None]:
             )
 
     return accept
+
+
+def _require_classes(data: Config, card: Card) -> None:
+    if card.classes and (data["human_error"] or 0) > 1:
+        raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
+    if not card.classes and data["sampling"] == "balanced":
+        raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
+
+
+def _require_gradients(model: nn.Module) -> None:
+    if any(isinstance(m, Step) for m in model.modules()):
+        raise Refusal(
+            "model.activation=step", "a step has no gradient: layers before it cannot learn",
+            allowed="sigmoid, tanh, relu, leaky_relu, identity", example="model.activation=sigmoid",
+        )  # fmt: skip
 
 
 def _require_steps(cfg: Config) -> None:
@@ -229,7 +254,8 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:
     """Return the batches of a prepared folder, normalised as `card` says."""
     augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
-    return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment, seed=cfg["seed"])
+    return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
+                   seed=cfg["seed"], sampling=cfg["data"]["sampling"])  # fmt: skip
 
 
 def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
@@ -259,10 +285,26 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
     return f"training {words}\n     run  {job.folder}\nif it is interrupted: {following}"
 
 
+def checked(cfg: Config, parts: Parts) -> None:
+    """Compare back-propagation with two-sided differences, where that is declared, and say what came out.
+
+    Raises:
+        Refusal: they differ; nothing has been written.
+    """
+    if not cfg["trainer"]["gradient_check"]:
+        return
+    few = {name: value[:CHECKED_EXAMPLES] for name, value in next(parts.batches.train(0)).items()}
+    found = gradient_check(parts.model, parts.penalised, few, seed=cfg["seed"])
+    require_right(found)
+    print(f"gradient check: largest relative difference {found.worst:.1e} over {found.compared} coordinates of "
+          f"{len(found.difference)} parameters ({found.skipped} skipped at corners)")  # fmt: skip
+
+
 def remembered(
-    cfg: Config, task: Any, who: Identity, tell: Callable[[int, int, dict[str, float]], None]
+    job: Job, parts: Parts, who: Identity, tell: Callable[[int, int, dict[str, float]], None]
 ) -> dict[str, Any]:
     """Return the run's own settings."""
+    cfg, task = job.cfg, parts.task
     keys = ("patience", "checkpoint_every", "log_every")
     settings = {key: cfg["trainer"][key] for key in keys}
     return {
@@ -271,8 +313,23 @@ def remembered(
         "monitor": task.monitor,
         "goal": task.goal,
         "tell": tell,
+        "probe": Probe(parts.model, next(parts.batches.judge("train"))),
+        "watch": _watch(job.folder),
         "identity": asdict(who),
     }
+
+
+def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:
+    said = [each for event in read_events(folder / NAME) if event["kind"] == "warning" for each in event["what"]]
+    watch = Watch(said)
+
+    def aloud(values: dict[str, float]) -> list[str]:
+        new = watch(values)
+        for each in new:
+            print(f"warning: {each}", file=sys.stderr)
+        return new
+
+    return aloud
 
 
 def identity(cfg: Config, card: Card) -> Identity:
@@ -313,7 +370,7 @@ def home() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ROOT)
 
 
-def situation(cfg: Config, card: Card, *, stopped_early: bool) -> Situation:
+def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NOTHING_SEEN) -> Situation:
     """Return the facts that advice depends on."""
     chosen = choices_of(cfg)
     return Situation(
@@ -323,11 +380,18 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool) -> Situation:
         optimizer=chosen["optimizer"],
         regularizer=chosen["regularizer"],
         augment=chosen["augment"],
-        is_images=card.is_images,
+        lr=cfg["optimizer"].get("lr", 0.001),
+        batch_size=cfg["trainer"]["batch_size"],
+        dev_share=cfg["data"]["split"]["dev"],
+        feature_shape=card.feature_shape,
+        class_counts=card.splits["train"]["class_counts"],
+        class_weights=cfg["task"].get("class_weights", "none"),
+        sampling=cfg["data"]["sampling"],
         total_epochs=cfg["trainer"]["total_epochs"],
         stopped_early=stopped_early,
         train_size=card.size("train"),
         seed=cfg["seed"],
+        signs=signs,
     )
 
 

@@ -70,4 +70,5 @@ def test_advice_is_runnable_and_never_what_is_on_already(verdict, overrides) -> 
 
 def test_dev_overfit_asks_for_a_larger_dev_set() -> None:
     now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=True)
-    assert "larger dev set" in advise("just_right", ["dev_overfit"], now)[-1].why
+    found = [each for each in advise("just_right", ["dev_overfit"], now) if "larger dev set" in each.why]
+    assert found[0].overrides == ("data.split.dev=0.3",)

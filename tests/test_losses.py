@@ -74,8 +74,8 @@ def test_no_penalty_is_the_task_itself() -> None:
 def test_sigmoid_and_softmax_give_probabilities_and_the_likelier_class() -> None:
     binary, many = Binary(card_of((3,), classes=2), **TASK), Classification(card_of((3,)), **TASK)
     z = torch.tensor([[2.0], [-1.0]])
-    assert torch.allclose(binary.probabilities(z)[:, 1], 1 / (1 + torch.exp(-z[:, 0])))
+    assert torch.allclose(binary.answers(z)[:, 1], 1 / (1 + torch.exp(-z[:, 0])))
     assert binary.predict(z).tolist() == [1, 0]
     logits = torch.tensor([[1.0, 3.0, 2.0]])
-    assert torch.allclose(many.probabilities(logits), torch.exp(logits) / torch.exp(logits).sum())
+    assert torch.allclose(many.answers(logits), torch.exp(logits) / torch.exp(logits).sum())
     assert many.predict(logits).tolist() == [1]

@@ -84,7 +84,13 @@ def test_ratios_mean_what_they_say(declared: tuple[float, ...], official: list[s
     got = shares(*declared, official)
     assert got.keys() == expected.keys()
     for pool in got:
-        assert got[pool] == pytest.approx(expected[pool])
+        assert got[pool] == pytest.approx([*expected[pool], 0.0])
+
+
+def test_train_dev_is_a_share_of_train_alone() -> None:
+    assert shares(6, 2, 2, ["all"], 0.25)["all"] == pytest.approx([0.45, 0.2, 0.2, 0.15])
+    got = shares(6, 2, 2, ["train", "dev", "test"], 0.1)
+    assert got["train"] == pytest.approx([0.9, 0, 0, 0.1]) and got["dev"] == [0, 1, 0, 0]
 
 
 def test_a_class_missing_from_a_split_is_refused_with_the_remedy() -> None:

@@ -2,4 +2,5 @@
 
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
+CONTROL = "control.jsonl"
 EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")

@@ -29,9 +29,14 @@ def normal(*, std: Positive) -> Initializer:
     return _rule(lambda n_in: std)
 
 
-def xavier() -> Initializer:
-    """W ~ N(0, 1 / n_in): for tanh (notes 000, part 4, section 6)."""
+def inverse() -> Initializer:
+    """W ~ N(0, 1 / n_in): the sum of n_in inputs keeps their scale (notes 000, part 4, section 6: its first rule)."""
     return _rule(lambda n_in: sqrt(1 / n_in))
+
+
+def xavier() -> Initializer:
+    """W ~ N(0, 1 / n_in): for tanh (notes 000, part 4, section 6; 002, 6.3). In the notes it is `inverse` by name."""
+    return inverse()
 
 
 def he() -> Initializer:

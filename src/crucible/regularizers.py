@@ -1,4 +1,8 @@
-"""Penalties on the weights: each wraps a task and adds one named term to its losses."""
+"""Penalties on the weights: each wraps a task and adds one named term to its losses.
+
+Weights are parameters with two axes or more: biases and batch norm's scales are left alone. The notes divide by the batch
+size in part 5; m, the number of train examples, keeps the strength's meaning when the batch size changes.
+"""
 
 from typing import Any
 
@@ -13,34 +17,42 @@ def none(task: Task, num_examples: int) -> Task:
     return task
 
 
-class L2:
-    """Add strength / (2 m) times the sum of squared weights (notes 000, part 4, section 3; gradient strength / m W).
-
-    Weights are parameters with two axes or more: biases and batch norm's scales are left alone. The notes divide by the
-    batch size in part 5; m, the number of train examples, keeps the strength's meaning when the batch size changes.
+class Penalised:
+    """A task whose losses have a further term, `penalty`: the penalty is no part of its metrics.
 
     Args:
         task: the wrapped task.
-        num_examples: m.
-        strength: the notes' lambda.
+        factor: what the sum over the weights is multiplied with.
+        power: of each absolute weight.
     """
 
-    def __init__(self, task: Task, num_examples: int, *, strength: Positive) -> None:
-        self._task = task
-        self._factor = strength / (2 * num_examples)
+    def __init__(self, task: Task, factor: float, power: int) -> None:
+        self._task, self._factor, self._power = task, factor, power
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the task's losses and `penalty`."""
-        squares = [p.pow(2).sum() for p in model.parameters() if p.dim() > 1]
-        return {
-            **self._task.losses(model, batch),
-            "penalty": self._factor * sum(squares, start=squares[0].new_zeros(())),
-        }
+        losses = self._task.losses(model, batch)
+        sums = [p.abs().sum() if self._power == 1 else p.pow(2).sum() for p in model.parameters() if p.dim() > 1]
+        return {**losses, "penalty": self._factor * sum(sums, start=sums[0].new_zeros(()))}
 
     def predict(self, outputs: Any) -> Any:
         """Return the task's predictions."""
         return self._task.predict(outputs)
 
     def metrics(self) -> Metrics:
-        """Return the task's metrics: the penalty is no part of them."""
+        """Return the task's metrics."""
         return self._task.metrics()
+
+
+class L1(Penalised):
+    """Add strength / m times the sum of |W| (notes 004, 3.3): many weights become 0."""
+
+    def __init__(self, task: Task, num_examples: int, *, strength: Positive) -> None:
+        super().__init__(task, strength / num_examples, power=1)
+
+
+class L2(Penalised):
+    """Add strength / (2 m) times the sum of W^2 (notes 000, part 4, section 3): weight decay, gradient strength / m W."""
+
+    def __init__(self, task: Task, num_examples: int, *, strength: Positive) -> None:
+        super().__init__(task, strength / (2 * num_examples), power=2)

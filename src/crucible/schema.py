@@ -17,6 +17,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Bound = Annotated[str, Field(pattern=r"^\s*(<=|>=|<|>)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Node = dict[str, Any]
 
@@ -33,11 +34,12 @@ class Split(Section):
     train: Positive
     dev: NonNegative
     test: Positive
+    train_dev: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
 
 
 class Data(Section):
-    """Where the data are and everything that changes the prepared bytes; the last four keys do not."""
+    """Where the data are and everything that changes the prepared bytes; the last five keys do not."""
 
     name: str
     reader: Node
@@ -52,8 +54,9 @@ class Data(Section):
     channels: Literal[1, 3] | None
     feature_shape: Annotated[list[Count], Field(min_length=1, max_length=4)] | None
     num_classes: Annotated[int, Field(ge=2)] | None
-    human_error: Share | None
+    human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
     flip_keeps_label: bool
+    sampling: Literal["shuffle", "balanced"]
 
 
 class Trainer(Section):
@@ -69,6 +72,7 @@ class Trainer(Section):
     deterministic: bool
     checkpoint_every: Count | None
     log_every: Count | None
+    gradient_check: bool
 
 
 class Root(Section):

@@ -1,9 +1,18 @@
-"""Changes to the train images that keep their label: whole batches at once, on the device, before normalisation."""
+"""Changes to the train images that keep their meaning: whole batches at once, on the device, before normalisation.
+
+A batch is `x` (B, C, H, W) in its stored type, and where a task has them `points` (B, P, 2) as x, y and `boxes` (B, M, 4)
+as x0, y0, x1, y1: in pixels, the pixel in column j covering x from j to j + 1. They move with the pixels.
+"""
+
+from math import pi
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from crucible.schema import NonNegative
+from crucible.schema import NonNegative, Share
+
+Batch = dict[str, Tensor]
 
 
 class Identity:
@@ -11,9 +20,14 @@ class Identity:
 
     needs_images = False
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch as it is."""
-        return images
+        return batch
+
+
+def identity(flip_keeps_label: bool) -> Identity:
+    """Return the neutral augmentation."""
+    return Identity()
 
 
 class Light:
@@ -30,26 +44,97 @@ class Light:
         self.flip = flip_keeps_label
         self.shift = shift
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images (B, C, H, W), each moved by whole pixels, every other one mirrored if allowed."""
-        rows = self._shifted(images, 2, generator)
-        columns = self._shifted(images, 3, generator)
-        if self.flip:
-            mirrored = torch.rand(len(images), 1, generator=generator, device=images.device) < 0.5
-            columns = torch.where(mirrored, columns.flip(1), columns)
-        return _pick(images, rows, columns)
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch, each image moved by whole pixels, every other one mirrored if allowed."""
+        images = batch["x"]
+        down, right = (self._moves(images, axis, generator) for axis in (2, 3))
+        sign = _signs(len(images), self.flip, generator, images.device)
+        h, w = images.shape[2:]
+        rows = (torch.arange(h, device=images.device) + down).clamp(0, h - 1)
+        columns = (torch.arange(w, device=images.device) + right).clamp(0, w - 1)
+        columns = torch.where(sign[:, None] < 0, columns.flip(1), columns)
+        forward = torch.zeros(len(images), 2, 3, device=images.device)
+        forward[:, 0, 0], forward[:, 1, 1], forward[:, 1, 2] = sign, 1.0, -down[:, 0].float()
+        forward[:, 0, 2] = torch.where(sign < 0, w + right[:, 0], -right[:, 0]).float()
+        return {**batch, "x": _pick(images, rows, columns), **_moved(batch, forward, (h, w))}
 
-    def _shifted(self, images: Tensor, axis: int, generator: torch.Generator) -> Tensor:
-        """Return for each image (B) the source index of each target index along `axis` (B, size)."""
-        size = images.shape[axis]
-        reach = round(self.shift * size)
-        moves = torch.randint(-reach, reach + 1, (len(images), 1), generator=generator, device=images.device)
-        return (torch.arange(size, device=images.device) + moves).clamp(0, size - 1)
+    def _moves(self, images: Tensor, axis: int, generator: torch.Generator) -> Tensor:
+        """Return how far each image (B, 1) is moved along the axis: the pixel at i comes from i + move."""
+        reach = round(self.shift * images.shape[axis])
+        return torch.randint(-reach, reach + 1, (len(images), 1), generator=generator, device=images.device)
 
 
-def identity(flip_keeps_label: bool) -> Identity:
-    """Return the neutral augmentation."""
-    return Identity()
+class Strong:
+    """Flip, shift, crop, rotation, colour and noise, each drawn anew for every image (notes 000, part 4, section 4).
+
+    Geometry is one affine map an image, sampled bilinearly, the edge repeated. Colour and noise are in units of the
+    image's own deviation, so that they mean the same for 8-bit pictures and for floats.
+
+    Args:
+        flip_keeps_label: whether a mirrored image keeps its label.
+        shift: the largest shift as a share of height and width.
+        crop: the largest part of height and width that is cut away: what is left is enlarged.
+        rotation_degrees: the largest turn, to either side.
+        colour: the largest change of each channel's contrast (as a share) and brightness (in deviations).
+        noise: deviation of the noise on every value, in deviations of the image.
+    """
+
+    needs_images = True
+
+    def __init__(
+        self,
+        flip_keeps_label: bool,
+        *,
+        shift: NonNegative,
+        crop: Share,
+        rotation_degrees: NonNegative,
+        colour: NonNegative,
+        noise: NonNegative,
+    ) -> None:
+        self.flip, self.shift, self.crop = flip_keeps_label, shift, crop
+        self.rotation, self.colour, self.noise = rotation_degrees * pi / 180, colour, noise
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch changed; `x` becomes float32."""
+        images = batch["x"].float()
+        size = (images.shape[2], images.shape[3])
+        forward = self._maps(len(images), size, generator, images.device)
+        changed = self._recoloured(_sampled(images, forward), generator)
+        return {**batch, "x": changed, **_moved(batch, forward, size)}
+
+    def _maps(self, count: int, size: tuple[int, int], generator: torch.Generator, device: torch.device) -> Tensor:
+        """Return affine maps (B, 2, 3) of points x, y in pixels: enlarge, turn and mirror about the middle, then shift."""
+
+        def draw(reach: float) -> Tensor:
+            return (2 * torch.rand(count, generator=generator, device=device) - 1) * reach
+
+        h, w = size
+        grow = 1 / (1 - self.crop * torch.rand(count, generator=generator, device=device)).clamp(min=0.05)
+        turn, sign = draw(self.rotation), _signs(count, self.flip, generator, device)
+        linear = torch.stack(
+            [grow * sign * turn.cos(), -grow * sign * turn.sin(), grow * turn.sin(), grow * turn.cos()], 1
+        )
+        linear = linear.view(count, 2, 2)
+        middle = torch.tensor([w / 2, h / 2], device=device)
+        offset = middle + torch.stack([draw(self.shift) * w, draw(self.shift) * h], 1) - linear @ middle
+        return torch.cat([linear, offset[:, :, None]], dim=2)
+
+    def _recoloured(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        def draw(reach: float) -> Tensor:
+            shape = (*images.shape[:2], 1, 1)
+            return (2 * torch.rand(shape, generator=generator, device=images.device) - 1) * reach
+
+        mean, deviation = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(1, 2, 3), keepdim=True, correction=0)
+        changed = mean + (images - mean) * (1 + draw(self.colour)) + deviation * draw(self.colour)
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        return changed + self.noise * deviation * noise
+
+
+def _signs(count: int, allowed: bool, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return -1 (B,) for the images to mirror, half of them if allowed, else 1."""
+    if not allowed:
+        return torch.ones(count, device=device)
+    return torch.where(torch.rand(count, generator=generator, device=device) < 0.5, -1.0, 1.0)
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -57,3 +142,34 @@ def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     b, c, h, w = images.shape
     flat = (rows[:, :, None] * w + columns[:, None, :]).view(b, 1, h * w).expand(b, c, h * w)
     return images.view(b, c, h * w).gather(2, flat).view(b, c, h, w)
+
+
+def _sampled(images: Tensor, forward: Tensor) -> Tensor:
+    """Return images (B, C, H, W) moved by maps (B, 2, 3) of pixels: each target pixel is looked up where it came from."""
+    h, w = images.shape[2:]
+    back = torch.linalg.inv(forward[:, :, :2])
+    scale = torch.tensor([2 / w, 2 / h], device=images.device)  # pixels to grid_sample's -1 .. 1
+    linear = back * scale[:, None] / scale
+    middle = (torch.ones(2, device=images.device) / scale - forward[:, :, 2])[:, :, None]
+    offset = (back @ middle)[:, :, 0] * scale - 1
+    grid = F.affine_grid(torch.cat([linear, offset[:, :, None]], 2), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _moved(batch: Batch, forward: Tensor, size: tuple[int, int]) -> Batch:
+    """Return the batch's points and boxes where the maps (B, 2, 3) take them; boxes are cut at the image's edge."""
+    moved = {}
+    if "points" in batch:
+        moved["points"] = _mapped(batch["points"], forward)
+    if "boxes" in batch:
+        x0, y0, x1, y1 = batch["boxes"].unbind(dim=2)
+        corners = torch.stack([x0, y0, x1, y0, x0, y1, x1, y1], dim=2).view(len(x0), -1, 2)
+        corners = _mapped(corners, forward).view(*x0.shape, 4, 2)
+        limit = torch.tensor([size[1], size[0]], device=corners.device)
+        low, high = (each.clamp(min=0).minimum(limit) for each in (corners.amin(dim=2), corners.amax(dim=2)))
+        moved["boxes"] = torch.cat([low, high], dim=2)
+    return moved
+
+
+def _mapped(points: Tensor, forward: Tensor) -> Tensor:
+    return points.float() @ forward[:, :, :2].transpose(1, 2) + forward[:, None, :, 2]

@@ -24,8 +24,9 @@ class Batches:
         card: its card; or the card of the run that judges these data, whose statistics then hold.
         device: where the batches are made.
         batch_size: examples a step; None for all of train (batch gradient descent).
-        augment: what train images go through; `Identity` or `Light`.
+        augment: what train batches go through, before they are normalised.
         seed: draws order and augmentation, each epoch anew.
+        sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Batches:
         device: torch.device,
         *,
         batch_size: int | None,
-        augment: Callable[[Tensor, torch.Generator], Tensor],
+        augment: Callable[[Batch, torch.Generator], Batch],
         seed: int,
+        sampling: str = "shuffle",
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
+        self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
         self._folder, self.splits = folder, read_card(folder).splits
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
@@ -48,13 +51,13 @@ class Batches:
     def train(self, epoch: int) -> Iterator[Batch]:
         """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
         x, y = self.arrays("train")
-        order = torch.randperm(len(y), generator=generator(self.seed, "order", epoch, torch.device("cpu")))
-        order = order.to(x.device)
+        order = self._order(y.cpu(), generator(self.seed, "order", epoch, torch.device("cpu"))).to(x.device)
         moves = generator(self.seed, "augment", epoch, self.device)
         for start, end in bounds(len(y), self.batch_size):
             rows = order[start:end]
-            images = self.augment(x.index_select(0, rows).to(self.device, non_blocking=True), moves)
-            yield {"x": self.normalize(images), "label": y.index_select(0, rows.to(y.device))}
+            stored = x.index_select(0, rows).to(self.device, non_blocking=True)
+            batch = self.augment({"x": stored, "label": y.index_select(0, rows.to(y.device))}, moves)
+            yield {**batch, "x": self.normalize(batch["x"])}
 
     def judge(self, split: str) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split."""
@@ -70,6 +73,10 @@ class Batches:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
         return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
 
+    def stored(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped."""
+        return tuple(np.load(self._folder / split / f"{name}.npy", mmap_mode="r") for name in ("x", "y"))
+
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
         if split not in self._arrays:
@@ -78,6 +85,27 @@ class Batches:
             fits = x.nbytes < _free_bytes(self.device) // 4
             self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
         return self._arrays[split]
+
+
+def shuffled(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a random order (N,): every example once."""
+    return torch.randperm(len(labels), generator=generator)
+
+
+def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return N rows (N,) in random order, each class as often as the others to within one.
+
+    A class's examples are used up before one comes again; a class without examples has no share.
+    """
+    present, size = labels.unique(), len(labels)
+    shares = [size // len(present) + (i < size % len(present)) for i in range(len(present))]
+    rows = [_cycled((labels == k).nonzero()[:, 0], share, generator) for k, share in zip(present, shares, strict=True)]
+    return torch.cat(rows)[torch.randperm(size, generator=generator)]
+
+
+def _cycled(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    rounds = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))]
+    return torch.cat([*rounds, rows[:0]])[:count]
 
 
 def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:

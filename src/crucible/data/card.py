@@ -22,6 +22,7 @@ class Card:
         duplicates: policy, exact pairs found across splits, near pairs.
         recipe: the settings that the key is made of.
         columns: names of the features of a table, in order.
+        target: of numbers to be predicted, on train: mean, std, and quartiles (three); None where labels are classes.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Card:
     duplicates: dict[str, Any]
     recipe: dict[str, Any]
     columns: list[str] | None = None
+    target: dict[str, Any] | None = None
 
     @property
     def is_images(self) -> bool:

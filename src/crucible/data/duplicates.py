@@ -18,6 +18,7 @@ GRID = 8
 ALIKE = 0.998  # correlation: one photograph saved twice has more, of two photographs or two handwritten digits few do
 BLOCK = 2048
 MOST_REPORTED = 1000
+RANK = np.array([SPLITS.index(split) for split in ("train", "train_dev", "dev", "test")]).argsort()  # who keeps a copy
 
 
 def hashes(chunk: Array) -> Array:
@@ -63,7 +64,7 @@ def gate(split_of: Mapping[str, Array], digests: Mapping[str, Array], policy: st
     pairs: list[dict[str, str | None]] = []
     last: dict[int, int] = {}
     repeated = np.flatnonzero(counts[inverse] > 1)
-    for i in repeated[np.argsort(-split[repeated], kind="stable")].tolist():  # test first, train last
+    for i in repeated[np.argsort(-RANK[split[repeated]], kind="stable")].tolist():  # test first, train last
         kept = last.setdefault(int(inverse[i]), i)
         if split[kept] == split[i]:
             continue

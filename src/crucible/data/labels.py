@@ -1,4 +1,4 @@
-"""Labels as class numbers: 0, 1, ... in a declared or natural order."""
+"""Labels as class numbers: 0, 1, ... in a declared or natural order; or, for regression, as the numbers they are."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,47 @@ def encode(
             return _at_least_two(names, encoded, judge)
         flat = {pool: np.array(names)[array] for pool, array in encoded.items()}
     return _at_least_two(*_encode_text(flat, judge), judge)
+
+
+def numbers(labels: Mapping[str, Array]) -> dict[str, Array]:
+    """Return each pool's targets (N,) as float64.
+
+    Raises:
+        Refusal: a target that is no finite number, or one that never changes.
+    """
+    return {pool: _numbers(pool, _flat(pool, array)) for pool, array in labels.items()}
+
+
+def _numbers(pool: str, array: Array) -> Array:
+    try:
+        values = array.astype(np.float64)
+    except ValueError:
+        row = next(i for i, each in enumerate(array) if not _is_number(str(each)))
+        raise _no_number(pool, row, array[row]) from None
+    if len(wrong := np.flatnonzero(~np.isfinite(values))):
+        raise _no_number(pool, wrong[0], array[wrong[0]])
+    return values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_number(pool: str, row: int, value: object) -> Refusal:
+    return Refusal(
+        f"the labels of {pool}, row {row}", f"{value!r} is no finite number", allowed="numbers, for task=regression",
+        example="task=classification",
+    )  # fmt: skip
+
+
+def strata(values: Array, count: int = 4) -> Array:
+    """Return for each target (N,) the quarter of all of them that it is in, so that splits can be alike in them."""
+    edges = np.quantile(values, np.arange(1, count) / count) if len(values) else np.zeros(0)
+    return np.searchsorted(edges, values, side="right")
 
 
 def _flat(pool: str, array: Array) -> Array:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from crucible.data.card import Card, read_card
 from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit
-from crucible.data.labels import encode
+from crucible.data.labels import encode, numbers, strata
 from crucible.data.moments import Moments
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
@@ -35,6 +35,7 @@ class Recipe:
     duplicates: str
     image_size: Sequence[int] | None
     channels: int | None
+    targets: Literal["classes", "numbers"] = "classes"
     judge: Sequence[str] | None = None  # the classes of the run that judges these data, all of them as `test`
     columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
@@ -107,18 +108,19 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
     if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
         raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
     raw = {pool: examples.labels for pool, examples in source.pools.items()}
-    classes, labels = encode(raw, source.classes, judge=recipe.judge)
-    split_of = _split(source, recipe, scans, labels)
+    classes, labels, layers = _labels(raw, source, recipe)
+    split_of = _split(source, recipe, scans, layers)
     found = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
-    if recipe.judge is None:
+    if recipe.judge is None and recipe.targets == "classes":
         require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     everything = np.concatenate(list(split_of.values()))
+    joined = np.concatenate([labels[pool] for pool in split_of])
     return Card(
         name=name,
         key=key,
         source=files,
-        splits=_sizes(everything, np.concatenate([labels[pool] for pool in split_of]), len(classes)),
+        splits=_sizes(everything, joined, len(classes)),
         classes=classes,
         feature_shape=fit.shape,
         dtype=str(fit.dtype),
@@ -126,7 +128,29 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         duplicates={"policy": recipe.duplicates, "found": found, "near": _near(everything, split_of, scans, fit)},
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
+        target=_target(everything, joined) if recipe.targets == "numbers" else None,
     )
+
+
+def _labels(
+    raw: dict[str, Array], source: Source, recipe: Recipe
+) -> tuple[list[str], dict[str, Array], dict[str, Array]]:
+    """Return class names, what y.npy holds, and the layers that a stratified split keeps alike."""
+    if recipe.targets == "numbers":
+        values = numbers(raw)
+        return [], values, {pool: strata(array) for pool, array in values.items()}
+    classes, labels = encode(raw, source.classes, judge=recipe.judge)
+    return classes, labels, labels
+
+
+def _target(split: Array, values: Array) -> dict[str, Any]:
+    train = values[split == SPLITS.index("train")]
+    if len(train) == 0:  # judged data have no train
+        return {}
+    if train.std() == 0:
+        raise Refusal("the labels", f"every target in train is {train[0]}", allowed="numbers that differ")
+    quartiles = np.quantile(train, (0.25, 0.5, 0.75)).tolist()
+    return {"mean": float(train.mean()), "std": float(train.std()), "quartiles": quartiles}
 
 
 @dataclass(frozen=True)
@@ -169,8 +193,7 @@ def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: M
     if recipe.judge is not None:
         judged = "test" if "test" in source.pools else "all"
         return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}
-    train, dev, test = (recipe.split[split] for split in SPLITS)
-    ratios = shares(train, dev, test, list(source.pools))
+    ratios = _shares(recipe, list(source.pools))
     split_of = {}
     for name, pool in source.pools.items():
         same = [scans[name].digests, *([pool.groups] if pool.groups is not None else [])]
@@ -183,9 +206,12 @@ def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: M
 
 def _expected(recipe: Recipe, official: list[str]) -> list[int]:
     """Return the splits that the shares promise."""
-    train, dev, test = (recipe.split[split] for split in SPLITS)
-    promised = np.sum(list(shares(train, dev, test, official).values()), axis=0)
-    return np.flatnonzero(promised > 0).tolist()
+    return np.flatnonzero(np.sum(list(_shares(recipe, official).values()), axis=0) > 0).tolist()
+
+
+def _shares(recipe: Recipe, official: list[str]) -> dict[str, list[float]]:
+    train, dev, test, train_dev = (recipe.split[split] for split in SPLITS)
+    return shares(train, dev, test, official, train_dev)
 
 
 def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None:
@@ -250,7 +276,7 @@ def _sizes(split: Array, labels: Array, num_classes: int) -> dict[str, dict[str,
     return {
         SPLITS[number]: {
             "size": int((split == number).sum()),
-            "class_counts": np.bincount(labels[split == number], minlength=num_classes).tolist(),
+            "class_counts": np.bincount(labels[split == number], minlength=num_classes).tolist() if num_classes else [],
         }
         for number in np.unique(split[split >= 0]).tolist()
     }

@@ -7,25 +7,35 @@ import numpy as np
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 
-SPLITS = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test", "train_dev")
 DROPPED = -1
 
 
-def shares(train: float, dev: float, test: float, official: Sequence[str]) -> dict[str, list[float]]:
-    """Return, per pool, the shares of it that go to train, dev and test; they sum to one.
+def shares(
+    train: float, dev: float, test: float, official: Sequence[str], train_dev: float = 0.0
+) -> dict[str, list[float]]:
+    """Return, per pool, the shares of it that go to train, dev, test and train_dev; they sum to one.
 
     Ratios mean what they say: 6:2:2, .6/.2/.2, 98:1:1. With an official test split only `dev` is read, as the share
     of train (as a ratio of the sum if it is 1 or more); with official dev and test nothing is.
 
     Args:
         official: the pools' names: `all`, or `train`, `test` and perhaps `dev`.
+        train_dev: the share of train that is set apart to be judged: what train alone would have given.
     """
-    if "all" in official:
-        total = train + dev + test
-        return {"all": [train / total, dev / total, test / total]}
-    held = 0.0 if "dev" in official else (dev if dev < 1 else dev / (train + dev + test))
-    fixed = {"train": [1 - held, held, 0.0], "dev": [0.0, 1.0, 0.0], "test": [0.0, 0.0, 1.0]}
-    return {pool: fixed[pool] for pool in official}
+    total = train + dev + test
+    held = 0.0 if "dev" in official else (dev if dev < 1 else dev / total)
+    fixed = {
+        "all": [train / total, dev / total, test / total],
+        "train": [1 - held, held, 0.0],
+        "dev": [0.0, 1.0, 0.0],
+        "test": [0.0, 0.0, 1.0],
+    }
+    return {
+        pool: [own * (1 - train_dev), *rest, own * train_dev]
+        for pool, (own, *rest) in fixed.items()
+        if pool in official
+    }
 
 
 def together(*partitions: Array) -> Array:
@@ -53,7 +63,7 @@ def _root(parent: Array, i: int) -> int:
 
 
 def assign(labels: Array, groups: Array, ratios: Sequence[float], *, stratify: bool, seed: int) -> Array:
-    """Return the split (0 train, 1 dev, 2 test) of each example (N,); a group is never torn.
+    """Return the split (its place in SPLITS) of each example (N,); a group is never torn.
 
     Whole groups are dealt in random order, class by class when stratified, each to the split that is furthest below
     its share of the examples dealt so far: each split's size is then within one group of its share.
@@ -61,7 +71,7 @@ def assign(labels: Array, groups: Array, ratios: Sequence[float], *, stratify: b
     Args:
         labels: (N,) class numbers; a group counts as the class of its first member.
         groups: (N,) keys; equal keys stay together.
-        ratios: shares of train, dev, test.
+        ratios: shares of train, dev, test, train_dev.
     """
     _, first, inverse, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(first))
@@ -86,13 +96,13 @@ def _deal_each_class(sizes: Array, order: Array, ratios: Sequence[float], label:
         own = order[label[order] == k]
         split[own[: len(live)]] = live[: len(own)]
         rest = own[len(live) :]
-        split[rest] = _deal(sizes, rest, ratios, owed=[-float((split[own[: len(live)]] == s).sum()) for s in range(3)])[
-            rest
-        ]
+        split[rest] = _deal(
+            sizes, rest, ratios, owed=[-float((split[own[: len(live)]] == s).sum()) for s in range(len(ratios))]
+        )[rest]
     return split
 
 
-def _deal(sizes: Array, order: Array, ratios: Sequence[float], owed: Sequence[float] = (0.0, 0.0, 0.0)) -> Array:
+def _deal(sizes: Array, order: Array, ratios: Sequence[float], owed: Sequence[float] = (0.0,) * len(SPLITS)) -> Array:
     """Deal groups of `sizes` in `order`; return each group's split. `owed` is what each split starts with."""
     split, weights = np.empty(len(sizes), dtype=np.int64), sizes.tolist()
     need = {number: owed[number] for number, ratio in enumerate(ratios) if ratio > 0}

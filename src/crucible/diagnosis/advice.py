@@ -1,8 +1,46 @@
-"""Which single knob to turn next, in the notes' order of priority (000, part 4, section 2): first bias, then variance."""
+"""Which single knob to turn next, in the notes' order of priority: does it learn at all, then bias, then variance.
+
+The order is that of 000, part 4, section 2 (a larger network, longer, a better optimizer, convolution; then more data,
+regularisation, convolution), the remedies of curves that go wrong those of 002, 4.3. Each piece turns one knob.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What was seen in a run besides its errors.
+
+    Attributes:
+        pattern: of the loss curves, or None. learning: whether the train loss left that of guessing.
+        dead_units: the largest share of dead units in a layer. flow: warnings about layers.
+        shifts: pairs of splits that differ, such as "dev, test". missed: satisficing bounds that are not met.
+    """
+
+    pattern: str | None = None
+    learning: bool = True
+    dead_units: float = 0.0
+    flow: tuple[str, ...] = ()
+    shifts: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+    def reasons(self) -> list[str]:
+        """Return names for what is wrong."""
+        gradients = [each.split()[1] for each in self.flow]
+        return [
+            *(["not_learning"] if not self.learning else []),
+            *(["diverging"] if self.pattern == "diverging" else []),
+            *(["vanishing"] if "vanish" in gradients else []),
+            *(["exploding"] if "explode" in gradients else []),
+            *(["dead_units"] if self.dead_units > MANY_DEAD else []),
+            *(f"{pair.replace(', ', '_')}_differ" for pair in self.shifts),
+            *(["bound_missed"] if self.missed else []),
+        ]
+
+
+MANY_DEAD = 0.25
 
 
 @dataclass(frozen=True)
@@ -12,10 +50,12 @@ class Situation:
     Attributes:
         model: its name. settings: the model's own settings.
         init, optimizer, regularizer, augment: the names chosen.
-        is_images: whether examples are images that a convolution can use.
+        lr: the optimizer's. batch_size: as declared. dev_share: as declared.
+        feature_shape: of an example. class_counts: of train; none for numbers. class_weights, sampling: as declared.
         total_epochs: declared. stopped_early: whether patience ended the training.
         train_size: number of train examples.
         seed: of this run.
+        signs: what was seen.
     """
 
     model: str
@@ -24,11 +64,23 @@ class Situation:
     optimizer: str
     regularizer: str
     augment: str
-    is_images: bool
+    lr: float
+    batch_size: int | None
+    dev_share: float
+    feature_shape: list[int]
+    class_counts: list[int]
+    class_weights: str | list[float]
+    sampling: str
     total_epochs: int
     stopped_early: bool
     train_size: int
     seed: int
+    signs: Signs = field(default_factory=Signs)
+
+    @property
+    def is_images(self) -> bool:
+        """Whether examples are images that a convolution can use."""
+        return len(self.feature_shape) == 3 and min(self.feature_shape[1:]) >= 4
 
 
 @dataclass(frozen=True)
@@ -43,11 +95,19 @@ Rule = Callable[[Situation], Iterator[Advice]]
 
 
 def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
-    """Return at least one piece of advice, most important first, never something already on."""
-    advice = [each for rule in RULES[verdict] for each in rule(now)]
-    if "dev_overfit" in reasons:
-        advice.append(Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps."))
-    return advice
+    """Return at least one piece of advice, most important first, never something already on, no knob twice.
+
+    Args:
+        verdict, reasons: of the gap. now: the run, with what was seen in it.
+    """
+    rules = [rule for reason in now.signs.reasons() for rule in URGENT.get(reason, ())]
+    rules += RULES[verdict]
+    rules += [rule for reason in reasons for rule in LAST.get(reason, ())]
+    rules += [_differ, *THUMB]
+    found: dict[tuple[str, ...], Advice] = {}
+    for each in (each for rule in rules for each in rule(now)):
+        found.setdefault(each.overrides or (each.why,), each)
+    return list(found.values())
 
 
 def _start(now: Situation) -> tuple[str, ...]:
@@ -55,13 +115,64 @@ def _start(now: Situation) -> tuple[str, ...]:
     return ("init=he",) if now.init == "zeros" else ()
 
 
+def _is_deep(now: Situation) -> bool:
+    return now.model not in ("logistic", "perceptron")
+
+
 def _other_start(now: Situation) -> Iterator[Advice]:
-    if now.init == "zeros" and now.model != "logistic":
+    if now.init == "zeros" and _is_deep(now):
         yield Advice("Hidden units that start at zero stay equal: start at random.", ("init=he",))
 
 
+def _stuck(now: Situation) -> Iterator[Advice]:
+    if not _is_deep(now):  # there is nothing to start better: the model is too simple, or there is nothing to learn
+        return
+    if now.init in ("zeros", "normal") and _is_deep(now):
+        yield Advice(
+            "The loss stays at that of guessing: start with He's rule (notes 000, part 3, section 3).", ("init=he",)
+        )
+    if now.optimizer != "adam":
+        yield Advice("The loss stays at that of guessing: use a better optimizer.", ("optimizer=adam",))
+    yield Advice("The loss stays at that of guessing: take larger steps.", (f"optimizer.lr={10 * now.lr:g}",))
+
+
+def _smaller_steps(now: Situation) -> Iterator[Advice]:
+    yield Advice("Train and dev loss rise: take smaller steps.", (f"optimizer.lr={now.lr / 10:g}",))
+
+
+def _vanishing(now: Situation) -> Iterator[Advice]:
+    if now.init not in ("he", "xavier", "inverse", "default"):
+        yield Advice("Signals vanish between the layers: start with He's rule.", ("init=he",))
+    if now.settings.get("activation") in ("sigmoid", "tanh"):
+        yield Advice("Gradients vanish where sigmoid and tanh are flat: use relu.", ("model.activation=relu",))
+    if now.settings.get("batch_norm") is False and now.batch_size != 1:
+        yield Advice("Signals vanish between the layers: normalise them.", ("model.batch_norm=true",))
+
+
+def _exploding(now: Situation) -> Iterator[Advice]:
+    if now.init == "normal":
+        yield Advice("Signals explode between the layers: start with He's rule.", ("init=he",))
+    yield Advice("Signals explode between the layers: clip the gradient.", ("trainer.max_norm=1",))
+
+
+def _dead(now: Situation) -> Iterator[Advice]:
+    share = f"{100 * now.signs.dead_units:.0f} % of the units of a layer fire for no example"
+    if now.settings.get("activation") == "relu":
+        yield Advice(f"{share}: let a little through below zero.", ("model.activation=leaky_relu",))
+    yield Advice(f"{share}: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
+
+
+def _smaller_model(now: Situation) -> Iterator[Advice]:
+    missed = f"The bound on {', '.join(now.signs.missed)} is not met: make the network smaller."
+    if now.model == "mlp" and now.settings["layers"]:
+        layers = [max(1, width // 2) for width in now.settings["layers"]]
+        yield Advice(missed, (f"model.layers=[{','.join(map(str, layers))}]",))
+    if now.settings.get("width", 1) > 1:
+        yield Advice(missed, (f"model.width={now.settings['width'] // 2}",))
+
+
 def _larger_model(now: Situation) -> Iterator[Advice]:
-    if now.model == "logistic":
+    if now.model in ("logistic", "perceptron"):
         yield Advice("High bias: one linear layer is too simple; use a deeper network.", ("model=mlp", *_start(now)))
     if now.model == "mlp":
         layers = [2 * width for width in now.settings["layers"]] or [64]
@@ -71,8 +182,13 @@ def _larger_model(now: Situation) -> Iterator[Advice]:
 
 
 def _longer(now: Situation) -> Iterator[Advice]:
-    if not now.stopped_early:
+    if not now.stopped_early and now.signs.pattern != "bottleneck":
         yield Advice("High bias: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
+
+
+def _plateau(now: Situation) -> Iterator[Advice]:
+    if now.signs.pattern == "bottleneck":
+        yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
 def _better_optimizer(now: Situation) -> Iterator[Advice]:
@@ -81,7 +197,7 @@ def _better_optimizer(now: Situation) -> Iterator[Advice]:
 
 
 def _convolution(now: Situation) -> Iterator[Advice]:
-    if now.is_images and now.model in ("logistic", "mlp"):
+    if now.is_images and now.model in ("logistic", "mlp", "perceptron"):
         yield Advice(
             "The examples are images: a convolutional network suits them better.", ("model=resnet", *_start(now))
         )
@@ -92,6 +208,19 @@ def _less_dropout(now: Situation) -> Iterator[Advice]:
         yield Advice("High bias with dropout on: keep every unit.", ("model.keep_prob=1.0",))
 
 
+def _no_penalty(now: Situation) -> Iterator[Advice]:
+    if now.regularizer != "none":
+        yield Advice("High bias with a penalty on: leave it away.", ("regularizer=none",))
+
+
+def _augment(now: Situation) -> Iterator[Advice]:
+    stronger = {"none": "light", "light": "strong"}.get(now.augment)
+    if now.is_images and stronger:
+        yield Advice(
+            f"High variance: more data, by changing images in training ({stronger}).", (f"augment={stronger}",)
+        )
+
+
 def _l2(now: Situation) -> Iterator[Advice]:
     if now.regularizer == "none":
         yield Advice("High variance: add a penalty on the weights.", ("regularizer=l2",))
@@ -100,13 +229,6 @@ def _l2(now: Situation) -> Iterator[Advice]:
 def _dropout(now: Situation) -> Iterator[Advice]:
     if now.settings.get("keep_prob") == 1.0:
         yield Advice("High variance: drop units in training.", ("model.keep_prob=0.8",))
-
-
-def _augment(now: Situation) -> Iterator[Advice]:
-    if now.is_images and now.augment == "none":
-        yield Advice(
-            "High variance: more data by shifting (and flipping, where labels allow) images.", ("augment=light",)
-        )
 
 
 def _stop_earlier(now: Situation) -> Iterator[Advice]:
@@ -125,11 +247,80 @@ def _another_seed(now: Situation) -> Iterator[Advice]:
     )
 
 
-BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _convolution, _less_dropout)
-VARIANCE: tuple[Rule, ...] = (_l2, _dropout, _augment, _convolution, _stop_earlier, _more_data)
+def _larger_dev(now: Situation) -> Iterator[Advice]:
+    larger = (f"data.split.dev={1.5 * now.dev_share:g}",) if 0 < now.dev_share <= 0.5 else ()
+    yield Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps.", larger)
+
+
+def _like_dev(now: Situation) -> Iterator[Advice]:
+    yield Advice("Dev is worse than unseen train examples: its data differ. Collect train data that are like dev.")
+
+
+def _differ(now: Situation) -> Iterator[Advice]:
+    for pair in now.signs.shifts:
+        yield Advice(
+            f"The splits {pair} come from different distributions: merge what was collected and split it anew."
+        )
+
+
+def _batch_rule(now: Situation) -> Iterator[Advice]:
+    small = now.train_size < 2000
+    if small and now.batch_size is not None and now.batch_size > 1:
+        yield Advice(
+            f"Rule of thumb: under 2000 examples ({now.train_size}) take them all at once (notes 000, part 5).",
+            ("trainer.batch_size=null",),
+        )
+    if not small and (now.batch_size is None or not 64 <= now.batch_size <= 512):
+        yield Advice("Rule of thumb: batches of 64 to 512 (notes 000, part 5).", ("trainer.batch_size=128",))
+
+
+def _images_rule(now: Situation) -> Iterator[Advice]:
+    fewest = min(now.class_counts, default=1000)
+    if now.is_images and fewest < 1000:
+        yield Advice(
+            f"Rule of thumb: a sturdy model needs about 1000 images a class, the smallest has {fewest} (notes 000, part 3)."
+        )
+
+
+def _balance_rule(now: Situation) -> Iterator[Advice]:
+    counts = [count for count in now.class_counts if count]
+    if counts and max(counts) > 3 * min(counts) and now.class_weights == "none" and now.sampling == "shuffle":
+        yield Advice(
+            f"The classes are uneven (from {min(counts)} to {max(counts)}): weigh them.",
+            ("task.class_weights=balanced",),
+        )
+
+
+def _width_rule(now: Situation) -> Iterator[Advice]:
+    if now.model != "mlp":
+        return
+    inputs, outputs = 1, max(1, len(now.class_counts))
+    for size in now.feature_shape:
+        inputs *= size
+    widths = sorted({(inputs + outputs) // 2, 2 * inputs // 3 + outputs})
+    most, least = (max(1, round(now.train_size / (alpha * (inputs + outputs)))) for alpha in (2, 10))
+    yield Advice(
+        f"Rule of thumb: {' to '.join(map(str, widths))} hidden units by inputs and outputs (notes 000, part 2), "
+        f"{least} to {most} by the number of examples (002, 3.5)."
+    )
+
+
+URGENT: dict[str, tuple[Rule, ...]] = {
+    "not_learning": (_stuck,),
+    "diverging": (_smaller_steps,),
+    "vanishing": (_vanishing,),
+    "exploding": (_exploding,),
+    "dead_units": (_dead,),
+    "bound_missed": (_smaller_model,),
+}
+BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
+BIAS += (_less_dropout, _no_penalty)
+VARIANCE: tuple[Rule, ...] = (_augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {
     "just_right": (_another_seed,),
     "high_bias": BIAS,
     "high_variance": VARIANCE,
     "high_bias_and_variance": BIAS + VARIANCE,
 }
+LAST: dict[str, tuple[Rule, ...]] = {"dev_overfit": (_larger_dev,), "mismatch": (_like_dev,)}
+THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

@@ -36,6 +36,11 @@ class ConfusionMatrix:
         """Return the counts (K, K): rows are labels, columns predictions."""
         return torch.as_tensor(self._counts).view(self.num_classes, self.num_classes).cpu()
 
+    def mistakes(self) -> Tensor:
+        """Return the counts (K, K) of what was wrong."""
+        counts = self.matrix()
+        return counts - torch.diag(counts.diagonal())
+
     def compute(self) -> dict[str, float]:
         """Return loss, error, accuracy, precision, recall, f1; a ratio over nothing is 0; without examples nothing."""
         if isinstance(self._counts, float):

@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal
 
 from torch import Tensor, nn
 
 from crucible.errors import Refusal
+from crucible.models.activations import ACTIVATIONS, Activation
 from crucible.schema import Count, Probability
-
-ACTIVATIONS = {
-    "relu": nn.ReLU,  # max(0, z)
-    "leaky_relu": nn.LeakyReLU,  # max(0.01 z, z)
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-}
 
 
 class MLP(nn.Module):
@@ -35,7 +28,7 @@ class MLP(nn.Module):
         num_outputs: int,
         *,
         layers: list[Count],
-        activation: Literal["relu", "leaky_relu", "tanh", "sigmoid"],
+        activation: Activation,
         keep_prob: Probability | list[Probability],
         batch_norm: bool,
     ) -> None:

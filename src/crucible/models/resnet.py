@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.schema import Count, Probability
@@ -72,13 +71,14 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
+        self.activation1, self.activation2 = nn.ReLU(), nn.ReLU()
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else _projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
-        residual = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(residual + self.shortcut(x))
+        residual = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
+        return self.activation2(residual + self.shortcut(x))
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -1,4 +1,12 @@
-"""Gradient descent and its relatives; torch's fused step wherever the formula is torch's."""
+"""Gradient descent and its relatives; torch's fused step wherever the formula is torch's.
+
+| choice | equal to torch's | else, equal step by step to |
+|---|---|---|
+| sgd, adam, adamw, adagrad, rmsprop, adadelta | yes | |
+| momentum form=averaged | SGD with dampening beta, started from v = 0 | |
+| momentum, nesterov form=velocity | only while lr stays the same | the notes 002, 6.2.2: a change of lr leaves v as it is |
+| nesterov form=averaged | no | 000, part 5, section 2, with Nesterov's look ahead |
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -7,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.schema import Decay, Positive
+from crucible.schema import Decay, NonNegative, Positive
 
 Parameters = Iterable[nn.Parameter]
+Form = Literal["averaged", "velocity"]
 
 
 def sgd(parameters: Parameters, *, lr: Positive) -> Optimizer:
@@ -17,13 +26,14 @@ def sgd(parameters: Parameters, *, lr: Positive) -> Optimizer:
     return torch.optim.SGD(parameters, lr=lr, fused=True)
 
 
-def momentum(parameters: Parameters, *, lr: Positive, beta: Decay, form: Literal["averaged", "velocity"]) -> Optimizer:
+def momentum(parameters: Parameters, *, lr: Positive, beta: Decay, form: Form) -> Optimizer:
     """Gradient descent with momentum.
 
     averaged: v = beta v + (1 - beta) g, w = w - lr v (notes 000, part 5, section 2).
     velocity: v = beta v - lr g, w = w + v (notes 002, 6.2.2). At equal lr it goes 1 / (1 - beta) times as far.
     """
-    return {"averaged": _averaged, "velocity": Velocity}[form](parameters, lr=lr, beta=beta)
+    make: Callable[..., Optimizer] = _averaged if form == "averaged" else Velocity
+    return make(parameters, lr=lr, beta=beta)
 
 
 def _averaged(parameters: Parameters, *, lr: float, beta: float) -> Optimizer:
@@ -35,6 +45,16 @@ def _averaged(parameters: Parameters, *, lr: float, beta: float) -> Optimizer:
     return optimizer
 
 
+def nesterov(parameters: Parameters, *, lr: Positive, beta: Decay, form: Form) -> Optimizer:
+    """Momentum that looks ahead: the gradient is taken as if where the velocity leads (arXiv:1212.0901, section 3.5).
+
+    velocity: w = w + beta^2 v - (1 + beta) lr g, then v = beta v - lr g (notes 002, 6.2.2: class Nesterov).
+    averaged: v = beta v + (1 - beta) g, w = w - lr (beta v + (1 - beta) g). At equal lr velocity goes 1 / (1 - beta)
+    times as far.
+    """
+    return Velocity(parameters, lr=lr, beta=beta, ahead=True, share=1.0 if form == "velocity" else 1 - beta)
+
+
 def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Any]]]:
     """Give each group that has something to move, and the parameters of it that have a gradient."""
     for group in optimizer.param_groups:
@@ -43,10 +63,18 @@ def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list
 
 
 class Velocity(Optimizer):
-    """v = beta v - lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far."""
+    """v = beta v - share lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far.
 
-    def __init__(self, params: Parameters, *, lr: float, beta: float) -> None:
+    Args:
+        params: what moves.
+        lr, beta: of the rule.
+        ahead: Nesterov's: w = w + beta v - share lr g, with the new v.
+        share: of the gradient that enters v: 1, or 1 - beta for an average of gradients.
+    """
+
+    def __init__(self, params: Parameters, *, lr: float, beta: float, ahead: bool = False, share: float = 1.0) -> None:
         super().__init__(params, {"lr": lr, "beta": beta})
+        self._ahead, self._share = ahead, share
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
@@ -55,14 +83,52 @@ class Velocity(Optimizer):
             for p in parameters:
                 self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocities: list[Tensor] = [self.state[p]["velocity"] for p in parameters]
+            gradients, push = [p.grad for p in parameters], -self._share * group["lr"]
             torch._foreach_mul_(velocities, group["beta"])
-            torch._foreach_add_(velocities, [p.grad for p in parameters], alpha=-group["lr"])
-            torch._foreach_add_(parameters, velocities)
+            torch._foreach_add_(velocities, gradients, alpha=push)
+            torch._foreach_add_(parameters, velocities, alpha=group["beta"] if self._ahead else 1)
+            if self._ahead:
+                torch._foreach_add_(parameters, gradients, alpha=push)
+
+
+def adagrad(parameters: Parameters, *, lr: Positive, eps: Positive) -> Optimizer:
+    """h = h + g^2, w = w - lr g / (sqrt(h) + eps) (notes 002, 6.2.3; Duchi et al., 2011): the rate only ever falls."""
+    parameters = list(parameters)
+    on_cpu = all(p.device.type == "cpu" for p in parameters)
+    return torch.optim.Adagrad(parameters, lr=lr, eps=eps, fused=on_cpu, foreach=not on_cpu)
+
+
+def adadelta(parameters: Parameters, *, lr: Positive, beta: Decay, eps: Positive) -> Optimizer:
+    """Adagrad that forgets, each step scaled by the steps before it (Zeiler, 2012, arXiv:1212.5701; notes 002, 6.2.3).
+
+    s = beta s + (1 - beta) g^2, step = sqrt(d + eps) / sqrt(s + eps) g, d = beta d + (1 - beta) step^2, w = w - lr step.
+    """
+    return torch.optim.Adadelta(parameters, lr=lr, rho=beta, eps=eps, foreach=True)
+
+
+def rmsprop(parameters: Parameters, *, lr: Positive, beta: Decay, eps: Positive) -> Optimizer:
+    """s = beta s + (1 - beta) g^2, w = w - lr g / (sqrt(s) + eps) (notes 000, part 5, section 3)."""
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=beta, eps=eps, foreach=True)
 
 
 def adam(parameters: Parameters, *, lr: Positive, beta1: Decay, beta2: Decay, eps: Positive) -> Optimizer:
     """Adam with bias correction (notes 000, part 5, section 4; Kingma and Ba, 2015, arXiv:1412.6980)."""
     return FusedAdam(parameters, lr=lr, betas=(beta1, beta2), eps=eps, fused=True)
+
+
+def adamw(
+    parameters: Parameters, *, lr: Positive, beta1: Decay, beta2: Decay, eps: Positive, weight_decay: NonNegative
+) -> Optimizer:
+    """Adam, and apart from it w = w - lr weight_decay w, on every parameter (Loshchilov and Hutter, arXiv:1711.05101)."""
+    return FusedAdam(
+        parameters,
+        lr=lr,
+        betas=(beta1, beta2),
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=True,
+        fused=True,
+    )
 
 
 class FusedAdam(torch.optim.Adam):
@@ -80,7 +146,8 @@ class FusedAdam(torch.optim.Adam):
             states = [self.state[p] or self._start(p) for p in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1.0 if self.found_inf is None else 1.0 - self.found_inf)
-            torch._fused_adam_(
+            fused = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            fused(
                 parameters,
                 [p.grad for p in parameters],
                 [state["exp_avg"] for state in states],

@@ -23,33 +23,81 @@ mpl.rcParams.update(
 )
 
 
-def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, path: Path) -> None:
-    """Draw loss (train and dev) and the monitored number over epochs, with the epoch that was chosen."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, meaning: str | None, path: Path) -> None:
+    """Draw loss (train and dev) and the monitored number over epochs, the epoch chosen, and what the losses say."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     epochs = [row["epoch"] for row in rows]
     for name, colour in (("train/loss", BLUE), ("dev/loss", ORANGE)):
-        if name in rows[0]:
+        if rows and name in rows[0]:
             axes[0].plot(epochs, [row[name] for row in rows], color=colour, label=name)
-    if f"dev/{monitor}" in rows[0]:
+    if rows and f"dev/{monitor}" in rows[0]:
         axes[1].plot(epochs, [row[f"dev/{monitor}"] for row in rows], color=ORANGE, label=f"dev/{monitor}")
     for axis in axes:
         axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"chosen: epoch {best_epoch}")
         axis.set_xlabel("epoch")
         axis.legend(frameon=False)
+    if meaning:
+        figure.suptitle(meaning, fontsize=9)
+        axes[0].axvspan(epochs[-1] - (epochs[-1] - epochs[0]) / 3, epochs[-1], color=GREY, alpha=0.15, linewidth=0)
     _save(figure, path)
 
 
-def gap(steps: Sequence[tuple[str, float]], tolerance: float, path: Path) -> None:
-    """Draw the error rates from human level to test as bars, each step's growth written on it."""
+def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: Path) -> None:
+    """Draw the errors from human level to test as bars, each step's growth written on it, red above the tolerance.
+
+    Args:
+        unit: `error`: rates, drawn as per cent; else what the numbers are, drawn as they are.
+    """
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
-    names, values = [name for name, _ in steps], [100 * value for _, value in steps]
+    factor, sign = (100.0, " %") if unit == "error" else (1.0, "")
+    names, values = [name for name, _ in steps], [factor * value for _, value in steps]
     growths = [0.0, *np.diff(values)]
-    colours = [GREY, *(RED if growth > 100 * tolerance else BLUE for growth in growths[1:])]
+    colours = [GREY, *(RED if growth > factor * tolerance else BLUE for growth in growths[1:])]
     axis.bar(names, values, color=colours)
     for i, (value, growth) in enumerate(zip(values, growths, strict=True)):
-        axis.text(i, value, f"{value:.1f} %" + (f"\n({growth:+.1f})" if i else ""), ha="center", va="bottom")
-    axis.set_ylabel("error, per cent")
+        axis.text(i, value, f"{value:.1f}{sign}" + (f"\n({growth:+.1f})" if i else ""), ha="center", va="bottom")
+    axis.set_ylabel("error, per cent" if unit == "error" else unit)
     axis.margins(y=0.25)
+    _save(figure, path)
+
+
+def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the share of the error that each kind of mistake makes up, the costliest on top."""
+    figure, axis = plt.subplots(figsize=(7, 0.8 + 0.32 * max(2, len(rows))))
+    names = [f"{row['label']}, said {row['predicted']} ({row['count']})" for row in rows]
+    axis.barh(names[::-1], [100 * row["share"] for row in rows][::-1], color=RED)
+    axis.set_xlabel("share of the error, per cent: what mending this kind would save")
+    _save(figure, path)
+
+
+def flow(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw each layer's gradient and activation over the layers, at the first, middle and last epoch."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    chosen = sorted({0, len(rows) // 2, len(rows) - 1})
+    for axis, kind, what in zip(axes, ("gradient", "activation"), ("root mean square", "deviation"), strict=True):
+        for shade, i in zip((0.35, 0.65, 1.0), chosen, strict=False):
+            found = {name.partition("/")[2]: v for name, v in rows[i].items() if name.startswith(f"{kind}/")}
+            axis.plot(list(found), [max(v, 1e-12) for v in found.values()], "o-", color=BLUE, alpha=shade,
+                      label=f"epoch {rows[i]['epoch']:.0f}")  # fmt: skip
+        axis.set_yscale("log")
+        axis.set_ylabel(f"{kind}, {what}")
+        axis.tick_params(axis="x", rotation=60)
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
+    """Draw every run of each configuration, their mean and its 95 % interval."""
+    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.45 * max(2, len(rows))))
+    for place, row in enumerate(reversed(rows)):
+        colour = BLUE if row["bounds_met"] else GREY
+        axis.plot(row["values"], [place] * len(row["values"]), "|", color=colour, markersize=14)
+        axis.plot(row["mean"], place, "o", color=colour)
+        if np.isfinite(row["low"]):
+            axis.plot([row["low"], row["high"]], [place, place], "-", color=colour)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
+    axis.set_xlabel(f"{metric}: runs, mean, 95 % interval of the mean; grey: a bound is not met")
+    axis.margins(y=0.2)
     _save(figure, path)
 
 

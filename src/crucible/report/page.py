@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from crucible.report.screen import gap, percent, result
+from crucible.report.screen import amount, bounds, error_name, gap, judged, result, verdict
 
 TEMPLATE = Template(
     """<!doctype html>
@@ -22,12 +22,20 @@ TEMPLATE = Template(
 <h1>{{ title }}</h1>
 <p>{{ result }}</p><p>{{ gap }}</p>
 <p class="verdict">Verdict: {{ verdict }}</p>
+{% if curves %}<p>Curves: {{ curves }}.</p>{% endif %}
+{% for each in notes %}<p>{{ each }}</p>{% endfor %}
 <ul>{% for each in advice %}<li>{{ each.why }}{% if each.command %}<br><code>{{ each.command }}</code>{% endif %}</li>{% endfor %}</ul>
 <p>{{ looks }}</p>
 <table><tr><th></th>{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for split, scores in splits %}<tr><td>{{ split }}</td>{% for name in names %}<td>{{ "%.4f"|format(scores[name]) }}</td>
 {% endfor %}</tr>{% endfor %}</table>
 <p>{{ parameters }} parameters; {{ "%.3f"|format(latency) }} ms for one example alone.</p>
+{% if ceiling %}<h2>Error analysis: what each kind of mistake costs</h2>
+<p>On {{ analysed }}; if one kind were mended, the {{ error_name }} would be as in the last column.</p>
+<table><tr><th>label</th><th>predicted</th><th>count</th><th>share of the error</th><th>{{ error_name }} if mended</th></tr>
+{% for row in ceiling %}<tr><td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ row.count }}</td>
+<td>{{ "%.1f"|format(100 * row.share) }} %</td><td>{{ row.left }}</td></tr>
+{% endfor %}</table>{% endif %}
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2><img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">
 {% endfor %}
 <h2>Configuration</h2><pre>{{ config }}</pre>
@@ -45,13 +53,26 @@ def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str,
         summary: a metrics.json. card: a card.json. config: the configuration's text.
         looks: how often the test split has been looked at. figures: heading -> picture.
     """
-    splits = [(split, summary[split]) for split in ("train", "dev", "test") if summary.get(split)]
-    diagnosis = summary["diagnosis"]
+    splits, diagnosis, signs = list(judged(summary).items()), summary["diagnosis"], summary["diagnosis"]["signs"]
+    dead = {layer: share for layer, share in signs["dead_units"].items() if share > 0}
+    notes = [*bounds(diagnosis), *signs["flow"]]
+    notes += [f"{100 * share:.0f} % of the units of {layer} fire for no train example" for layer, share in dead.items()]
+    notes += [f"control after epoch {each['epoch']}: {each['change']}" for each in diagnosis["controls"]]
+    notes += [
+        f"{pair}: {'different distributions' if each['differs'] else 'no sign of different distributions'} "
+        f"(p = {each['features']:.3f} features, {each['labels']:.3f} labels)"
+        for pair, each in signs["shifts"].items()
+    ]
     return TEMPLATE.render(
-        title=f"{summary['data']}, {summary['model']}: {percent(summary['test']['error'])} error on test",
+        title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(summary['test']['error'], summary)} on test",
         result=result(summary),
         gap=gap(summary),
-        verdict=", ".join([diagnosis["verdict"].replace("_", " "), *diagnosis["reasons"]]),
+        verdict=verdict(diagnosis),
+        curves=signs["curves"],
+        notes=notes,
+        analysed="dev" if summary.get("dev") else "train",
+        error_name=error_name(summary),
+        ceiling=[{**row, "left": amount(row["error_if_mended"], summary)} for row in diagnosis["error_analysis"]],
         advice=diagnosis["advice"],
         looks=looks,
         names=list(splits[0][1]),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+JUDGED = ("train", "train_dev", "dev", "test")
+
 
 def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: tuple[str, ...] = ()) -> str:
     """Return the last screen for a train.json or a metrics.json."""
@@ -10,35 +12,77 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     lines = [
         ("result", result(summary)),
         ("gap", gap(summary)),
-        ("verdict", " · ".join([diagnosis["verdict"].replace("_", " "), *diagnosis["reasons"]])),
+        ("verdict", verdict(diagnosis)),
+        ("curves", diagnosis["signs"]["curves"] or ""),
+        *(("bound", each) for each in bounds(diagnosis)),
+        *(("control", f"{each['change']} after epoch {each['epoch']}") for each in diagnosis["controls"]),
         ("advice", first["why"]),
         ("", first["command"] or ""),
         *(("note", note) for note in notes),
         ("files", "  ".join(files)),
         ("next", following),
     ]
+    return lined(lines)
+
+
+def lined(lines: list[tuple[str, str]]) -> str:
+    """Return labelled lines, the empty ones left out."""
     return "\n".join(f"{name:>8}  {text}" for name, text in lines if text)
 
 
 def result(summary: dict[str, Any]) -> str:
-    """Return the monitored number on each split that was judged."""
-    name = summary["monitor"]["name"]
-    parts = [f"{s} {summary[s][name]:.4f}" for s in ("train", "dev", "test") if summary.get(s)]
-    accuracy = [f"{s} {summary[s]['accuracy']:.4f}" for s in ("train", "dev", "test") if summary.get(s)]
-    return f"{summary['data']}, {summary['model']}: {name} " + ", ".join(parts) + "; accuracy " + ", ".join(accuracy)
+    """Return the monitored number on each split that was judged, and beside it accuracy, or R2."""
+    name, scores = summary["monitor"]["name"], judged(summary)
+    beside = next(other for other in ("accuracy", "r2") if other in scores["train"])
+    told = [", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in (name, beside)]
+    return f"{summary['data']}, {summary['model']}: {name} {told[0]}; {beside} {told[1]}"
 
 
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    steps = [f"human {percent(human['error'])}{' (assumed)' if human['assumed'] else ''}"]
-    steps += [f"{s} {percent(summary[s]['error'])}" for s in ("train", "dev", "test") if summary.get(s)]
+    steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
+    steps += [f"{split} {amount(scores['error'], summary)}" for split, scores in judged(summary).items()]
     parts = [
-        f"{name.replace('_', ' ')} {percent(value)}" for name, value in summary["gap"].items() if value is not None
+        f"{name.replace('_', ' ')} {amount(value, summary)}"
+        for name, value in summary["gap"].items()
+        if value is not None
     ]
-    return "error " + " -> ".join(steps) + ": " + ", ".join(parts)
+    return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts)
+
+
+def verdict(diagnosis: dict[str, Any]) -> str:
+    """Return the verdict and what it rests on."""
+    return " · ".join([diagnosis["verdict"].replace("_", " "), *(r.replace("_", " ") for r in diagnosis["reasons"])])
+
+
+def bounds(diagnosis: dict[str, Any]) -> list[str]:
+    """Return a sentence for each satisficing bound."""
+    rows = diagnosis["satisficing"].items()
+    return [
+        f"{name} {row['bound']}: {_value(row['value'])}, {'met' if row['met'] else 'NOT met'}" for name, row in rows
+    ]
+
+
+def judged(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the scores of the splits that there are."""
+    return {split: summary[split] for split in JUDGED if summary.get(split)}
+
+
+def error_name(summary: dict[str, Any]) -> str:
+    """Return what the gap is measured in: the error rate, or the RMSE."""
+    return "RMSE" if "rmse" in summary["train"] else "error"
+
+
+def amount(value: float, summary: dict[str, Any]) -> str:
+    """Return an error rate as per cent, an RMSE in the target's unit."""
+    return f"{value:.4g}" if "rmse" in summary["train"] else percent(value)
 
 
 def percent(share: float) -> str:
     """Return a share as per cent with one decimal."""
     return f"{100 * share:.1f} %"
+
+
+def _value(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"

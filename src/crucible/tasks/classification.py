@@ -1,60 +1,108 @@
 """One class for each example: softmax over K classes, or one sigmoid unit for two (notes 000, parts 1 and 6)."""
 
-from typing import Literal
+from collections.abc import Mapping
+from math import log
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.losses import binary_cross_entropy, cross_entropy
+from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
-from crucible.schema import NonNegative
-from crucible.tasks.task import Batch
+from crucible.schema import Bound, NonNegative, Positive
+from crucible.tasks.task import Batch, Measured
 
-Monitor = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
+Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
+Loss = Literal["cross_entropy", "mean_squared_error"]
+Smoothing = Annotated[float, Field(ge=0, lt=1)]
+Weights = Literal["none", "balanced"] | list[Positive]
 
 
 class Classification:
     """Softmax over the classes of the data.
 
+    Weights and smoothing change what is minimised; metrics, the loss among them, are without them.
+
     Args:
         card: tells the classes.
         monitor: the number on dev that picks the best epoch.
         goal: `maximize` or `minimize`.
+        satisficing: bounds on further numbers, as in {latency_ms_per_example: "<= 1"}.
+        loss: `cross_entropy`, or `mean_squared_error` of the probabilities (to see why not).
+        label_smoothing: the share of a label's probability that is spread over all classes.
+        class_weights: `none`; `balanced`: m / (K m_k) for class k, as if classes were equally frequent; or one a class.
         tolerance: a part of the gap above it is high.
+
+    Raises:
+        Refusal: a goal against the metric, or another number of weights than classes.
     """
 
+    targets = "classes"
+    error = "error"
+
     def __init__(
-        self, card: Card, *, monitor: Monitor, goal: Literal["maximize", "minimize"], tolerance: NonNegative
+        self,
+        card: Card,
+        *,
+        monitor: Score,
+        goal: Literal["maximize", "minimize"],
+        tolerance: NonNegative,
+        satisficing: Mapping[Measured | Score, Bound] | None = None,
+        loss: Loss = "cross_entropy",
+        label_smoothing: Smoothing = 0.0,
+        class_weights: Weights = "none",
     ) -> None:
         if (monitor in ("loss", "error")) != (goal == "minimize"):
             raise Refusal(
                 "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=f1 task.goal=maximize"
             )
-        self.monitor, self.goal, self.tolerance = monitor, goal, tolerance
-        self.num_classes = len(card.classes)
-        self.num_outputs = self.num_classes
+        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self.groups, self.num_classes = card.classes, len(card.classes)
+        self.num_outputs = self._outputs()
+        self._kind, self._smoothing = loss, label_smoothing
+        counts = card.splits.get("train", {}).get("class_counts", [])
+        self._weight = _class_weights(class_weights, counts)
+        self.guess = _guess(loss, counts)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy of a batch: `x` (B, ...), `label` (B,)."""
-        return {"loss": self.loss(model(batch["x"]), batch["label"])}
+        """Return the loss of a batch: `x` (B, ...), `label` (B,)."""
+        if self._weight is not None:
+            self._weight = self._weight.to(batch["label"].device)
+        return {"loss": self._loss(model(batch["x"]), batch["label"], self._weight, self._smoothing)}
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Return the mean loss () of logits (B, K)."""
-        return cross_entropy(outputs, label)
+        """Return the mean loss () of logits (B, K), unweighted and unsmoothed."""
+        return self._loss(outputs, label, None, 0.0)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the class (B,) with the highest logit."""
         return outputs.argmax(dim=1)
 
-    def probabilities(self, outputs: Tensor) -> Tensor:
+    def answers(self, outputs: Tensor) -> Tensor:
         """Return one probability for each class (B, K)."""
-        return outputs.float().softmax(dim=1)
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).softmax(dim=1)
+
+    def error_of(self, mean: float) -> float:
+        """Return the error that a share of mistakes amounts to: itself."""
+        return mean
 
     def metrics(self) -> ConfusionMatrix:
         """Return an empty confusion matrix."""
         return ConfusionMatrix(self.num_classes, self.loss, self.predict)
+
+    def _outputs(self) -> int:
+        return self.num_classes
+
+    def _loss(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+        if self._kind == "mean_squared_error":
+            return squared_probabilities(self.answers(outputs), label, weight, smoothing)
+        return self._cross_entropy(outputs, label, weight, smoothing)
+
+    def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+        return cross_entropy(outputs, label, weight, smoothing)
 
 
 class Binary(Classification):
@@ -64,25 +112,41 @@ class Binary(Classification):
         Refusal: the data have more than two.
     """
 
-    def __init__(
-        self, card: Card, *, monitor: Monitor, goal: Literal["maximize", "minimize"], tolerance: NonNegative
-    ) -> None:
-        super().__init__(card, monitor=monitor, goal=goal, tolerance=tolerance)
+    def _outputs(self) -> int:
         if self.num_classes != 2:
             raise Refusal(
                 "task=binary", f"the data have {self.num_classes} classes", allowed="two", example="task=classification"
             )
-        self.num_outputs = 1
-
-    def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
-        """Return the mean loss () of logits (B, 1)."""
-        return binary_cross_entropy(outputs, label)
+        return 1
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return 1 (B,) where the probability is above one half."""
         return (outputs[:, 0] > 0).long()
 
-    def probabilities(self, outputs: Tensor) -> Tensor:
+    def answers(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of both classes (B, 2)."""
-        positive = outputs[:, 0].float().sigmoid()
+        positive = outputs[:, 0].to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
         return torch.stack([1 - positive, positive], dim=1)
+
+    def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+        return binary_cross_entropy(outputs, label, weight, smoothing)
+
+
+def _guess(loss: str, counts: list[int]) -> float:
+    """Return the loss of always saying the class frequencies: ln K where they are equal, 0.6931 for two classes."""
+    shares = [count / sum(counts) for count in counts if count]
+    if loss == "mean_squared_error":
+        return sum(share * (1 - share) for share in shares) / max(1, len(counts))
+    return -sum(share * log(share) for share in shares)
+
+
+def _class_weights(weights: Weights, counts: list[int]) -> Tensor | None:
+    if weights == "none":
+        return None
+    if weights == "balanced":
+        return torch.tensor([sum(counts) / (len(counts) * count) for count in counts])
+    if len(weights) != len(counts):
+        raise Refusal(
+            "task.class_weights", f"{len(weights)} weights for {len(counts)} classes", allowed="one for each class"
+        )
+    return torch.tensor([float(each) for each in weights])

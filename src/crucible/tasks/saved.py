@@ -61,14 +61,14 @@ def load_run(folder: Path, device: torch.device) -> Saved:
 
 
 class Predictor(nn.Module):
-    """From stored values to probabilities: normalise as the card says, run the model, turn outputs into probabilities."""
+    """From stored values to answers: normalise as the card says, run the model, say what its outputs mean."""
 
     def __init__(self, saved: Saved) -> None:
         super().__init__()
         shift, scale = (part.float() for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
-        self.model, self._probabilities = saved.model, saved.task.probabilities
+        self.model, self._answers = saved.model, saved.task.answers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map stored values (B, C, H, W) or (B, F) as float32 to probabilities (B, K)."""
-        return self._probabilities(self.model(torch.addcmul(self.shift, x, self.scale)))
+        """Map stored values (B, C, H, W) or (B, F) as float32 to probabilities (B, K), or to numbers (B, 1)."""
+        return self._answers(self.model(torch.addcmul(self.shift, x, self.scale)))

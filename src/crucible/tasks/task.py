@@ -1,10 +1,11 @@
 """The three methods by which one loop serves every family of tasks."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
+Measured = Literal["latency_ms_per_example", "parameters"]  # numbers of every model that a bound may be about
 
 
 class Metrics(Protocol):

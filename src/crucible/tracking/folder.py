@@ -41,6 +41,19 @@ def locked(folder: Path, *, fresh: bool = False) -> Iterator[Path]:
             raise
 
 
+def holder(folder: Path) -> int | None:
+    """Return the process that holds the run folder; None where nobody does."""
+    if not (folder / ".lock").exists():
+        return None
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            return int(file.read().strip() or 0)
+    return None
+
+
 def _make(folder: Path, fresh: bool) -> tuple[Path, list[Path]]:
     """Make the folder; return it and the folders that were not there before, innermost first."""
     missing = [f for f in folder.parents if not f.exists()]

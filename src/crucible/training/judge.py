@@ -20,20 +20,21 @@ class Judgement:
     """What a model says about a split.
 
     Attributes:
-        scores: named numbers. confusion: counts (K, K), rows are labels. label, predicted: (N,).
-        probabilities: (N, K).
+        scores: named numbers. confusion: counts (G, G), rows are labels, in the task's groups. mistakes: the error
+            (G, G) in the same groups. label, predicted: (N,). answers: (N, K) probabilities, or (N, 1) numbers.
     """
 
     scores: dict[str, float]
     confusion: Tensor
+    mistakes: Tensor
     label: Tensor
     predicted: Tensor
-    probabilities: Tensor
+    answers: Tensor
 
 
 def judge(model: nn.Module, task: Any, batches: Batches, split: str) -> Judgement:
     """Run the model over a split once, in evaluation mode."""
-    metrics, labels, predicted, probabilities = task.metrics(), [], [], []
+    metrics, labels, predicted, answers = task.metrics(), [], [], []
     model.eval()
     with torch.inference_mode():
         for batch in batches.judge(split):
@@ -41,34 +42,37 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str) -> Judgemen
             metrics.update(outputs, batch)
             labels.append(batch["label"].cpu())
             predicted.append(task.predict(outputs).cpu())
-            probabilities.append(task.probabilities(outputs).cpu())
-    parts = (torch.cat(each) for each in (labels, predicted, probabilities))
-    return Judgement(metrics.compute(), metrics.matrix().long(), *parts)
+            answers.append(task.answers(outputs).cpu())
+    parts = (torch.cat(each) for each in (labels, predicted, answers))
+    return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), *parts)
 
 
-def latency_ms(model: nn.Module, batches: Batches, split: str) -> float:
-    """Return the median time of one example alone, from stored values to outputs, in milliseconds."""
-    example = batches.arrays(split)[0][:1].to(batches.device)
+def latency_ms(model: nn.Module, example: Tensor) -> float:
+    """Return the median time of one example (1, ...) alone, from normalised values to outputs, in milliseconds."""
     times = []
+    model.eval()
     with torch.inference_mode():
         for _ in range(WARM_UP + REPEATS):
             start = time.perf_counter()
-            model(batches.normalize(example)).cpu()
+            model(example).cpu()
             times.append(time.perf_counter() - start)
     return 1000 * median(times[WARM_UP:])
 
 
 def predictions_csv(found: Judgement, classes: list[str]) -> str:
-    """Return a table: index, label, predicted, one probability for each class."""
-    rows = zip(found.label.tolist(), found.predicted.tolist(), found.probabilities.tolist(), strict=True)
-    table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in enumerate(rows)]
+    """Return a table: index, label, predicted, one probability for each class; without classes, numbers."""
+    rows = enumerate(zip(found.label.tolist(), found.predicted.tolist(), found.answers.tolist(), strict=True))
+    if classes:
+        table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in rows]
+    else:
+        table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]
     return _table([["index", "label", "predicted", *classes], *table])
 
 
-def confusion_csv(found: Judgement, classes: list[str]) -> str:
+def confusion_csv(found: Judgement, groups: list[str]) -> str:
     """Return the confusion matrix as a table: a row for each label, a column for each prediction."""
-    rows = [[name, *counts] for name, counts in zip(classes, found.confusion.tolist(), strict=True)]
-    return _table([["label", *classes], *rows])
+    rows = [[name, *counts] for name, counts in zip(groups, found.confusion.tolist(), strict=True)]
+    return _table([["label", *groups], *rows])
 
 
 def _table(rows: list[list[Any]]) -> str:

@@ -11,14 +11,16 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from crucible.errors import Refusal
 from crucible.files import WEIGHTS
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.tracking.folder import write_atomic
-from crucible.tracking.journal import Journal
+from crucible.tracking.journal import Journal, read_events
 from crucible.training import checkpoint
+from crucible.training.control import parse, replayed, set_starting_rate, wishes
 
-POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights")
+POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights", "length", "controls")
 CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
 
 
@@ -44,6 +46,8 @@ class Run:
         log_every: steps between points of the train loss in the journal; None: epochs only.
         identity: hashes of configuration, data and code, for the checkpoint.
         tell: called with (epoch, total, values) after each epoch.
+        probe: gives further numbers of an epoch, such as those of the layers.
+        watch: gives warnings about an epoch's numbers, which are journaled.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class Run:
         log_every: int | None,
         identity: dict[str, str],
         tell: Callable[[int, int, dict[str, float]], None],
+        probe: Callable[[], dict[str, float]] = dict,
+        watch: Callable[[dict[str, float]], list[str]] = lambda values: [],
     ) -> None:
         self.folder, self.journal, self.model = folder, journal, model
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
@@ -71,7 +77,11 @@ class Run:
         self.best_rank: list[float] | None = None
         self.best_weights: dict[str, Tensor] = {}
         self._identity = identity
-        self._tell, self._total_epochs, self._lr = tell, 0, 0.0
+        self.length: int | None = None  # epochs in all, where a control has changed it
+        self.controls: list[dict[str, Any]] = []  # what was asked and done, in order
+        self._again: dict[int, list[dict[str, Any]]] = {}
+        self._tell, self._probe, self._watch, self._total, self._lr = tell, probe, watch, 0, 0.0
+        self._latest: dict[str, float] = {}
         self._totals: dict[str, Tensor] = {}
         self._examples = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
@@ -84,8 +94,8 @@ class Run:
 
     def epochs(self, total: int) -> Iterator[int]:
         """Give the epochs that are left, counted from 0, each with its own dropout; stop early out of patience."""
-        self._total_epochs = total
-        while self.epoch < total and not self.out_of_patience:
+        self._total = total
+        while self._obey() < (total if self.length is None else self.length) and not self.out_of_patience:
             seed_global(self.seed, "dropout", self.epoch)
             self.optimizer.reset()
             self._totals, self._examples = {}, 0
@@ -117,12 +127,15 @@ class Run:
             raise NonFinite(self.epoch, int(self.optimizer.steps))
         self.epoch += 1
         train = {f"train/{name}": float(total) / self._examples for name, total in self._totals.items()}
-        values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr}
+        values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr, **self._probe()}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ArithmeticError(f"{wrong[0]} is {values[wrong[0]]} after epoch {self.epoch}")
         self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values)
         self._offer(dev)
-        self._tell(self.epoch, self._total_epochs, values)
+        self._latest = {name: value for name, value in values.items() if name.startswith(("train/", "dev/"))}
+        if what := self._watch(values):
+            self.journal.append("warning", epoch=self.epoch, step=self.step, what=what)
+        self._tell(self.epoch, self._total if self.length is None else self.length, values)
         if self._is_due():
             self.checkpoint()
 
@@ -143,14 +156,55 @@ class Run:
         self._cost = self._saved_at - start
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        """Go back to where a checkpoint was written, and say so in the journal; None: begin at the beginning."""
-        if state is None:
+        """Go back to where a checkpoint was written, and say so in the journal; None: begin at the beginning.
+
+        Controls that the journal knows and the checkpoint does not will be done again, at their boundaries.
+        """
+        if state is not None:
+            for name in POSITION:
+                setattr(self, name, state[name])
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.journal.append("resume", epoch=self.epoch, step=self.step)
+        self._again = replayed(read_events(self.journal.path), [each["id"] for each in self.controls])
+
+    def _obey(self) -> int:
+        """Do what is asked at this boundary, journaled before an interruption or new; return the epochs completed."""
+        for wish in self._again.pop(self.epoch, []):
+            self._do(wish, parse(wish["change"]))
+            if not wish["done"]:
+                self._journal_control(wish, "done", values=self._latest)
+        known = {each["id"] for each in [*self.controls, *(each for later in self._again.values() for each in later)]}
+        for wish in wishes(self.folder) if not self._again else []:
+            if wish["id"] not in known:
+                self._ask(wish)
+        return self.epoch
+
+    def _ask(self, wish: dict[str, Any]) -> None:
+        try:
+            change = parse(wish["change"])
+        except Refusal as refusal:
+            self.controls.append({"id": wish["id"], "change": wish["change"], "epoch": self.epoch, "refused": True})
+            self._journal_control(wish, "refused", why=str(refusal))
             return
-        for name in POSITION:
-            setattr(self, name, state[name])
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.journal.append("resume", epoch=self.epoch, step=self.step)
+        self._journal_control(wish, "asked")
+        self.journal.sync()
+        self._do(wish, change)
+        self._journal_control(wish, "done", values=self._latest)
+
+    def _journal_control(self, wish: dict[str, Any], state: str, **more: Any) -> None:
+        told = {"id": wish["id"], "change": wish["change"], "state": state}
+        self.journal.append("control", epoch=self.epoch, step=self.step, **told, **more)
+
+    def _do(self, wish: dict[str, Any], change: tuple[str, float | None]) -> None:
+        name, value = change
+        self.controls.append({"id": wish["id"], "change": wish["change"], "epoch": self.epoch})
+        if name == "optimizer.lr":
+            set_starting_rate(self.schedule, float(value or 0))
+        elif name in ("trainer.total_epochs", "stop"):
+            self.length = max(self.epoch, int(value)) if value else self.epoch
+        elif name == "checkpoint":
+            self.checkpoint()
 
     def _offer(self, dev: dict[str, float]) -> None:
         if not dev:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.files import CARD, CHECKPOINT, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
+from crucible.files import CARD, CHECKPOINT, CONFIG, CONTROL, CURVES, EVALUATION, SUMMARY, WEIGHTS
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Event, Journal, has_ended, read_events, set_aside
 from crucible.training import checkpoint
@@ -45,6 +45,8 @@ def open_run(folder: Path, who: Identity, config: str, card: Card) -> Opened:
     same = bool(events) and not has_ended(events) and _of(events[0]) == who
     if events and not same:
         set_aside(folder)
+    if not same:
+        (folder / CONTROL).unlink(missing_ok=True)
     state = checkpoint.load(folder) if same else None
     state = state if state and state["identity"] == asdict(who) else None
     if state is None:

@@ -14,13 +14,13 @@ from crucible.schema import nearest
 ROWS_PER_CHUNK = 4096
 
 
-def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
     """Read a table; every column but `label` and `group_by` is a feature (float64).
 
     Raises:
         Refusal: missing, no such column, a cell that is no number, a row of another length.
     """
-    require_path(path, "a CSV file with a header")
+    path = require_path(path, "a CSV file with a header")
     header = _header(path)
     if label is None:
         raise Refusal("data.label", "the label column is not named", allowed=", ".join(header), example="data.label=y")

@@ -13,13 +13,13 @@ from crucible.errors import Refusal
 LAYOUT = "train_set_x train_set_y test_set_x test_set_y list_classes, in one file or in the files of a folder"
 
 
-def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
     """Read one HDF5 file, or all of a folder; `<split>_set_<group_by>` holds the groups.
 
     Raises:
         Refusal: missing, truncated, of another layout, or of unequal length.
     """
-    require_path(path, "an HDF5 file, or a folder of them")
+    path = require_path(path, "an HDF5 file, or a folder of them")
     files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.suffix in (".h5", ".hdf5"))
     home = {name: file for file in files for name in _datasets(file)}
     splits = [split for split in ("train", "dev", "test") if f"{split}_set_x" in home]

@@ -20,14 +20,14 @@ LAYOUT = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-uby
 
 
 def read(
-    path: Path, label: str | None = None, group_by: str | None = None, *, classes: list[str] | None = None
+    path: Path | None, label: str | None = None, group_by: str | None = None, *, classes: list[str] | None = None
 ) -> Source:
     """Read the four files of a folder; `classes` names the labels 0, 1, ...
 
     Raises:
         Refusal: a file is missing, truncated or no IDX file; `label` or `group_by` is given (IDX holds no such thing).
     """
-    require_path(path, LAYOUT)
+    path = require_path(path, LAYOUT)
     if label or group_by:
         raise Refusal("data.label" if label else "data.group_by", "IDX files hold images and labels, nothing else")
     images = {split: _file(path, f"{prefix}-images") for split, prefix in PREFIX.items()}

@@ -17,7 +17,7 @@ LAYOUT = "a folder for each class with pictures in it, or train/, dev|val|valid/
 PICTURES_PER_CHUNK = 64
 
 
-def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
     """Read a tree of pictures; a class is a folder, `group_by` a regular expression whose first group names the group.
 
     Hidden files and files that are no pictures by their suffix are passed over.
@@ -25,7 +25,7 @@ def read(path: Path, label: str | None = None, group_by: str | None = None) -> S
     Raises:
         Refusal: missing, empty, of another layout; a picture that cannot be decoded (when its chunk is read).
     """
-    require_path(path, LAYOUT)
+    path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "in an image folder the class is the name of the folder", example="data.label=null")
     folders = _folders(path)

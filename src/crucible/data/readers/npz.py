@@ -15,13 +15,13 @@ from crucible.errors import Refusal
 LAYOUT = "arrays x_train y_train [x_dev y_dev] x_test y_test, or x y"
 
 
-def read(path: Path, label: str | None = None, group_by: str | None = None) -> Source:
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
     """Read arrays `x`, `y`, or `x_<split>`, `y_<split>`; `group_by` names a further array (with the same suffix).
 
     Raises:
         Refusal: missing, truncated, of another layout, or of unequal length.
     """
-    require_path(path, "a .npz file, or a folder of .npy files")
+    path = require_path(path, "a .npz file, or a folder of .npy files")
     names = _array_names(path)
     suffixes = {"all": ""} if "x" in names else {s: f"_{s}" for s in ("train", "dev", "test") if f"x_{s}" in names}
     if "all" not in suffixes and not {"train", "test"} <= set(suffixes):

@@ -50,18 +50,21 @@ def rows_per_chunk(example_bytes: int) -> int:
     return max(1, CHUNK_BYTES // max(1, example_bytes))
 
 
-def require_path(path: Path, wanted: str) -> None:
-    """Refuse a path that does not exist.
+def require_path(path: Path | None, wanted: str) -> Path:
+    """Return the path; refuse one that is not given or does not exist.
 
     Raises:
         Refusal: naming the path and what is wanted there.
     """
+    if path is None:
+        raise Refusal("data.path", "is missing", allowed=wanted, example="data.path=~/signs")
     if not path.exists():
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         raise Refusal(
             f"data.path={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
         )
+    return path
 
 
 def channels_first(shape: tuple[int, ...], where: str) -> Callable[[Array], Array]:

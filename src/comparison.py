@@ -1,0 +1,271 @@
+"""What compare.py does: runs grouped by configuration, their numbers, the table, and what may be concluded."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import yaml
+
+from crucible.diagnosis.bounds import check, choose
+from crucible.diagnosis.compare import Interval, difference, interval
+from crucible.errors import Refusal
+from crucible.files import CARD, CONFIG, SUMMARY
+from crucible.schema import Bound, Section, nearest
+from crucible.schema import check as check_section
+from crucible.tasks.saved import load_run, read_config
+from crucible.tracking.folder import write_atomic
+from crucible.training.judge import latency_ms
+from entry import named_run
+from overrides import overrides_of, train_command
+
+KEYS = {"split": "split", "out": "out", "task.monitor": "monitor", "task.satisficing": "satisficing"}
+SPLITS = ("dev", "test", "train", "train_dev")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What compare.py was told beside the runs; empty: what the runs declare."""
+
+    split: str | None = None
+    out: str = "outputs/compare"
+    monitor: str | None = None
+    satisficing: dict[str, str] | None = None
+
+
+class Bounds(Section):
+    """The bounds, as on the command line."""
+
+    satisficing: dict[str, Bound]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one configuration.
+
+    Attributes:
+        name: its overrides. values: the metric of each run. numbers: the means that bounds are about.
+        config: of the first run. seeds: of all. bounds: checked. against: the difference from the chosen one.
+    """
+
+    name: str
+    values: list[float]
+    numbers: dict[str, float]
+    config: dict[str, Any]
+    seeds: list[int]
+    bounds: dict[str, dict[str, Any]]
+    against: Interval | None = field(default=None)
+
+    @property
+    def bounds_met(self) -> bool:
+        """Whether every bound is met."""
+        return all(row["met"] for row in self.bounds.values())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups, best first; the place of the chosen one; what was compared."""
+
+    groups: list[Group]
+    chosen: int | None
+    metric: str
+    split: str
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """Return compare.py's own settings from key=value words."""
+    found = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in KEYS:
+            raise Refusal(key, "compare.py does not take this", allowed=", ".join(KEYS), nearest=nearest(key, KEYS))
+        found[KEYS[key]] = yaml.safe_load(value) if key == "task.satisficing" else value
+    if "satisficing" in found:
+        check_section(Bounds, {"satisficing": found["satisficing"]}, prefix="task")
+    if found.get("split", "dev") not in SPLITS:
+        raise Refusal("split", f"there is no split '{found['split']}'", allowed=", ".join(SPLITS))
+    return found
+
+
+def folders(word: str) -> Iterator[Path]:
+    """Give the run folders that a word means: a run, or every run below a folder such as a sweep's."""
+    below = sorted(path.parent for path in Path(word).glob(f"*/{CONFIG}")) if word != "latest" else []
+    yield from sorted(below, key=lambda path: (len(path.name), path.name)) if below else [named_run(word)]
+
+
+def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
+    """Group the runs by configuration, seeds and run names apart, and order the groups."""
+    told = [_read(folder) for folder in dict.fromkeys(path.resolve() for path in runs)]
+    _require_one_question(told)
+    first = told[0]
+    monitor = settings.monitor or first["monitor"]["name"]
+    split = settings.split or next(s for s in SPLITS if all(each.get(s) for each in told))
+    groups = [_group(members, split, monitor, settings) for members in _grouped(told)]
+    goal = _goal(monitor)
+    groups.sort(key=lambda each: mean(each.values), reverse=goal == "maximize")
+    asked = settings.satisficing if settings.satisficing is not None else first["config"]["task"].get("satisficing", {})
+    candidates = [{**each.numbers, monitor: mean(each.values)} for each in groups]
+    chosen = choose(candidates, monitor, goal, asked)
+    base = groups[chosen or 0].values
+    compared = [Group(**{**vars(each), "against": difference(base, each.values)}) for each in groups]
+    return Comparison(compared, chosen, monitor, split)
+
+
+def _goal(monitor: str) -> str:
+    return "minimize" if monitor in ("loss", "error", "rmse") else "maximize"
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    if not (folder / SUMMARY).exists():
+        raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+    told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    if (folder / "metrics.json").exists():
+        judged = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        told |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    return {**told, "config": read_config(folder), "key": card["key"], "folder": folder}
+
+
+def _require_one_question(told: Sequence[dict[str, Any]]) -> None:
+    for what, of in (("data", lambda each: each["key"]), ("monitor", lambda each: each["monitor"]["name"])):
+        if other := next((each for each in told if of(each) != of(told[0])), None):
+            raise Refusal(
+                f"{other['folder']}", f"its {what} is not that of {told[0]['folder']}: their numbers cannot be compared",
+                allowed="runs on the same prepared data, judged by the same number",
+            )  # fmt: skip
+
+
+def _grouped(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for each in told:
+        groups.setdefault(_name(each), []).append(each)
+    return list(groups.values())
+
+
+def _name(told: dict[str, Any]) -> str:
+    words = [w for w in overrides_of(told["config"]) if not w.startswith(("seed=", "data.path="))]
+    return (
+        " ".join(
+            [*words, *(f"[{each['change']} after {each['epoch']}]" for each in told["diagnosis"].get("controls", []))]
+        )
+        or "defaults"
+    )
+
+
+def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Settings) -> Group:
+    missing = next((each for each in members if not each.get(split) or monitor not in each[split]), None)
+    if missing is not None:
+        example = f"python src/evaluate.py run={missing['folder']}" if split == "test" else ""
+        raise Refusal(f"{missing['folder']}", f"there is no {monitor} of {split}", example=example)
+    config = members[0]["config"]
+    asked = settings.satisficing if settings.satisficing is not None else config["task"].get("satisficing", {})
+    names = [name for name in members[0][split] if all(name in each[split] for each in members)]
+    numbers = {name: mean(each[split][name] for each in members) for name in names}
+    numbers["parameters"] = float(members[0]["parameters"])
+    if "latency_ms_per_example" in asked:
+        numbers["latency_ms_per_example"] = mean(_latency(each) for each in members)
+    values, seeds = [each[split][monitor] for each in members], [each["config"]["seed"] for each in members]
+    return Group(_name(members[0]), values, numbers, config, seeds, check(asked, numbers))
+
+
+def _latency(told: dict[str, Any]) -> float:
+    """Return what evaluate measured, or measure it now."""
+    if "latency_ms_per_example" in told:
+        return float(told["latency_ms_per_example"])
+    saved = load_run(told["folder"], torch.device("cpu"))
+    return latency_ms(saved.model, torch.zeros(1, *saved.card.feature_shape))
+
+
+def table(found: Comparison) -> str:
+    """Return the table for the terminal."""
+    rows = [["configuration", "runs", found.metric, "sd", "95 % interval", "difference", "bounds"]]
+    for place, each in enumerate(found.groups):
+        own = interval(each.values)
+        apart = "" if each.against is None or place == (found.chosen or 0) else _between(each.against, "+")
+        bounds = (
+            "met" if each.bounds_met else ", ".join(k for k, row in each.bounds.items() if not row["met"]) + " not met"
+        )
+        mark = "* " if place == found.chosen else "  "
+        spread = f"{stdev(each.values):.4f}" if len(each.values) > 1 else "-"
+        rows.append(
+            [
+                mark + each.name,
+                str(len(each.values)),
+                f"{own.mean:.4f}",
+                spread,
+                _between(own),
+                apart,
+                bounds if each.bounds else "",
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _between(found: Interval, sign: str = "") -> str:
+    if found.high - found.low == float("inf"):
+        return f"{found.mean:{sign}.4f} [?]" if sign else "[one run]"
+    span = f"[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+    return f"{found.mean:{sign}.4f} {span}" if sign else span
+
+
+def told(found: Comparison) -> str:
+    """Return the conclusion in one sentence."""
+    if found.chosen is None:
+        return "no configuration meets every bound"
+    best = found.groups[found.chosen]
+    noise = [each.name for each in found.groups if each is not best and each.against and not each.against.excludes_zero]
+    start = f"{best.name}: {found.metric} {mean(best.values):.4f} on {found.split}"
+    if len(found.groups) == 1:
+        return start
+    return f"{start}; {len(noise)} of {len(found.groups) - 1} others may differ by noise alone"
+
+
+def following(found: Comparison) -> str:
+    """Return the command that would tell more: further seeds of the best."""
+    best = found.groups[found.chosen or 0]
+    seeds = ",".join(str(max(best.seeds) + i) for i in (1, 2, 3))
+    command = train_command({**best.config, "seed": 0})
+    return f"{command.replace('src/train.py', 'src/train.py -m')} seed={seeds}"
+
+
+def write(found: Comparison, settings: Settings) -> list[str]:
+    """Write compare.csv and compare.png; return their paths."""
+    from crucible.report import figures  # matplotlib
+
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [_row(each, place == found.chosen) for place, each in enumerate(found.groups)]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "values": " ".join(map(repr, row["values"]))} for row in rows)
+    write_atomic(out / "compare.csv", buffer.getvalue().encode())
+    figures.compared(rows, f"{found.metric} on {found.split}", out / "compare.png")
+    return [str(out / "compare.csv"), str(out / "compare.png")]
+
+
+def _row(each: Group, chosen: bool) -> dict[str, Any]:
+    own, apart = interval(each.values), each.against
+    assert apart is not None
+    return {
+        "name": each.name,
+        "runs": len(each.values),
+        "mean": own.mean,
+        "sd": stdev(each.values) if len(each.values) > 1 else 0.0,
+        "low": own.low,
+        "high": own.high,
+        "difference": apart.mean,
+        "difference_low": apart.low,
+        "difference_high": apart.high,
+        "bounds_met": each.bounds_met,
+        "chosen": chosen,
+        "values": each.values,
+    }

@@ -1,0 +1,82 @@
+"""Readers of data that are made, not read: the course's toy problems, equal for equal settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from crucible.data.readers.source import Array, Pool, Source
+from crucible.data.splits import SPLITS
+from crucible.schema import Count, NonNegative, Share
+
+Seed = Annotated[int, Field(ge=0)]
+Draw = Callable[[np.random.Generator, Array], Array]
+CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+GATES = {"and": [0, 0, 0, 1], "nand": [1, 1, 1, 0], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}
+
+
+def circles(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    train_size: Count,
+    dev_size: Count,
+    test_size: Count,
+    factor: Share,
+    noise: NonNegative,
+    seed: Seed,
+) -> Source:
+    """Make two circles around the origin, radius 1 (class 0) and `factor` (class 1), each point moved by N(0, noise^2)."""
+
+    def draw(rng: np.random.Generator, y: Array) -> Array:
+        angle = rng.uniform(0, 2 * np.pi, len(y))
+        radius = np.where(y == 1, factor, 1.0)
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+    return _source((train_size, dev_size, test_size), noise, seed, draw)
+
+
+def moons(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    train_size: Count,
+    dev_size: Count,
+    test_size: Count,
+    noise: NonNegative,
+    seed: Seed,
+) -> Source:
+    """Make two half circles that reach into each other, each point moved by N(0, noise^2)."""
+
+    def draw(rng: np.random.Generator, y: Array) -> Array:
+        angle, sign = rng.uniform(0, np.pi, len(y)), 1 - 2 * y
+        return np.stack([y + sign * np.cos(angle), 0.5 * y + sign * np.sin(angle)], axis=1)
+
+    return _source((train_size, dev_size, test_size), noise, seed, draw)
+
+
+def gates(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    gate: Literal["and", "nand", "or", "xor"],
+) -> Source:
+    """Make the four corners of the unit square with a logic gate's answers; every split is these four."""
+    pool = Pool(labels=np.array(GATES[gate]), chunks=lambda: iter([CORNERS]))
+    return Source(dict.fromkeys(SPLITS[:3], pool), {})
+
+
+def _source(sizes: tuple[int, int, int], noise: float, seed: int, draw: Draw) -> Source:
+    """Make official splits of two classes in turn, each from its own random numbers."""
+    pools = {}
+    for number, (split, size) in enumerate(zip(SPLITS[:3], sizes, strict=True)):
+        rng = np.random.default_rng([seed, number])
+        y = np.arange(size) % 2
+        x = (draw(rng, y) + rng.normal(0, noise, (size, 2))).astype(np.float32)
+        pools[split] = Pool(labels=y, chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x
+    return Source(pools, {})

@@ -1,0 +1,68 @@
+"""Whether two splits come from one distribution (notes 000, part 7, section 3): a permutation test.
+
+The statistic is the largest Kolmogorov-Smirnov distance over a few features of an example; how large it gets by chance
+is found by drawing the split anew. So the share of false alarms is the level, whatever the data are like.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crucible.data.readers.source import Array
+
+LEVEL = 0.01  # of each of the two tests, features and labels
+DRAWS, MOST, PROJECTIONS = 400, 1000, 16
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How likely chance alone makes two splits this different: p-values of features and of labels."""
+
+    features: float
+    labels: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether either is below the level."""
+        return min(self.features, self.labels) < LEVEL
+
+
+def two_samples(x: tuple[Array, Array], y: tuple[Array, Array], *, seed: int = 0) -> Shift:
+    """Test two splits against each other.
+
+    Args:
+        x: examples (N, ...) and (M, ...). y: labels (N,) and (M,). At most 1000 of each are looked at.
+        seed: of the sample, the projections and the draws.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(len(part))[:MOST] for part in y]
+    features = describe(np.concatenate([np.asarray(part[np.sort(r)]) for part, r in zip(x, rows, strict=True)]), rng)
+    labels = np.concatenate([part[np.sort(r)] for part, r in zip(y, rows, strict=True)])[:, None]
+    first = len(rows[0])
+    return Shift(p_value(features, first, rng), p_value(labels.astype(np.float64), first, rng))
+
+
+def describe(x: Array, rng: np.random.Generator) -> Array:
+    """Return features (N, F) of examples (N, ...): mean, deviation, and the columns, or 16 random sums of many."""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    deviation = flat.std(axis=0)
+    standard = (flat - flat.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    if flat.shape[1] > PROJECTIONS:
+        standard = standard @ rng.normal(size=(flat.shape[1], PROJECTIONS))
+    return np.column_stack([flat.mean(axis=1), flat.std(axis=1), standard])
+
+
+def p_value(features: Array, first: int, rng: np.random.Generator) -> float:
+    """Return the share of random splits of the rows (N, F) that are at least as far apart as the first `first` and the rest."""
+    draws = np.zeros((DRAWS + 1, len(features)), bool)
+    draws[0, :first] = True
+    for draw in draws[1:]:
+        draw[rng.permutation(len(features))[:first]] = True
+    distances = np.zeros(DRAWS + 1)
+    for column in features.T:
+        order = np.argsort(column, kind="stable")
+        last_of_ties = np.append(np.diff(column[order]) > 0, True)
+        seen = draws[:, order].cumsum(axis=1, dtype=np.int64)[:, last_of_ties]
+        others = np.arange(1, len(column) + 1)[last_of_ties] - seen
+        distances = np.maximum(distances, np.abs(seen / first - others / (len(column) - first)).max(axis=1))
+    return float((distances >= distances[0] - 1e-12).mean())

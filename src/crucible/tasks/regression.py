@@ -1,0 +1,92 @@
+"""A number for each example: identity output and squared error (notes 000, introduction: house prices; 002, 3.4, 4.2)."""
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from crucible.data.card import Card
+from crucible.errors import Refusal
+from crucible.losses import mean_squared_error
+from crucible.metrics.regression import Residuals
+from crucible.schema import Bound, NonNegative
+from crucible.tasks.task import Batch, Measured
+
+Score = Literal["loss", "error", "rmse", "r2"]
+
+
+class Regression:
+    """One linear unit that learns the target in deviations from its mean on train, and answers in the target's unit.
+
+    The loss is the mean squared error of the standardised target: 1 is what always saying the mean gives. `rmse`, the
+    error that bias and variance are measured in, is in the target's unit.
+
+    Args:
+        card: tells the target's mean, deviation and quartiles on train.
+        monitor: the number on dev that picks the best epoch.
+        goal: `maximize` or `minimize`.
+        satisficing: bounds on further numbers, as in {latency_ms_per_example: "<= 1"}.
+        loss: the one there is.
+        tolerance: a part of the gap above it is high; as a share of the target's deviation.
+
+    Raises:
+        Refusal: a goal against the metric.
+    """
+
+    targets = "numbers"
+    error = "rmse"
+    num_outputs = 1
+    guess = 1.0  # the loss of always saying the mean
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        monitor: Score,
+        goal: Literal["maximize", "minimize"],
+        tolerance: NonNegative,
+        satisficing: Mapping[Measured | Score, Bound] | None = None,
+        loss: Literal["mean_squared_error"] = "mean_squared_error",
+    ) -> None:
+        if (monitor == "r2") != (goal == "maximize"):
+            raise Refusal(
+                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=rmse task.goal=minimize"
+            )
+        if card.target is None:
+            raise Refusal("task=regression", "these data were prepared with classes", example="prepared=null")
+        self.monitor, self.goal, self.satisficing = monitor, goal, dict(satisficing or {})
+        self._mean, self._std = card.target["mean"], card.target["std"]
+        self.margin = tolerance * self._std
+        self._edges = card.target["quartiles"]
+        low, middle, high = (f"{edge:.4g}" for edge in self._edges)
+        self.groups = [f"below {low}", f"{low} to {middle}", f"{middle} to {high}", f"above {high}"]
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the squared error of a batch: `x` (B, ...), `label` (B,) in the target's unit."""
+        return {"loss": self.loss(model(batch["x"]), batch["label"])}
+
+    def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Return the mean squared error () of outputs (B, 1), both standardised."""
+        return mean_squared_error(outputs, (label - self._mean) / self._std)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return the answer (B,) in the target's unit."""
+        return self.answers(outputs)[:, 0]
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return the answer (B, 1) in the target's unit."""
+        return outputs.double() * self._std + self._mean
+
+    def group(self, values: Tensor) -> Tensor:
+        """Return which quarter of the train targets each value (B,) is in."""
+        return torch.bucketize(values, torch.tensor(self._edges, dtype=values.dtype, device=values.device), right=True)
+
+    def error_of(self, mean: float) -> float:
+        """Return the error that a mean squared error amounts to: its root."""
+        return sqrt(mean)
+
+    def metrics(self) -> Residuals:
+        """Return an empty accumulator."""
+        return Residuals(self.loss, self.predict, self.group, len(self.groups))

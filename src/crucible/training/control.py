@@ -1,0 +1,103 @@
+"""Babysitting one model: changes to a running training, each at the next epoch boundary, each once (notes 000, part 6).
+
+`control.jsonl` in the run folder holds the wishes, one JSON object a line: {"id": ..., "change": "optimizer.lr=0.0003"}.
+The training journals a wish, then does it, then journals that it is done. What is journaled is what happened: a resumed
+run does again what its journal tells of boundaries that its checkpoint does not know.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from crucible.errors import Refusal
+from crucible.files import CONTROL
+from crucible.schema import nearest
+from crucible.tracking.journal import Event
+
+WORDS = ("stop", "checkpoint", "evaluate")
+KEYS = ("optimizer.lr", "trainer.total_epochs")
+
+
+def parse(change: str) -> tuple[str, float | None]:
+    """Return what to change, and to what.
+
+    Raises:
+        Refusal: it is none of the changes that a running training takes.
+    """
+    name, equals, text = change.partition("=")
+    if change in WORDS:
+        return change, None
+    allowed = ", ".join([*(f"{key}=..." for key in KEYS), *WORDS])
+    if name not in KEYS or not equals:
+        close = nearest(name, [*KEYS, *WORDS])
+        raise Refusal(change, "a running training does not take this", allowed=allowed, nearest=close)
+    try:
+        value = float(text) if name == "optimizer.lr" else int(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        what = "a number" if name == "optimizer.lr" else "a whole number"
+        raise Refusal(change, f"{text!r} is refused", allowed=f"{what} above 0", example=f"{name}={EXAMPLES[name]}")
+    return name, value
+
+
+EXAMPLES = {"optimizer.lr": "0.0003", "trainer.total_epochs": "80"}
+
+
+def send(folder: Path, change: str) -> str:
+    """Append a wish to the run's control file and return its id."""
+    parse(change)
+    identity = uuid4().hex[:12]
+    with (folder / CONTROL).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": identity, "change": change}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return identity
+
+
+def wishes(folder: Path) -> list[dict[str, Any]]:
+    """Return the wishes in the control file, in order; an unfinished line is not yet one."""
+    path = folder / CONTROL
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [wish for line in lines if (wish := _wish(line)) is not None]
+
+
+def _wish(line: str) -> dict[str, Any] | None:
+    try:
+        wish = json.loads(line)
+    except ValueError:
+        return None
+    return wish if isinstance(wish, dict) and {"id", "change"} <= set(wish) else None
+
+
+def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[dict[str, Any]]]:
+    """Return what a journal tells was asked, by boundary (epochs completed then), without what is known already.
+
+    `done` says of each whether the journal also tells that it was done.
+    """
+    told = [event for event in events if event["kind"] == "control"]
+    done, seen = {event["id"] for event in told if event["state"] == "done"}, set(known)
+    found: dict[int, list[dict[str, Any]]] = {}
+    for event in told:
+        if event["state"] == "asked" and event["id"] not in seen:
+            seen.add(event["id"])
+            wish = {"id": event["id"], "change": event["change"], "done": event["id"] in done}
+            found.setdefault(event["epoch"], []).append(wish)
+    return found
+
+
+def set_starting_rate(schedule: LRScheduler, lr: float) -> None:
+    """Let `lr` take the place of the schedule's starting rate: the current rate changes by the same factor."""
+    for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+        group["lr"] *= lr / base
+        group["initial_lr"] = lr
+    schedule.base_lrs = [lr for _ in schedule.base_lrs]
+    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]

@@ -1,0 +1,129 @@
+"""Back-propagation against two-sided differences, on the model and loss that will be trained (notes 004, 3.x).
+
+In float64, on a few examples; dropout draws the same masks in every evaluation, and batch norm sees the same batch.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from crucible.errors import Refusal
+from crucible.tasks.task import Batch, Task
+
+LIMIT, STEP = 1e-5, 1e-5
+LARGEST, RANDOM = 4, 4  # coordinates of each parameter: those with the largest gradient, and some drawn
+KINK = 1e-4  # relative; differences at h and h/2 that disagree more have a corner between them
+ROUNDING = 1e-9  # of a difference of two losses of about 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome.
+
+    Attributes:
+        difference: by parameter, |numeric - analytic| / (|numeric| + |analytic|) over its coordinates, in the order of
+            the layers. compared, skipped: numbers of coordinates; skipped ones lie at a corner.
+    """
+
+    difference: dict[str, float]
+    compared: int
+    skipped: int
+
+    @property
+    def worst(self) -> float:
+        """The largest difference."""
+        return max(self.difference.values(), default=0.0)
+
+    @property
+    def culprit(self) -> str | None:
+        """The parameter above the limit that back-propagation reaches first: the fault is there or just before."""
+        return next((name for name in reversed(self.difference) if self.difference[name] > LIMIT), None)
+
+
+def gradient_check(model: nn.Module, task: Task, batch: Batch, *, seed: int) -> Checked:
+    """Compare the gradients of a copy of the model; the model and the global random numbers stay as they are.
+
+    Args:
+        batch: a few examples, normalised. seed: of dropout's masks and of the coordinates.
+    """
+    twin = copy.deepcopy(model)
+    vars(twin).pop("forward", None)  # a precision wrapper would still call the original
+    twin = twin.cpu().double().train()
+    cpu = {name: value.cpu().double() if value.is_floating_point() else value.cpu() for name, value in batch.items()}
+    with torch.random.fork_rng(devices=[]):
+        return _check(twin, task, cpu, seed)
+
+
+def require_right(found: Checked) -> None:
+    """Refuse gradients that are not those of the loss.
+
+    Raises:
+        Refusal: naming the layer.
+    """
+    if (culprit := found.culprit) is not None:
+        layer = culprit.rpartition(".")[0] or "model"
+        raise Refusal(
+            "trainer.gradient_check",
+            f"the gradient of '{culprit}' is off by {found.difference[culprit]:.1e} (relative): "
+            f"the backward pass of layer '{layer}', or of what follows it before the next weights, is wrong",
+            allowed=f"at most {LIMIT:g} between back-propagation and two-sided differences",
+        )
+
+
+def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
+    def loss() -> Tensor:
+        torch.manual_seed(seed)
+        return torch.stack(list(task.losses(model, batch).values())).sum()
+
+    order = _order(model, batch)
+    loss().backward()
+    draw = torch.Generator().manual_seed(seed)
+    difference, compared, skipped = {}, 0, 0
+    for name, p in sorted(model.named_parameters(), key=lambda item: order[item[0]]):
+        gradient = torch.zeros_like(p) if p.grad is None else p.grad
+        pairs = [(float(gradient.reshape(-1)[i]), *_differences(loss, p, i)) for i in _coordinates(gradient, draw)]
+        smooth = [(a, n) for a, n, half in pairs if abs(n - half) <= KINK * (abs(n) + abs(half)) / 2 + ROUNDING]
+        skipped += len(pairs) - len(smooth)
+        compared += len(smooth)
+        difference[name] = _relative(torch.tensor(smooth, dtype=torch.float64).view(-1, 2))
+    return Checked(difference, compared, skipped)
+
+
+def _coordinates(gradient: Tensor, draw: torch.Generator) -> list[int]:
+    largest = gradient.abs().reshape(-1).topk(min(LARGEST, gradient.numel())).indices
+    drawn = torch.randint(gradient.numel(), (RANDOM,), generator=draw)
+    return torch.cat([largest, drawn]).unique().tolist()
+
+
+@torch.no_grad()
+def _differences(loss: object, parameter: nn.Parameter, i: int) -> tuple[float, float]:
+    """Return the two-sided differences at h and h / 2."""
+    flat, found = parameter.view(-1), []
+    was = float(flat[i])
+    for h in (STEP, STEP / 2):
+        ends = []
+        for sign in (1, -1):
+            flat[i] = was + sign * h
+            ends.append(float(loss()))  # type: ignore[operator]  # a function without arguments
+        flat[i] = was
+        found.append((ends[0] - ends[1]) / (2 * h))
+    return found[0], found[1]
+
+
+def _relative(pairs: Tensor) -> float:
+    apart, size = (pairs[:, 0] - pairs[:, 1]).norm(), pairs[:, 0].norm() + pairs[:, 1].norm()
+    return float(apart / size.clamp(min=ROUNDING / LIMIT))
+
+
+def _order(model: nn.Module, batch: Batch) -> Mapping[str, int]:
+    """Return the place of each parameter's layer in the forward pass; layers that are never called come first."""
+    called: list[nn.Module] = []
+    hooks = [m.register_forward_hook(lambda m, inputs, output: called.append(m)) for m in model.modules()]
+    model(batch["x"])
+    for hook in hooks:
+        hook.remove()
+    owners = {name: model.get_submodule(name.rpartition(".")[0]) for name, _ in model.named_parameters()}
+    return {name: called.index(owner) if owner in called else -1 for name, owner in owners.items()}

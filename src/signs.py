@@ -1,0 +1,62 @@
+"""What is seen in a finished training besides its errors: curves, layers, units, splits, mistakes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from crucible.data.batches import Batches
+from crucible.diagnosis.advice import Signs
+from crucible.diagnosis.ceiling import ceilings
+from crucible.diagnosis.curves import recognise
+from crucible.diagnosis.flow import warnings
+from crucible.diagnosis.shift import two_samples
+from crucible.tracking.journal import NAME, read_events
+from crucible.training.judge import Judgement
+from crucible.training.probe import dead_units
+from crucible.training.run import Run
+from wiring import Parts
+
+LEARNED = 0.98  # of the loss of guessing: a train loss above it has not left it
+
+
+def of_training(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[str, Any]:
+    """Return what the diagnosis in train.json tells under `signs`."""
+    rows = [
+        e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
+    ]
+    pattern = recognise(rows)
+    pairs = [("train", "dev")] if "dev" in found else []
+    return {
+        "pattern": pattern.name if pattern else None,
+        "curves": pattern.meaning if pattern else None,
+        "learning": found["train"].scores["loss"] < LEARNED * parts.task.guess,
+        "loss_of_guessing": parts.task.guess,
+        "dead_units": dead_units(parts.model, parts.batches.judge("train")),
+        "flow": warnings(rows[-1]) if rows else [],
+        "shifts": {f"{one}, {other}": shift(parts.batches, one, other) for one, other in pairs},
+    }
+
+
+def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:
+    """Return how likely chance makes two splits this different, and whether that is too unlikely."""
+    (x, y), (x_other, y_other) = batches.stored(one), batches.stored(other)
+    found = two_samples((x, x_other), (y, y_other))
+    return {"features": found.features, "labels": found.labels, "differs": found.differs}
+
+
+def read(told: Mapping[str, Any]) -> Signs:
+    """Return what a diagnosis tells of signs and bounds as the advice takes it."""
+    missed = tuple(name for name, row in told["satisficing"].items() if not row["met"])
+    told = told["signs"]
+    return Signs(
+        pattern=told["pattern"],
+        learning=told["learning"],
+        dead_units=max(told["dead_units"].values(), default=0.0),
+        flow=tuple(told["flow"]),
+        shifts=tuple(pair for pair, each in told["shifts"].items() if each["differs"]),
+        missed=missed,
+    )
+
+
+def error_analysis(task: Any, found: Judgement) -> list[dict[str, Any]]:
+    """Return the costliest kinds of mistake."""
+    return ceilings(found.mistakes, found.confusion, task.groups, task.error_of)
