@@ -32,7 +32,12 @@ def centre(images: torch.Tensor) -> np.ndarray:
     return np.stack([(values.sum(1) * x).sum(1) / mass, (values.sum(2) * y).sum(1) / mass], 1)
 
 
-PARTS = [{"shift": 0.1}, {"crop": 0.3}, {"rotation_degrees": 25.0}, {"shift": 0.1, "crop": 0.2, "rotation_degrees": 20.0}]
+PARTS = [
+    {"shift": 0.1},
+    {"crop": 0.3},
+    {"rotation_degrees": 25.0},
+    {"shift": 0.1, "crop": 0.2, "rotation_degrees": 20.0},
+]
 
 
 @pytest.mark.parametrize("parts", PARTS, ids=str)

@@ -100,7 +100,16 @@ def test_the_report_is_one_page_that_links_nowhere(command) -> None:
     page = (LATEST / "report.html").read_text()
     assert page.count("data:image/png;base64") == 6
     assert "http" not in page.replace("https://creativecommons", "") and 'src="data' in page
-    for words in ("Learning curves", "The gap", "Confusion matrix", "Worst mistakes on dev", "layer by layer", "The ceiling", "Configuration", "Data card"):
+    for words in (
+        "Learning curves",
+        "The gap",
+        "Confusion matrix",
+        "Worst mistakes on dev",
+        "layer by layer",
+        "The ceiling",
+        "Configuration",
+        "Data card",
+    ):
         assert words in page
 
 

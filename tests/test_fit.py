@@ -202,7 +202,10 @@ def test_a_poisoned_layer_is_named_and_the_weights_are_those_before(tmp_path) ->
 
 def test_light_augmentation_moves_whole_images_and_flips_only_where_allowed() -> None:
     images = torch.arange(2 * 3 * 10 * 10, dtype=torch.float32).view(2, 3, 10, 10).repeat(40, 1, 1, 1)
-    moved = {allowed: Light(allowed, shift=0.2)({"x": images}, torch.Generator().manual_seed(0))["x"] for allowed in (False, True)}
+    moved = {
+        allowed: Light(allowed, shift=0.2)({"x": images}, torch.Generator().manual_seed(0))["x"]
+        for allowed in (False, True)
+    }
     flips = {}
     for allowed, result in moved.items():
         flips[allowed] = 0

@@ -14,6 +14,7 @@ from crucible import initializers
     [
         (initializers.zeros(), lambda n: 0.0),
         (initializers.normal(std=0.01), lambda n: 0.01),
+        (initializers.inverse(), lambda n: sqrt(1 / n)),
         (initializers.xavier(), lambda n: sqrt(1 / n)),
         (initializers.he(), lambda n: sqrt(2 / n)),
     ],
@@ -51,6 +52,35 @@ def test_he_keeps_the_scale_through_twenty_relu_layers_and_the_others_lose_it(ru
     x = torch.randn(256, 256)
     ratio = (model(x).pow(2).mean() / x.pow(2).mean()).sqrt().item()
     assert (0.3 < ratio < 3) if kept else ratio < 0.01
+
+
+@pytest.mark.parametrize(
+    ("rule", "activation", "forward", "backward"),
+    [
+        (initializers.he(), nn.ReLU, 1.0, 1.0),
+        (initializers.xavier(), nn.Identity, 1.0, 1.0),
+        (initializers.inverse(), nn.ReLU, sqrt(1 / 2), sqrt(1 / 2)),
+        (initializers.normal(std=0.01), nn.ReLU, 0.01 * sqrt(512 / 2), 0.01 * sqrt(512 / 2)),
+        (initializers.normal(std=0.2), nn.Identity, 0.2 * sqrt(512), 0.2 * sqrt(512)),
+    ],
+)
+def test_each_layer_scales_signals_and_gradients_by_what_the_rule_says(rule, activation, forward, backward) -> None:
+    """Root mean square after a layer over before, sqrt(n var / 2) with relu; seven layers of 512 units."""
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(512, 512), activation()) for _ in range(7)]
+    rule(nn.Sequential(*layers))
+    signals = [torch.randn(512, 512, requires_grad=True)]
+    for layer in layers:
+        signals.append(layer[1](layer[0](signals[-1])))
+        signals[-1].retain_grad()
+    signals[-1].backward(torch.randn(512, 512))
+
+    def size(values: torch.Tensor) -> float:
+        return values.pow(2).mean().sqrt().item()
+
+    for i in range(1, 7):  # after the first layer: what relu lets through has another mean than what came in
+        assert size(signals[i + 1]) / size(signals[i]) == pytest.approx(forward, rel=0.15)
+        assert size(signals[i - 1].grad) / size(signals[i].grad) == pytest.approx(backward, rel=0.15)
 
 
 def test_zeros_leave_hidden_units_equal_after_a_step() -> None:

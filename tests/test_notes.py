@@ -194,7 +194,12 @@ def test_parameter_counts_and_shapes_of_the_notes_networks() -> None:
     model = MLP([3], 1, layers=[4], activation="sigmoid", keep_prob=1.0, batch_norm=False)
     assert [tuple(p.shape) for p in model.parameters()] == [(4, 3), (4,), (1, 4), (1,)]
     deep = MLP([3], 1, layers=[5, 5, 3], activation="relu", keep_prob=1.0, batch_norm=False)
-    assert [tuple(m.weight.shape) for m in deep.modules() if isinstance(m, nn.Linear)] == [(5, 3), (5, 5), (3, 5), (1, 3)]
+    assert [tuple(m.weight.shape) for m in deep.modules() if isinstance(m, nn.Linear)] == [
+        (5, 3),
+        (5, 5),
+        (3, 5),
+        (1, 3),
+    ]
     cat = MLP([3, 64, 64], 1, layers=[7], activation="relu", keep_prob=1.0, batch_norm=False)
     assert sum(p.numel() for p in cat.parameters()) == 12289 * 7 + 8
 
@@ -211,9 +216,7 @@ def test_satisficing_takes_b() -> None:
     """000, part 7, section 2: A 90 %, 80 ms; B 92 %, 95 ms; C 95 %, 1500 ms; within 1000 ms B is best."""
     from crucible.diagnosis.bounds import choose
 
-    rows = [
-        {"accuracy": a, "latency_ms_per_example": ms} for a, ms in ((0.90, 80.0), (0.92, 95.0), (0.95, 1500.0))
-    ]
+    rows = [{"accuracy": a, "latency_ms_per_example": ms} for a, ms in ((0.90, 80.0), (0.92, 95.0), (0.95, 1500.0))]
     assert choose(rows, "accuracy", "maximize", {"latency_ms_per_example": "<= 1000"}) == 1
     assert choose(rows, "accuracy", "maximize", {}) == 2
     assert choose(rows, "accuracy", "maximize", {"latency_ms_per_example": "< 80"}) is None

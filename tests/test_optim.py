@@ -51,6 +51,41 @@ def adam(w, g, lr, t, s):
     return w - lr * (s["v"] / (1 - 0.9**t)) / (np.sqrt(s["s"] / (1 - 0.999**t)) + 1e-8)
 
 
+def nesterov_velocity(w, g, lr, t, s):
+    """The notes' class Nesterov, line by line."""
+    v = s.get("v", np.zeros(3))
+    w = w + 0.9 * 0.9 * v
+    w = w - (1 + 0.9) * lr * g
+    s["v"] = 0.9 * v - lr * g
+    return w
+
+
+def nesterov_averaged(w, g, lr, t, s):
+    s["v"] = 0.9 * s.get("v", 0) + 0.1 * g
+    return w - lr * (0.9 * s["v"] + 0.1 * g)
+
+
+def adagrad(w, g, lr, t, s):
+    s["h"] = s.get("h", 0) + g * g
+    return w - lr * g / (np.sqrt(s["h"]) + 1e-7)
+
+
+def adadelta(w, g, lr, t, s):
+    s["s"] = 0.9 * s.get("s", 0) + 0.1 * g * g
+    step = np.sqrt(s.get("d", 0) + 1e-6) / np.sqrt(s["s"] + 1e-6) * g
+    s["d"] = 0.9 * s.get("d", 0) + 0.1 * step * step
+    return w - lr * step
+
+
+def rmsprop(w, g, lr, t, s):
+    s["h"] = 0.9 * s.get("h", 0) + 0.1 * g * g
+    return w - lr * g / (np.sqrt(s["h"]) + 1e-8)
+
+
+def adamw(w, g, lr, t, s):
+    return adam(w * (1 - lr * 0.1), g, lr, t, s)
+
+
 CONSTANT, FALLING = [0.1] * 8, [0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01]
 
 
@@ -62,6 +97,12 @@ CONSTANT, FALLING = [0.1] * 8, [0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01]
         (lambda p: optimizers.momentum(p, lr=0.1, beta=0.9, form="averaged"), averaged),
         (lambda p: optimizers.momentum(p, lr=0.1, beta=0.9, form="velocity"), velocity),
         (lambda p: optimizers.adam(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8), adam),
+        (lambda p: optimizers.nesterov(p, lr=0.1, beta=0.9, form="velocity"), nesterov_velocity),
+        (lambda p: optimizers.nesterov(p, lr=0.1, beta=0.9, form="averaged"), nesterov_averaged),
+        (lambda p: optimizers.adagrad(p, lr=0.1, eps=1e-7), adagrad),
+        (lambda p: optimizers.adadelta(p, lr=0.1, beta=0.9, eps=1e-6), adadelta),
+        (lambda p: optimizers.rmsprop(p, lr=0.1, beta=0.9, eps=1e-8), rmsprop),
+        (lambda p: optimizers.adamw(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1), adamw),
     ],
 )
 def test_each_step_is_the_notes_rule(make, rule, lrs) -> None:
@@ -72,6 +113,36 @@ def test_adam_is_torchs_to_the_last_bit() -> None:
     ours = steps_of(lambda p: optimizers.adam(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     theirs = steps_of(lambda p: torch.optim.Adam(p, lr=0.1, fused=True))
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda p: optimizers.sgd(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+        (lambda p: optimizers.adagrad(p, lr=0.1, eps=1e-7), lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-7)),
+        (lambda p: optimizers.adadelta(p, lr=0.5, beta=0.9, eps=1e-6), lambda p: torch.optim.Adadelta(p, lr=0.5)),
+        (
+            lambda p: optimizers.rmsprop(p, lr=0.1, beta=0.99, eps=1e-8),
+            lambda p: torch.optim.RMSprop(p, lr=0.1, alpha=0.99),
+        ),
+        (
+            lambda p: optimizers.adamw(p, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.3),
+            lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3, fused=True),
+        ),
+        (
+            lambda p: optimizers.nesterov(p, lr=0.1, beta=0.9, form="velocity"),
+            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+        ),
+    ],
+)
+def test_where_the_formula_is_torchs_so_are_the_numbers(ours, theirs) -> None:
+    assert np.allclose(steps_of(ours), steps_of(theirs), atol=1e-6)
+
+
+def test_nesterov_is_torchs_only_while_the_rate_stays() -> None:
+    ours = steps_of(lambda p: optimizers.nesterov(p, lr=0.1, beta=0.9, form="velocity"), FALLING)
+    theirs = steps_of(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), FALLING)
+    assert np.allclose(ours[1], theirs[1], atol=1e-6) and not np.allclose(ours[4], theirs[4], atol=1e-3)
 
 
 def test_the_two_momenta_differ_by_one_over_one_minus_beta() -> None:
@@ -117,6 +188,11 @@ def test_clipping_scales_to_the_norm() -> None:
         (lambda o: schedules.constant(o, warmup_epochs=2), [1 / 3, 2 / 3, 1, 1]),
         (lambda o: schedules.inverse_time(o, decay_rate=1.0, warmup_epochs=0), [1, 1 / 2, 1 / 3, 1 / 4]),
         (lambda o: schedules.inverse_time(o, decay_rate=0.5, warmup_epochs=1), [1 / 2, 2 / 3, 1 / 2, 2 / 5]),
+        (lambda o: schedules.exponential(o, decay_rate=0.9, warmup_epochs=0), [1, 0.9, 0.81, 0.729]),
+        (lambda o: schedules.exponential(o, decay_rate=0.9, warmup_epochs=3), [1 / 4, 0.45, 0.6075, 0.729]),
+        (lambda o: schedules.step(o, every_epochs=2, factor=0.1, warmup_epochs=0), [1, 1, 0.1, 0.1]),
+        (lambda o: schedules.cosine(o, epochs=3, final_share=0.0, warmup_epochs=0), [1, 0.75, 0.25, 0]),
+        (lambda o: schedules.cosine(o, epochs=2, final_share=0.2, warmup_epochs=0), [1, 0.6, 0.2, 0.2]),
     ],
 )
 def test_schedules_are_their_formulas(make, expected) -> None:

@@ -32,7 +32,9 @@ class Perceptron(nn.Module):
         if weights is not None:
             if len(weights) != self.linear.weight.numel():
                 needed = f"{prod(feature_shape)} features and {num_outputs} units"
-                raise Refusal("model.weights", f"{len(weights)} weights for {needed}", example="model.weights=[0.5,0.5]")
+                raise Refusal(
+                    "model.weights", f"{len(weights)} weights for {needed}", example="model.weights=[0.5,0.5]"
+                )
             with torch.no_grad():
                 self.linear.weight.copy_(torch.tensor(weights).view_as(self.linear.weight))
                 self.linear.bias.fill_(bias)

@@ -52,7 +52,7 @@ def nesterov(parameters: Parameters, *, lr: Positive, beta: Decay, form: Form) -
     averaged: v = beta v + (1 - beta) g, w = w - lr (beta v + (1 - beta) g). At equal lr velocity goes 1 / (1 - beta)
     times as far.
     """
-    return Velocity(parameters, lr=lr, beta=beta, ahead=True, share=1.0 if form == "velocity" else 1 - beta)
+    return Velocity(parameters, lr=lr, beta=beta, form=form, ahead=True)
 
 
 def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Any]]]:
@@ -63,18 +63,20 @@ def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list
 
 
 class Velocity(Optimizer):
-    """v = beta v - share lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far.
+    """v = beta v - lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far.
 
     Args:
         params: what moves.
         lr, beta: of the rule.
-        ahead: Nesterov's: w = w + beta v - share lr g, with the new v.
-        share: of the gradient that enters v: 1, or 1 - beta for an average of gradients.
+        form: `averaged`: v = beta v + (1 - beta) g, w = w - lr v.
+        ahead: Nesterov's: in the change of w, the new v is taken times beta, and what this gradient adds once more.
     """
 
-    def __init__(self, params: Parameters, *, lr: float, beta: float, ahead: bool = False, share: float = 1.0) -> None:
+    def __init__(
+        self, params: Parameters, *, lr: float, beta: float, form: Form = "velocity", ahead: bool = False
+    ) -> None:
         super().__init__(params, {"lr": lr, "beta": beta})
-        self._ahead, self._share = ahead, share
+        self._averaged, self._ahead = form == "averaged", ahead
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closure
@@ -83,12 +85,13 @@ class Velocity(Optimizer):
             for p in parameters:
                 self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocities: list[Tensor] = [self.state[p]["velocity"] for p in parameters]
-            gradients, push = [p.grad for p in parameters], -self._share * group["lr"]
-            torch._foreach_mul_(velocities, group["beta"])
+            beta, gradients = group["beta"], [p.grad for p in parameters]
+            push, scale = (1 - beta, -group["lr"]) if self._averaged else (-group["lr"], 1.0)
+            torch._foreach_mul_(velocities, beta)
             torch._foreach_add_(velocities, gradients, alpha=push)
-            torch._foreach_add_(parameters, velocities, alpha=group["beta"] if self._ahead else 1)
+            torch._foreach_add_(parameters, velocities, alpha=scale * (beta if self._ahead else 1))
             if self._ahead:
-                torch._foreach_add_(parameters, gradients, alpha=push)
+                torch._foreach_add_(parameters, gradients, alpha=scale * push)
 
 
 def adagrad(parameters: Parameters, *, lr: Positive, eps: Positive) -> Optimizer:

@@ -4,7 +4,7 @@ In float64, on a few examples; dropout draws the same masks in every evaluation,
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from crucible.tasks.task import Batch, Task
 LIMIT, STEP = 1e-5, 1e-5
 LARGEST, RANDOM = 4, 4  # coordinates of each parameter: those with the largest gradient, and some drawn
 KINK = 1e-4  # relative; differences at h and h/2 that disagree more have a corner between them
+SHARP = 0.75  # the two sides' slopes differ half as much at h/2 as at h, but at a corner as much
 ROUNDING = 1e-9  # of a difference of two losses of about 1
 
 
@@ -84,8 +85,8 @@ def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
     difference, compared, skipped = {}, 0, 0
     for name, p in sorted(model.named_parameters(), key=lambda item: order[item[0]]):
         gradient = torch.zeros_like(p) if p.grad is None else p.grad
-        pairs = [(float(gradient.reshape(-1)[i]), *_differences(loss, p, i)) for i in _coordinates(gradient, draw)]
-        smooth = [(a, n) for a, n, half in pairs if abs(n - half) <= KINK * (abs(n) + abs(half)) / 2 + ROUNDING]
+        pairs = [(float(gradient.reshape(-1)[i]), _slope(loss, p, i)) for i in _coordinates(gradient, draw)]
+        smooth = [pair for pair in pairs if pair[1] is not None]
         skipped += len(pairs) - len(smooth)
         compared += len(smooth)
         difference[name] = _relative(torch.tensor(smooth, dtype=torch.float64).view(-1, 2))
@@ -99,18 +100,22 @@ def _coordinates(gradient: Tensor, draw: torch.Generator) -> list[int]:
 
 
 @torch.no_grad()
-def _differences(loss: object, parameter: nn.Parameter, i: int) -> tuple[float, float]:
-    """Return the two-sided differences at h and h / 2."""
-    flat, found = parameter.view(-1), []
-    was = float(flat[i])
-    for h in (STEP, STEP / 2):
-        ends = []
-        for sign in (1, -1):
-            flat[i] = was + sign * h
-            ends.append(float(loss()))  # type: ignore[operator]  # a function without arguments
+def _slope(loss: Callable[[], Tensor], parameter: nn.Parameter, i: int) -> float | None:
+    """Return the two-sided difference at h; None at a corner: where it is another at h / 2, or the sides differ."""
+    flat = parameter.view(-1)
+    was, middle = float(flat[i]), float(loss())
+
+    def at(offset: float) -> float:
+        flat[i] = was + offset
+        value = float(loss())
         flat[i] = was
-        found.append((ends[0] - ends[1]) / (2 * h))
-    return found[0], found[1]
+        return value
+
+    sides = [((at(h) - middle) / h, (middle - at(-h)) / h) for h in (STEP, STEP / 2)]
+    (slope, half), (bend, half_bend) = ([(up + down) / 2 for up, down in sides], [abs(up - down) for up, down in sides])
+    if abs(slope - half) > KINK * (abs(slope) + abs(half)) / 2 + ROUNDING:
+        return None
+    return None if half_bend > SHARP * bend + ROUNDING else slope
 
 
 def _relative(pairs: Tensor) -> float:

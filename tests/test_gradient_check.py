@@ -1,0 +1,133 @@
+"""The gradient check: what is right passes, a backward pass off by one per cent is refused by the layer's name."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, card_of, composed
+from torch import nn
+
+from crucible.errors import Refusal
+from crucible.targets import build
+from crucible.training.gradient_check import LIMIT, gradient_check, require_right
+
+MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
+
+
+class Scaled(torch.autograd.Function):
+    """The identity whose gradient is 1 % too large."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 1.01 * gradient
+
+
+class Wrong(nn.Linear):
+    """A linear layer whose weight gets 1 % more gradient than it should."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, Scaled.apply(self.weight), self.bias)
+
+
+def batch_of(shape: tuple[int, ...], classes: int, size: int = 6) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    return {"x": torch.randn(size, *shape), "label": torch.arange(size) % classes}
+
+
+def penalised(name: str, task: str, classes: int, *more: str):
+    cfg = composed(f"regularizer={name}", f"task={task}", *more)
+    card = card_of((1, 12, 12), classes=classes)
+    return build(cfg["regularizer"], build(cfg["task"], card), 10)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("task", ["classification", "binary"])
+@pytest.mark.parametrize("regularizer", ["none", "l1", "l2"])
+def test_every_model_and_loss_passes(model, task, regularizer) -> None:
+    torch.manual_seed(0)
+    classes = 2 if task == "binary" else 3
+    net = build(composed(f"model={model}")["model"], [1, 12, 12], 1 if task == "binary" else 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    batch = batch_of((1, 12, 12), classes)
+    state = torch.random.get_rng_state()
+    found = gradient_check(net, penalised(regularizer, task, classes), batch, seed=0)
+    assert found.worst < LIMIT and found.compared > 4 * len(found.difference)
+    require_right(found)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["task.loss=mean_squared_error"],
+        ["task.label_smoothing=0.2"],
+        ["task.class_weights=[1.0,2.0,0.5]"],
+    ],
+)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "identity"])
+def test_every_knob_of_the_loss_and_every_activation_passes(activation, more) -> None:
+    cfg = composed(
+        "model.layers=[9,7]", f"model.activation={activation}", "model.keep_prob=0.6", "model.batch_norm=true"
+    )
+    torch.manual_seed(0)
+    net = build(cfg["model"], [1, 12, 12], 3)
+    found = gradient_check(net, penalised("l2", "classification", 3, *more), batch_of((1, 12, 12), 3), seed=0)
+    assert found.worst < LIMIT
+
+
+def test_regression_passes() -> None:
+    from test_regression import task_of
+
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+    batch = {"x": torch.randn(6, 3), "label": torch.linspace(100, 300, 6, dtype=torch.float64)}
+    assert gradient_check(net, task_of(np.linspace(50, 350, 9)), batch, seed=0).worst < LIMIT
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_backward_off_by_one_per_cent_is_refused_and_its_layer_named(place) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)]
+    layers[place].__class__ = Wrong
+    net = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.ReLU(), layers[2])
+    found = gradient_check(net, penalised("none", "classification", 3), batch_of((4,), 3), seed=0)
+    assert found.culprit == f"{2 * place}.weight"
+    assert found.difference[found.culprit] == pytest.approx(0.01 / 2.01, rel=0.01)
+    with pytest.raises(Refusal, match=f"layer '{2 * place}'"):
+        require_right(found)
+
+
+def test_a_wrong_activation_is_laid_to_the_weights_before_it() -> None:
+    class Off(nn.Module):
+        def forward(self, x):
+            return Scaled.apply(torch.tanh(x))
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), Off(), nn.Linear(8, 3))
+    found = gradient_check(net, penalised("none", "classification", 3), batch_of((4,), 3), seed=0)
+    assert found.culprit == "2.bias" and found.difference["4.weight"] < LIMIT and found.difference["0.weight"] > LIMIT
+
+
+def test_corners_are_skipped_and_counted() -> None:
+    net = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 3))
+    with torch.no_grad():
+        net[0].weight.zero_()
+    found = gradient_check(
+        net, penalised("none", "classification", 3), {"x": torch.ones(2, 2), "label": torch.tensor([0, 1])}, seed=0
+    )
+    assert found.skipped > 0 and found.worst < LIMIT
+
+
+def test_the_command_prints_it_and_refuses_before_anything_is_written(command, monkeypatch, tmp_path) -> None:
+    done = command("train", "trainer.gradient_check=true", "trainer.total_epochs=1", "tracking=none", "model=logistic")
+    assert done.code == 0 and "gradient check: largest relative difference" in done.out
+    from crucible.models import logistic
+
+    monkeypatch.setattr(logistic.nn, "Linear", Wrong)
+    before = sorted(tmp_path.rglob("*"))
+    done = command("train", "trainer.gradient_check=true", "tracking=none", "model=logistic", "hydra.run.dir=elsewhere")
+    assert done.code == 2 and "layer 'linear'" in done.err
+    assert sorted(tmp_path.rglob("*")) == before
