@@ -134,8 +134,8 @@ def _quoted(arg: str, swept: bool = False) -> str:
         return arg
     if key in TEXTS and not (swept and "," in value):
         return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
-    if key.startswith("task.satisficing."):  # bounds are keys of the person's choosing
-        return f"++{key}={_in_quotes(value)}"
+    if key.startswith("task.satisficing"):  # bounds are keys of the person's choosing
+        return f"++{key}={value if key == 'task.satisficing' else _in_quotes(value)}"
     try:
         OverridesParser.create().parse_override(arg)
     except (HydraException, ValueError):

@@ -15,6 +15,7 @@ import entry
 from crucible.data.card import Card
 
 ROOT = Path(__file__).resolve().parents[1]
+BY_WORDS = ("compare", "control")  # commands that read their words themselves
 DATASETS = ROOT.parent / "shared" / "datasets"
 
 
@@ -39,7 +40,11 @@ def command(
         monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *args])
         capsys.readouterr()
         try:
-            entry.run(importlib.import_module(name).main, judges=name == "evaluate")
+            main = importlib.import_module(name).main
+            if name in BY_WORDS:
+                entry.guarded(lambda: main(list(args)))
+            else:
+                entry.run(main, judges=name == "evaluate")
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

@@ -8,7 +8,7 @@ from crucible.optim.averages import averages
 
 WINDOW, LEAST = 1 / 3, 4  # the last third of the epochs, at least four of them
 CHANGE = 0.05  # a curve that changes less over the window is level
-SIGNIFICANT = 2.0  # standard errors of its slope
+SIGNIFICANT = 2.5  # standard errors of its slope
 SMOOTHING = 0.5
 FLOOR = 1e-4  # a loss below has nothing left to fall to
 
@@ -54,7 +54,7 @@ def trend(losses: Sequence[float]) -> str | None:
     """Return whether a curve is `falling`, `level` or `rising` at its end; None for fewer than four epochs.
 
     A line is fitted to the last third, the noise smoothed by an exponentially weighted average. The change along it
-    counts if it is more than 5 % of the loss, and more than twice what the noise of the points could feign.
+    counts if it is more than 5 % of the loss, and more than 2.5 times what the noise of the points could feign.
     """
     count = max(LEAST, round(len(losses) * WINDOW))
     if len(losses) < count:

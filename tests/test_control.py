@@ -1,0 +1,198 @@
+"""Babysitting: a change reaches a running training once, is in the journal first, and survives a kill to the last bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from crucible.errors import Refusal
+from crucible.optim import optimizers, schedules
+from crucible.tracking.journal import read_events
+from crucible.training.control import parse, replayed, send, set_starting_rate, wishes
+
+ARGS = ["model.layers=[16]", "tracking=none", "trainer.checkpoint_every=5", "schedule=inverse_time"]
+
+
+@pytest.mark.parametrize(
+    ("change", "meaning"),
+    [
+        ("optimizer.lr=0.0003", ("optimizer.lr", 0.0003)),
+        ("trainer.total_epochs=80", ("trainer.total_epochs", 80)),
+        ("stop", ("stop", None)),
+        ("checkpoint", ("checkpoint", None)),
+        ("evaluate", ("evaluate", None)),
+    ],
+)
+def test_changes_are_understood(change, meaning) -> None:
+    assert parse(change) == meaning
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("optimizer.lrr=1", "nearest: optimizer.lr"),
+        ("optimizer.lr=fast", "'fast' is refused"),
+        ("optimizer.lr=-1", "above 0"),
+        ("optimizer.lr=inf", "above 0"),
+        ("trainer.total_epochs=1.5", "whole number"),
+        ("stpo", "nearest: stop"),
+        ("model.layers=[3]", "does not take this"),
+    ],
+)
+def test_what_a_running_training_does_not_take_is_refused(change, says) -> None:
+    with pytest.raises(Refusal, match=says):
+        parse(change)
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_the_new_rate_takes_the_place_of_the_schedules_start(warmup) -> None:
+    def rates(change_at: int | None, start: float) -> list[float]:
+        optimizer = optimizers.sgd([nn.Parameter(torch.zeros(1))], lr=start)
+        schedule, seen = schedules.inverse_time(optimizer, decay_rate=0.5, warmup_epochs=warmup), []
+        for epoch in range(8):
+            if epoch == change_at:
+                set_starting_rate(schedule, 0.02)
+            assert schedule.get_last_lr()[0] == optimizer.param_groups[0]["lr"]
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return seen
+
+    changed, old, new = rates(3, 0.3), rates(None, 0.3), rates(None, 0.02)
+    assert changed[:3] == old[:3] and changed[3:] == pytest.approx(new[3:])
+
+
+def test_a_wish_that_is_being_written_is_not_read_and_rubbish_is_left_alone(tmp_path) -> None:
+    identity = send(tmp_path, "stop")
+    with (tmp_path / "control.jsonl").open("a") as file:
+        file.write('nonsense\n["x"]\n{"id": "2", "change": "st')
+    assert wishes(tmp_path) == [{"id": identity, "change": "stop"}]
+
+
+def test_replay_knows_what_the_checkpoint_knows() -> None:
+    events = [
+        {"kind": "control", "id": "a", "change": "stop", "state": "asked", "epoch": 3},
+        {"kind": "control", "id": "a", "change": "stop", "state": "done", "epoch": 3},
+        {"kind": "control", "id": "b", "change": "checkpoint", "state": "asked", "epoch": 5},
+        {"kind": "control", "id": "c", "change": "oops", "state": "refused", "epoch": 5},
+    ]
+    assert replayed(events, ["a"]) == {5: [{"id": "b", "change": "checkpoint", "done": False}]}
+    assert replayed(events, [])[3] == [{"id": "a", "change": "stop", "done": True}]
+
+
+def start(folder: Path, home: Path, *more: str) -> subprocess.Popen:
+    words = [sys.executable, str(ROOT / "src/train.py"), *ARGS, f"hydra.run.dir={folder}", *more]
+    return subprocess.Popen(words, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def kill(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    return [event for event in read_events(folder / "journal.jsonl") if event["kind"] == kind]
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def epochs(folder: Path) -> int:
+    return len(events(folder, "metrics"))
+
+
+@pytest.mark.slow
+def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(tmp_path) -> None:
+    """One run is changed and killed and resumed; its twin is given the same change at the same epoch and left alone."""
+    killed, whole, plain = (tmp_path / name for name in ("killed", "whole", "plain"))
+    process = start(killed, tmp_path, "trainer.total_epochs=100000")
+    wait_for(lambda: epochs(killed) > 12)
+    control = [sys.executable, str(ROOT / "src/control.py"), str(killed)]
+    done = subprocess.run([*control, "optimizer.lr=0.02"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "optimizer.lr=0.02: done after epoch" in done.stdout, done.stderr
+    asked, said = events(killed, "control")[:2]
+    assert (asked["state"], said["state"], asked["change"]) == ("asked", "done", "optimizer.lr=0.02")
+    boundary = asked["epoch"]
+    wait_for(lambda: epochs(killed) > boundary + 8)
+    kill(process)
+    reached = epochs(killed)
+    total = reached + 12
+    process = start(
+        killed,
+        tmp_path,
+        "trainer.total_epochs=100000",
+    )  # the same configuration goes on by itself
+    wait_for(lambda: len(events(killed, "resume")) == 1)
+    subprocess.run([*control, f"trainer.total_epochs={total}"], cwd=tmp_path, capture_output=True, check=True)
+    assert process.wait(120) == 0
+    ended = events(killed, "end")[0]["epoch"]
+    assert events(killed, "resume")[0]["epoch"] > 0 and len(events(killed, "control")) == 4
+
+    for folder, wishes_at in ((whole, {boundary: "optimizer.lr=0.02"}), (plain, {})):
+        folder.mkdir()
+        from crucible.training.run import Run
+
+        code = (
+            "import sys, entry, train\n"
+            "from crucible.training import run as module\n"
+            "from crucible.training.control import send\n"
+            f"at = {wishes_at!r}\n"
+            "obey = module.Run._obey\n"
+            "def planned(self):\n"
+            "    if self.epoch in at: send(self.folder, at.pop(self.epoch))\n"
+            "    return obey(self)\n"
+            "module.Run._obey = planned\n"
+            f"sys.argv = ['train.py', *{ARGS!r}, 'hydra.run.dir={folder}', 'trainer.total_epochs={ended}']\n"
+            "entry.run(train.main)\n"
+        )
+        assert Run._obey is not None
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+                       check=True, capture_output=True)  # fmt: skip
+    weights = {folder: (folder / "weights.safetensors").read_bytes() for folder in (killed, whole, plain)}
+    assert weights[killed] == weights[whole] and weights[killed] != weights[plain]
+    assert (killed / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
+    told = json.loads((killed / "train.json").read_text())["diagnosis"]["controls"]
+    assert told[0] == {"epoch": boundary, "change": "optimizer.lr=0.02"}
+
+
+@pytest.mark.slow
+def test_stop_ends_a_run_in_order_and_evaluate_tells_where_it_is(tmp_path) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, tmp_path, "trainer.total_epochs=100000")
+    wait_for(lambda: epochs(folder) > 3)
+    words = [sys.executable, str(ROOT / "src/control.py"), str(folder)]
+    told = subprocess.run([*words, "evaluate"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "dev/accuracy 0." in told and "evaluate: done after epoch" in told
+    before = (folder / "checkpoint.pt").stat().st_mtime_ns
+    subprocess.run([*words, "checkpoint"], cwd=tmp_path, capture_output=True, check=True)
+    assert (folder / "checkpoint.pt").stat().st_mtime_ns > before
+    subprocess.run([*words, "stop"], cwd=tmp_path, capture_output=True, check=True)
+    assert process.wait(60) == 0
+    summary = json.loads((folder / "train.json").read_text())
+    assert summary["epochs"] == events(folder, "control")[-1]["epoch"] == events(folder, "end")[0]["epoch"]
+    refused = subprocess.run([*words, "stop"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "it has finished" in refused.stderr
+
+
+def test_control_of_what_is_not_running_is_refused_and_leaves_nothing(command) -> None:
+    command("train", "trainer.total_epochs=1", "tracking=none")
+    for args, says in (
+        (["latest", "stop"], "it has finished"),
+        (["nowhere", "stop"], "no run"),
+        (["latest"], "one change"),
+    ):
+        done = command("control", *args)
+        assert done.code == 2 and says in done.err
+    assert not Path("outputs/latest/control.jsonl").exists()
