@@ -33,9 +33,9 @@ def lined(lines: list[tuple[str, str]]) -> str:
 def result(summary: dict[str, Any]) -> str:
     """Return the monitored number on each split that was judged, and beside it accuracy, or R2."""
     name, scores = summary["monitor"]["name"], judged(summary)
-    beside = next(other for other in ("accuracy", "r2") if other in scores["train"])
-    told = [", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in (name, beside)]
-    return f"{summary['data']}, {summary['model']}: {name} {told[0]}; {beside} {told[1]}"
+    shown = dict.fromkeys([name, *(other for other in ("accuracy", "r2") if other in scores["train"])])
+    told = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
+    return f"{summary['data']}, {summary['model']}: {'; '.join(told)}"
 
 
 def gap(summary: dict[str, Any]) -> str:

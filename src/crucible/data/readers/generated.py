@@ -11,6 +11,7 @@ from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS
 from crucible.schema import Count, NonNegative, Share
 
+Size = Annotated[int, Field(ge=0)]  # 0: no dev split
 Seed = Annotated[int, Field(ge=0)]
 Draw = Callable[[np.random.Generator, Array], Array]
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
@@ -23,7 +24,7 @@ def circles(
     group_by: str | None = None,
     *,
     train_size: Count,
-    dev_size: Count,
+    dev_size: Size,
     test_size: Count,
     factor: Share,
     noise: NonNegative,
@@ -45,7 +46,7 @@ def moons(
     group_by: str | None = None,
     *,
     train_size: Count,
-    dev_size: Count,
+    dev_size: Size,
     test_size: Count,
     noise: NonNegative,
     seed: Seed,
@@ -76,6 +77,8 @@ def _source(sizes: tuple[int, int, int], noise: float, seed: int, draw: Draw) ->
     pools = {}
     for number, (split, size) in enumerate(zip(SPLITS[:3], sizes, strict=True)):
         rng = np.random.default_rng([seed, number])
+        if size == 0:
+            continue
         y = np.arange(size) % 2
         x = (draw(rng, y) + rng.normal(0, noise, (size, 2))).astype(np.float32)
         pools[split] = Pool(labels=y, chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x

@@ -1,0 +1,210 @@
+"""What a run shows besides its errors, from the command line to the numbers, the advice and the report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, card_of, composed, toy_npz
+
+import entry
+import wiring
+from crucible.diagnosis.advice import Signs, advise
+from crucible.diagnosis.gap import diagnose
+from overrides import changed, overrides_of
+
+QUICK = ["model.layers=[16]", "trainer.total_epochs=4", "tracking=none"]
+OWN = ["data=npz", "data.path=data.npz", *QUICK]
+LATEST = Path("outputs/latest")
+GROUPS = ("augment", "init", "model", "optimizer", "regularizer", "schedule")
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+ACTIVATIONS = [f"model.activation={name}" for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity")]
+KNOBS = [
+    "task.label_smoothing=0.1", "task.class_weights=balanced", "task.loss=mean_squared_error", "data.sampling=balanced",
+    "optimizer=momentum optimizer.form=velocity", "optimizer=nesterov optimizer.form=averaged", "trainer.max_norm=1",
+    "schedule=cosine schedule.warmup_epochs=1", "model.keep_prob=0.5", "model.batch_norm=true", "trainer.patience=1",
+    "experiment=xor", "experiment=gate_and", "task.monitor=loss task.goal=minimize", "trainer.batch_size=1",
+]  # fmt: skip
+
+
+def told(name: str = "train") -> dict:
+    return json.loads((LATEST / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("words", [*CHOICES, *ACTIVATIONS, *KNOBS])
+def test_every_choice_trains_from_the_command_line(command, tmp_path, words) -> None:
+    toy_npz(tmp_path / "data.npz", shape=(8, 8))
+    own = [] if words.startswith("experiment=") else ["data=npz", "data.path=data.npz"]
+    done = command("train", *own, *words.split(), "trainer.total_epochs=2", "tracking=none")
+    assert done.code == 0, done.err
+    assert told()["epochs"] == 2 and np.isfinite(told()["train"]["loss"])
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "regression"])
+def test_every_task_trains_and_is_judged_from_the_command_line(command, tmp_path, task) -> None:
+    y = {"regression": np.linspace(3, 9, 60), "binary": np.arange(60) % 2}.get(task, np.arange(60) % 3)
+    toy_npz(tmp_path / "data.npz", y=y)
+    assert command("train", *OWN, f"task={task}").code == 0
+    done = command("evaluate", "run=latest")
+    assert done.code == 0, done.err
+    assert (LATEST / "report.html").stat().st_size > 10000 and "advice" in told("metrics")["diagnosis"]
+
+
+KNOTTED = [
+    "augment=strong",
+    "data.sampling=balanced",
+    "model.keep_prob=0.7",
+    "model.batch_norm=true",
+    "task.label_smoothing=0.1",
+]
+
+
+def test_the_same_seed_gives_the_same_bytes_with_every_random_knob_on_and_another_does_not(command) -> None:
+    weights = []
+    for seed in (3, 3, 4):
+        assert command("train", *QUICK, *KNOTTED, f"seed={seed}", "regularizer=l1", "schedule=step").code == 0
+        weights.append((LATEST / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_part_of_train_is_set_apart_and_tells_variance_from_mismatch(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 3
+    x = (rng.integers(0, 60, (600, 4, 4)) + 60 * y[:, None, None]).astype(np.uint8)
+    dev = (x[400:500] * 0.3).astype(np.uint8)
+    splits = {
+        "x_train": x[:400],
+        "x_dev": dev,
+        "x_test": x[500:],
+        "y_train": y[:400],
+        "y_dev": y[400:500],
+        "y_test": y[500:],
+    }
+    np.savez(tmp_path / "data.npz", **splits)
+    done = command("train", *OWN, "data.split.train_dev=0.25", "trainer.total_epochs=40", "optimizer.lr=0.01")
+    assert done.code == 0, done.err
+    folder = next(Path("artifacts/prepared").iterdir())
+    parts = {split: np.load(folder / split / "x.npy") for split in ("train", "train_dev")}
+    assert len(parts["train"]) == 300 and len(parts["train_dev"]) == 100
+    assert not {row.tobytes() for row in parts["train"]} & {row.tobytes() for row in parts["train_dev"]}
+    found = told()
+    errors = {split: found[split]["error"] for split in ("train", "train_dev", "dev")}
+    assert found["gap"]["variance"] == errors["train_dev"] - errors["train"]
+    assert found["gap"]["mismatch"] == errors["dev"] - errors["train_dev"] > 0.02
+    assert {"mismatch", "train_dev_differ"} <= set(found["diagnosis"]["reasons"]) and "variance" not in found[
+        "diagnosis"
+    ]["reasons"]
+    assert any("like dev" in each["why"] for each in found["diagnosis"]["advice"])
+    command("evaluate", "run=latest")
+    assert "dev_test_differ" in told("metrics")["diagnosis"]["reasons"]
+    assert "train_dev" in told("metrics") and told("metrics")["gap"]["mismatch"] == found["gap"]["mismatch"]
+
+
+def test_alike_splits_raise_no_alarm_and_without_train_dev_there_is_no_mismatch(command) -> None:
+    command("train", *QUICK)
+    found = told()
+    assert "mismatch" not in found["gap"] and not any(r.endswith("_differ") for r in found["diagnosis"]["reasons"])
+
+
+def test_hidden_units_that_start_at_zero_do_not_learn_and_the_remedy_is_the_notes(command) -> None:
+    done = command("train", "data=circles", "task=binary", "init=zeros", "trainer.total_epochs=5", "tracking=none")
+    found = told()["diagnosis"]
+    assert "not_learning" in found["reasons"] and found["advice"][0]["command"].endswith("init=he")
+    assert found["signs"]["loss_of_guessing"] == pytest.approx(0.6931472)
+    assert "dead units" in done.out and "warning: activations vanish" in done.err
+    events = [json.loads(line) for line in (LATEST / "journal.jsonl").read_text().splitlines()]
+    assert any(event["kind"] == "warning" for event in events)
+
+
+def test_a_network_of_dead_units_is_found_out(command) -> None:
+    command("train", *QUICK, "optimizer=sgd", "optimizer.lr=50", "trainer.max_norm=5")
+    found = told()["diagnosis"]
+    assert max(found["signs"]["dead_units"].values()) > 0.25 and "dead_units" in found["reasons"]
+    assert any("model.activation=leaky_relu" in (each["command"] or "") for each in found["advice"])
+
+
+def test_error_analysis_is_of_dev_and_adds_up(command) -> None:
+    command("train", *QUICK)
+    rows, dev = told()["diagnosis"]["error_analysis"], told()["dev"]
+    assert 0 < len(rows) <= 10 and all(row["label"] != row["predicted"] for row in rows)
+    worst = rows[0]
+    assert worst["error_if_mended"] == pytest.approx(dev["error"] * (1 - worst["share"]))
+    assert [row["share"] for row in rows] == sorted((row["share"] for row in rows), reverse=True)
+
+
+def test_layers_stand_in_the_journal_and_the_curves(command) -> None:
+    command("train", *QUICK)
+    header = (LATEST / "curves.csv").read_text().splitlines()[0]
+    for name in ("gradient/hidden.linear0", "activation/hidden.linear0", "gradient/head", "activation/head"):
+        assert name in header
+
+
+def test_a_step_cannot_be_trained_through(command) -> None:
+    done = command("train", *QUICK, "model.activation=step")
+    assert done.code == 2 and "has no gradient" in done.err and not Path("outputs").exists()
+
+
+ALL_SIGNS = Signs(
+    pattern="diverging", learning=False, dead_units=0.9, shifts=("dev, test",), missed=("parameters",),
+    flow=("gradients vanish in layer a (1)", "gradients explode in layer b (1)"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["init=normal", "optimizer=sgd"], ["model.activation=sigmoid"], ["model=resnet"], ["model=logistic", "init=zeros"],
+     ["trainer.batch_size=1", "augment=light", "regularizer=l1"]],
+)  # fmt: skip
+def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob(overrides) -> None:
+    cfg = composed(*overrides)
+    now = wiring.situation(cfg, card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    found = advise("high_bias_and_variance", ["dev_overfit", "mismatch"], now)
+    keys = [each.overrides for each in found if each.overrides]
+    assert len(keys) == len(set(keys))
+    first = next((i for i, each in enumerate(found) if each.why.startswith("High bias")), len(found))
+    assert all(
+        not each.why.startswith(("The loss stays", "Train and dev loss rise", "Signals")) for each in found[first:]
+    )
+    for each in found:
+        if each.overrides:
+            new = composed(*[entry._quoted(word) for word in changed(overrides_of(cfg), each.overrides)])
+            entry.validate(new)
+            assert new != cfg and len({word.partition("=")[0] for word in each.overrides}) <= 2
+    if "model=logistic" not in overrides:
+        assert found[0].why.startswith("The loss stays at that of guessing")
+
+
+def test_reasons_name_what_was_seen() -> None:
+    assert ALL_SIGNS.reasons() == [
+        "not_learning", "diverging", "vanishing", "exploding", "dead_units", "dev_test_differ", "bound_missed",
+    ]  # fmt: skip
+    assert Signs().reasons() == []
+
+
+def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> None:
+    now = wiring.situation(composed("optimizer=sgd"), card_of((1, 8, 8), train=6000), stopped_early=False)
+    whys = [each.overrides[0].partition("=")[0] for each in advise("high_bias_and_variance", [], now) if each.overrides]
+    wanted = ["model.layers", "trainer.total_epochs", "optimizer", "model", "augment", "regularizer", "model.keep_prob"]
+    assert [each for each in whys if each in wanted][: len(wanted)] == wanted
+
+
+def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
+    signs = Signs(pattern="bottleneck")
+    now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=signs)
+    keys = [each.overrides for each in advise("high_bias", [], now)]
+    assert ("optimizer.lr=0.00033",) in keys and not any(k and k[0].startswith("trainer.total") for k in keys)
+
+
+def test_uneven_classes_are_to_be_weighed() -> None:
+    card = card_of((4,), classes=2)
+    card.splits["train"]["class_counts"] = [90, 10]
+    keys = [each.overrides for each in advise("just_right", [], wiring.situation(composed(), card, stopped_early=True))]
+    assert ("task.class_weights=balanced",) in keys
+    on = wiring.situation(composed("task.class_weights=balanced"), card, stopped_early=True)
+    assert ("task.class_weights=balanced",) not in [each.overrides for each in advise("just_right", [], on)]
+
+
+def test_train_dev_splits_the_gap() -> None:
+    found = diagnose(0.02, 0.15, 0.16, human=0.01, tolerance=0.02, train_dev=0.03)
+    assert found.gap == pytest.approx({"avoidable_bias": 0.01, "variance": 0.01, "mismatch": 0.12, "dev_test": 0.01})
+    assert found.reasons == ["mismatch"] and found.verdict == "just_right"
