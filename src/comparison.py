@@ -22,7 +22,7 @@ from crucible.tasks.saved import load_run, read_config
 from crucible.tracking.folder import write_atomic
 from crucible.training.judge import latency_ms
 from entry import named_run
-from overrides import overrides_of, train_command
+from overrides import choices_of, overrides_of, train_command
 
 KEYS = {"split": "split", "out": "out", "task.monitor": "monitor", "task.satisficing": "satisficing"}
 SPLITS = ("dev", "test", "train", "train_dev")
@@ -148,13 +148,29 @@ def _grouped(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _name(told: dict[str, Any]) -> str:
-    words = [w for w in overrides_of(told["config"]) if not w.startswith(("seed=", "data.path="))]
-    return (
-        " ".join(
-            [*words, *(f"[{each['change']} after {each['epoch']}]" for each in told["diagnosis"].get("controls", []))]
-        )
-        or "defaults"
-    )
+    words = [word for word in overrides_of(told["config"]) if not word.startswith(("seed=", "data.path="))]
+    controls = [f"{each['change']}@{each['epoch']}" for each in told["diagnosis"].get("controls", [])]
+    return " ".join([*words, *controls])
+
+
+def short_names(found: Comparison) -> tuple[str, list[str]]:
+    """Return the words that all configurations share, and how each differs: defaults are spelt out where others differ."""
+    words = [each.name.split(" ") for each in found.groups]
+    common = [word for word in words[0] if word and all(word in other for other in words)] if len(words) > 1 else []
+    keys = dict.fromkeys(word.partition("=")[0] for each in words for word in each if word and word not in common)
+    shown = [[_as_set(group, own, key) for key in keys] for group, own in zip(found.groups, words, strict=True)]
+    return " ".join(common), [" ".join(filter(None, each)) or "defaults" for each in shown]
+
+
+def _as_set(group: Group, words: list[str], key: str) -> str:
+    """Return key=value as the group has it; empty where it has no such key."""
+    own = next((word for word in words if word.partition("=")[0] == key), None)
+    if own is not None or "@" in key:
+        return own or ""
+    value: Any = group.config if "." in key else choices_of(group.config)
+    for part in key.lstrip("+").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return "" if value is None else f"{key}={value}".replace(" ", "")
 
 
 def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Settings) -> Group:
@@ -184,7 +200,8 @@ def _latency(told: dict[str, Any]) -> float:
 def table(found: Comparison) -> str:
     """Return the table for the terminal."""
     rows = [["configuration", "runs", found.metric, "sd", "95 % interval", "difference", "bounds"]]
-    for place, each in enumerate(found.groups):
+    common, names = short_names(found)
+    for place, (each, name) in enumerate(zip(found.groups, names, strict=True)):
         own = interval(each.values)
         apart = "" if each.against is None or place == (found.chosen or 0) else _between(each.against, "+")
         bounds = (
@@ -194,7 +211,7 @@ def table(found: Comparison) -> str:
         spread = f"{stdev(each.values):.4f}" if len(each.values) > 1 else "-"
         rows.append(
             [
-                mark + each.name,
+                mark + name,
                 str(len(each.values)),
                 f"{own.mean:.4f}",
                 spread,
@@ -204,7 +221,7 @@ def table(found: Comparison) -> str:
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
+    return (f"all: {common}\n" if common else "") + "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
@@ -222,7 +239,8 @@ def told(found: Comparison) -> str:
         return "no configuration meets every bound"
     best = found.groups[found.chosen]
     noise = [each.name for each in found.groups if each is not best and each.against and not each.against.excludes_zero]
-    start = f"{best.name}: {found.metric} {mean(best.values):.4f} on {found.split}"
+    name = short_names(found)[1][found.chosen]
+    start = f"{name}: {found.metric} {mean(best.values):.4f} on {found.split}"
     if len(found.groups) == 1:
         return start
     return f"{start}; {len(noise)} of {len(found.groups) - 1} others may differ by noise alone"
@@ -242,13 +260,15 @@ def write(found: Comparison, settings: Settings) -> list[str]:
 
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
+    names = short_names(found)[1]
     rows = [_row(each, place == found.chosen) for place, each in enumerate(found.groups)]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "values": " ".join(map(repr, row["values"]))} for row in rows)
     write_atomic(out / "compare.csv", buffer.getvalue().encode())
-    figures.compared(rows, f"{found.metric} on {found.split}", out / "compare.png")
+    shown = [{**row, "name": name} for row, name in zip(rows, names, strict=True)]
+    figures.compared(shown, f"{found.metric} on {found.split}", out / "compare.png")
     return [str(out / "compare.csv"), str(out / "compare.png")]
 
 

@@ -100,14 +100,18 @@ def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
     Args:
         verdict, reasons: of the gap. now: the run, with what was seen in it.
     """
-    rules = [rule for reason in now.signs.reasons() for rule in URGENT.get(reason, ())]
-    rules += RULES[verdict]
-    rules += [rule for reason in reasons for rule in LAST.get(reason, ())]
-    rules += [_differ, *THUMB]
+    rules = _for(now.signs.reasons(), URGENT)
+    inner = _for(now.signs.reasons(), INNER)
+    rules += [*inner, *RULES[verdict]] if "bias" in verdict else [*RULES[verdict], *inner]
+    rules += [*_for(reasons, LAST), _differ, *THUMB]
     found: dict[tuple[str, ...], Advice] = {}
     for each in (each for rule in rules for each in rule(now)):
         found.setdefault(each.overrides or (each.why,), each)
     return list(found.values())
+
+
+def _for(reasons: list[str], table: dict[str, tuple[Rule, ...]]) -> list[Rule]:
+    return [rule for reason in reasons for rule in table.get(reason, ())]
 
 
 def _start(now: Situation) -> tuple[str, ...]:
@@ -308,10 +312,12 @@ def _width_rule(now: Situation) -> Iterator[Advice]:
 URGENT: dict[str, tuple[Rule, ...]] = {
     "not_learning": (_stuck,),
     "diverging": (_smaller_steps,),
+    "bound_missed": (_smaller_model,),
+}
+INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from train: with low bias they can wait
     "vanishing": (_vanishing,),
     "exploding": (_exploding,),
     "dead_units": (_dead,),
-    "bound_missed": (_smaller_model,),
 }
 BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
 BIAS += (_less_dropout, _no_penalty)
