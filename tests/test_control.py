@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from test_fit import recorder
 from torch import nn
 
 from crucible.errors import Refusal
 from crucible.optim import optimizers, schedules
-from crucible.tracking.journal import read_events
+from crucible.optim.guard import Guarded
+from crucible.tracking.journal import Journal, read_events
+from crucible.training import checkpoint
 from crucible.training.control import parse, replayed, send, set_starting_rate, wishes
+from crucible.training.run import Run
 
 ARGS = ["model.layers=[16]", "tracking=none", "trainer.checkpoint_every=5", "schedule=inverse_time"]
 
@@ -41,6 +45,8 @@ def test_changes_are_understood(change, meaning) -> None:
         ("optimizer.lrr=1", "nearest: optimizer.lr"),
         ("optimizer.lr=fast", "'fast' is refused"),
         ("optimizer.lr=-1", "above 0"),
+        ("optimizer.lr=0", "above 0"),
+        ("trainer.total_epochs=0", "above 0"),
         ("optimizer.lr=inf", "above 0"),
         ("trainer.total_epochs=1.5", "whole number"),
         ("stpo", "nearest: stop"),
@@ -86,6 +92,84 @@ def test_replay_knows_what_the_checkpoint_knows() -> None:
     ]
     assert replayed(events, ["a"]) == {5: [{"id": "b", "change": "checkpoint", "done": False}]}
     assert replayed(events, [])[3] == [{"id": "a", "change": "stop", "done": True}]
+
+
+def epochs_of(
+    folder: Path, asked: dict[int, str], total: int = 6, stop_after: int | None = None
+) -> tuple[list[float], Run]:
+    """Run epochs that train nothing, wish for changes at boundaries, and return the rate of each epoch."""
+    model = nn.Linear(2, 2)
+    optimizer = Guarded(optimizers.sgd(model.parameters(), lr=0.1))
+    schedule = schedules.exponential(optimizer.optimizer, decay_rate=0.5, warmup_epochs=0)
+    run = recorder(folder, model, optimizer, schedule, checkpoint_every=3)
+    run.restore(checkpoint.load(folder))
+    if run.epoch in asked:
+        send(folder, asked.pop(run.epoch))
+    rates = []
+    for epoch in run.epochs(total):
+        rates.append(optimizer.optimizer.param_groups[0]["lr"])
+        run.add({"loss": torch.tensor(1.0)}, 1)
+        optimizer.optimizer.step()
+        schedule.step()
+        run.record({"f1": 0.5, "loss": 1.0})
+        if epoch + 1 in asked:
+            send(folder, asked.pop(epoch + 1))
+        if stop_after == epoch + 1:
+            break
+    run.journal.close()
+    return rates, run
+
+
+def told(folder: Path) -> list[tuple[str, str, int]]:
+    return [(e["change"], e["state"], e["epoch"]) for e in events(folder, "control")]
+
+
+def test_a_wish_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -> None:
+    rates, run = epochs_of(tmp_path, {2: "optimizer.lr=0.8", 4: "trainer.total_epochs=5"})
+    assert rates == pytest.approx([0.1, 0.05, 0.8 / 4, 0.8 / 8, 0.8 / 16])
+    assert told(tmp_path) == [
+        ("optimizer.lr=0.8", "asked", 2), ("optimizer.lr=0.8", "done", 2),
+        ("trainer.total_epochs=5", "asked", 4), ("trainer.total_epochs=5", "done", 4),
+    ]  # fmt: skip
+    assert [each["epoch"] for each in run.controls] == [2, 4]
+
+
+@pytest.mark.parametrize(("boundary", "killed_after"), [(2, 3), (2, 5), (4, 5)])
+def test_after_a_kill_the_journal_says_what_to_do_again_and_when(tmp_path, boundary, killed_after) -> None:
+    """The checkpoint is of epoch 3: a wish done at 2 it knows, one done at 4 it does not."""
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    for folder in (whole, halved):
+        folder.mkdir()
+    straight, _ = epochs_of(whole, {boundary: "optimizer.lr=0.8"})
+    epochs_of(halved, {boundary: "optimizer.lr=0.8"}, stop_after=killed_after)
+    resumed, run = epochs_of(halved, {})
+    assert resumed == straight[3:] and len(run.controls) == 1
+    assert [state for _, state, _ in told(halved)] == ["asked", "done"]
+
+
+def test_a_wish_that_was_asked_but_not_done_is_done_at_its_boundary(tmp_path) -> None:
+    epochs_of(tmp_path, {}, stop_after=4)
+    journal = Journal(tmp_path)
+    journal.append("control", epoch=4, step=4, id="x", change="optimizer.lr=0.8", state="asked")
+    journal.close()
+    rates, _ = epochs_of(tmp_path, {})
+    assert rates == pytest.approx([0.1 / 8, 0.8 / 16, 0.8 / 32]) and told(tmp_path)[-1] == (
+        "optimizer.lr=0.8",
+        "done",
+        4,
+    )
+
+
+def test_a_refused_line_in_the_file_is_journaled_and_changes_nothing(tmp_path) -> None:
+    (tmp_path / "control.jsonl").write_text('{"id": "x", "change": "optimizer.lr=-1"}\n')
+    rates, _ = epochs_of(tmp_path, {})
+    assert rates == pytest.approx([0.1 * 0.5**i for i in range(6)])
+    assert told(tmp_path) == [("optimizer.lr=-1", "refused", 0)]
+
+
+def test_stop_before_the_first_epoch_is_a_stop(tmp_path) -> None:
+    rates, run = epochs_of(tmp_path, {0: "stop"})
+    assert rates == [] and run.epoch == 0
 
 
 def start(folder: Path, home: Path, *more: str) -> subprocess.Popen:
@@ -142,8 +226,6 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
 
     for folder, wishes_at in ((whole, {boundary: "optimizer.lr=0.02"}), (plain, {})):
         folder.mkdir()
-        from crucible.training.run import Run
-
         code = (
             "import sys, entry, train\n"
             "from crucible.training import run as module\n"
@@ -157,7 +239,6 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
             f"sys.argv = ['train.py', *{ARGS!r}, 'hydra.run.dir={folder}', 'trainer.total_epochs={ended}']\n"
             "entry.run(train.main)\n"
         )
-        assert Run._obey is not None
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
                        check=True, capture_output=True)  # fmt: skip
     weights = {folder: (folder / "weights.safetensors").read_bytes() for folder in (killed, whole, plain)}

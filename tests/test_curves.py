@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from crucible.diagnosis.ceiling import ceilings
-from crucible.diagnosis.curves import recognise, trend
+from crucible.diagnosis.curves import _line, recognise, trend
 from crucible.diagnosis.flow import Watch, warnings
 from crucible.training.probe import Probe, dead_units
 
@@ -47,6 +47,15 @@ def test_the_trend_is_right_in_nearly_all_of_200_noisy_curves(shape) -> None:
     rng = np.random.default_rng(1)
     found = [trend([v * (1 + 0.05 * rng.normal()) for v in SHAPES[shape]]) for _ in range(200)]
     assert found.count(shape) >= 185
+
+
+def test_the_line_is_scipys_and_its_error_that_of_points_that_share_their_noise() -> None:
+    from scipy.stats import linregress
+
+    values = np.random.default_rng(0).normal(size=17).cumsum().tolist()
+    slope, error = _line(values)
+    theirs = linregress(range(17), values)
+    assert slope == pytest.approx(theirs.slope) and error == pytest.approx(theirs.stderr * math.sqrt(3))
 
 
 def test_what_is_none_of_the_six_or_too_short_has_no_name() -> None:

@@ -244,3 +244,15 @@ def test_batches_cover_the_split_once_an_epoch_in_an_order_of_their_own(tmp_path
     assert not np.array_equal(seen[0], seen[1])
     again = torch.cat([batch["x"] for batch in batches.train(0)])
     assert np.array_equal((again * 50 + 100).round().numpy().astype(np.uint8), seen[0])
+
+
+@pytest.mark.parametrize(("worked", "due"), [(10.0, False), (30.0, True)])
+def test_checkpoints_left_to_us_cost_at_most_a_twentieth_of_the_time(tmp_path, worked, due) -> None:
+    import time
+
+    model = nn.Linear(2, 2)
+    optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
+    run = recorder(tmp_path, model, optimizer, schedule, checkpoint_every=None)
+    run._saved_at, run._cost = time.monotonic() - worked, 1.0
+    assert run._is_due() is due

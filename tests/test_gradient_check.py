@@ -8,13 +8,15 @@ from torch import nn
 
 from crucible.errors import Refusal
 from crucible.targets import build
-from crucible.training.gradient_check import LIMIT, gradient_check, require_right
+from crucible.training.gradient_check import LIMIT, STEP, _slope, gradient_check, require_right
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
 
 class Scaled(torch.autograd.Function):
-    """The identity whose gradient is 1 % too large."""
+    """The identity whose gradient is too large, by 1 % unless told otherwise."""
+
+    factor = 1.01
 
     @staticmethod
     def forward(ctx, x):
@@ -22,7 +24,7 @@ class Scaled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        return 1.01 * gradient
+        return Scaled.factor * gradient
 
 
 class Wrong(nn.Linear):
@@ -98,6 +100,23 @@ def test_a_backward_off_by_one_per_cent_is_refused_and_its_layer_named(place) ->
     assert found.difference[found.culprit] == pytest.approx(0.01 / 2.01, rel=0.01)
     with pytest.raises(Refusal, match=f"layer '{2 * place}'"):
         require_right(found)
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(1.00003, True), (1.000015, False)])
+def test_the_limit_is_a_relative_difference_of_a_hundred_thousandth(factor, refused, monkeypatch) -> None:
+    monkeypatch.setattr(Scaled, "factor", factor)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), Wrong(8, 3))
+    found = gradient_check(net, penalised("none", "classification", 3), batch_of((4,), 3), seed=0)
+    assert found.difference["2.weight"] == pytest.approx((factor - 1) / 2, rel=0.05)
+    assert (found.culprit is not None) == refused
+
+
+@pytest.mark.parametrize(("sharpness", "skipped"), [(0.004, True), (0.001, False)])
+def test_a_corner_between_h_and_half_h_is_seen_from_a_ten_thousandth_on(sharpness, skipped) -> None:
+    p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    slope = _slope(lambda: (p + sharpness * (p - 0.9 * STEP).relu()).sum(), p, 0)
+    assert (slope is None) == skipped
 
 
 def test_a_wrong_activation_is_laid_to_the_weights_before_it() -> None:

@@ -174,3 +174,13 @@ def test_l1_adds_strength_over_m_times_the_absolute_weights_and_its_gradient_is_
     assert penalty.item() == pytest.approx(0.07 * np.abs(model.weight.detach().numpy()).sum(), rel=1e-5)
     penalty.backward()
     assert torch.allclose(model.weight.grad, 0.07 * model.weight.sign()) and model.bias.grad is None
+
+
+def test_a_smoothing_of_everything_is_refused() -> None:
+    from conftest import composed
+
+    import entry
+    from crucible.errors import Refusal
+
+    with pytest.raises(Refusal, match="label_smoothing"):
+        entry.validate(composed("task.label_smoothing=1"))

@@ -41,6 +41,7 @@ class Signs:
 
 
 MANY_DEAD = 0.25
+WIDE, LONG = 256, 200  # hidden units, epochs: where there are as many, more are rarely what is missing
 
 
 @dataclass(frozen=True)
@@ -178,21 +179,29 @@ def _smaller_model(now: Situation) -> Iterator[Advice]:
 def _larger_model(now: Situation) -> Iterator[Advice]:
     if now.model in ("logistic", "perceptron"):
         yield Advice("High bias: one linear layer is too simple; use a deeper network.", ("model=mlp", *_start(now)))
-    if now.model == "mlp":
+    if now.model == "mlp" and 2 * max(now.settings["layers"], default=0) <= WIDE:
         layers = [2 * width for width in now.settings["layers"]] or [64]
         yield Advice("High bias: make the network larger.", (f"model.layers=[{','.join(map(str, layers))}]",))
-    if "width" in now.settings:
+    if 2 * now.settings.get("width", WIDE) <= WIDE:
         yield Advice("High bias: make the network wider.", (f"model.width={2 * now.settings['width']}",))
 
 
 def _longer(now: Situation) -> Iterator[Advice]:
-    if not now.stopped_early and now.signs.pattern != "bottleneck":
+    if not now.stopped_early and now.signs.pattern != "bottleneck" and now.total_epochs < LONG:
         yield Advice("High bias: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
 def _plateau(now: Situation) -> Iterator[Advice]:
     if now.signs.pattern == "bottleneck":
         yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
+
+
+def _larger_steps(now: Situation) -> Iterator[Advice]:
+    if now.signs.pattern != "bottleneck":
+        yield Advice(
+            "High bias: the rate matters most (notes 000, part 6); take larger steps.",
+            (f"optimizer.lr={3 * now.lr:.2g}",),
+        )
 
 
 def _better_optimizer(now: Situation) -> Iterator[Advice]:
@@ -320,7 +329,7 @@ INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from tr
     "dead_units": (_dead,),
 }
 BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
-BIAS += (_less_dropout, _no_penalty)
+BIAS += (_less_dropout, _no_penalty, _larger_steps)
 VARIANCE: tuple[Rule, ...] = (_augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {
     "just_right": (_another_seed,),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -88,14 +89,14 @@ def flow(rows: Sequence[dict[str, float]], path: Path) -> None:
 
 def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
     """Draw every run of each configuration, their mean and its 95 % interval."""
-    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.45 * max(2, len(rows))))
+    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.6 * max(2, len(rows))))
     for place, row in enumerate(reversed(rows)):
         colour = BLUE if row["bounds_met"] else GREY
         axis.plot(row["values"], [place] * len(row["values"]), "|", color=colour, markersize=14)
         axis.plot(row["mean"], place, "o", color=colour)
         if np.isfinite(row["low"]):
             axis.plot([row["low"], row["high"]], [place, place], "-", color=colour)
-    axis.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
+    axis.set_yticks(range(len(rows)), [fill(row["name"], 40) for row in reversed(rows)])
     axis.set_xlabel(f"{metric}: runs, mean, 95 % interval of the mean; grey: a bound is not met")
     axis.margins(y=0.2)
     _save(figure, path)
