@@ -34,3 +34,9 @@ def test_every_number_is_scikit_learns(k: int, data: st.DataObject) -> None:
 
 def test_nothing_taken_in_tells_nothing() -> None:
     assert ConfusionMatrix(3, lambda o, y: o, lambda o: o).compute() == {}
+
+
+def test_mistakes_are_the_counts_beside_the_diagonal() -> None:
+    metrics = ConfusionMatrix(3, lambda outputs, label: torch.tensor(0.0), lambda outputs: outputs)
+    metrics.update(torch.tensor([0, 1, 1, 2, 2, 0]), {"label": torch.tensor([0, 1, 2, 2, 2, 1])})
+    assert metrics.mistakes().tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]

@@ -165,8 +165,11 @@ EXAMPLES = {
     "trainer.device": "trainer.device=cpu (auto takes CUDA when there is one)",
     "data.split.dev": "data.split.dev=0.2 (0: no dev split)",
     "data.image_size": "data.image_size=[64,64]",
+    "task.class_weights": "task.class_weights=balanced",
 }
 
 
 def _example(where: str) -> str:
+    if where.startswith("task.satisficing"):
+        return """'task.satisficing={latency_ms_per_example: "<= 1", parameters: "< 100000"}'"""
     return EXAMPLES.get(where, "")

@@ -63,7 +63,7 @@ def _is_number(text: str) -> bool:
 
 def _no_number(pool: str, row: int, value: object) -> Refusal:
     return Refusal(
-        f"the labels of {pool}, row {row}", f"{value!r} is no finite number", allowed="numbers, for task=regression",
+        f"the labels of {pool}, row {row}", f"{str(value)!r} is no finite number", allowed="numbers, for task=regression",
         example="task=classification",
     )  # fmt: skip
 
