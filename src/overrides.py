@@ -16,7 +16,7 @@ NEUTRAL = ("tracking", "experiment")  # they say nothing about the result
 
 def choices_of(cfg: Config) -> dict[str, str]:
     """Return the choice of each group that is nearest to the configuration: same target, fewest other values."""
-    return {group: _nearest_choice(group, cfg[group]) for group in GROUPS if group not in NEUTRAL}
+    return {group: _nearest_choice(group, cfg) for group in GROUPS if group not in NEUTRAL}
 
 
 def overrides_of(cfg: Config) -> list[str]:
@@ -25,7 +25,9 @@ def overrides_of(cfg: Config) -> list[str]:
     found = []
     for group, choice in choices_of(cfg).items():
         found += [f"{group}={choice}"] if choice != defaults[group] else []
-        found += [f"{key}={_typed(value)}" for key, value in _differences(_choices(group)[choice], cfg[group], group)]
+        found += [
+            f"{key}={_typed(value)}" for key, value in _differences(_known(group, choice, cfg), cfg[group], group)
+        ]
     return found + [f"{key}={_typed(cfg[key])}" for key in TOP if cfg[key] != defaults[key]]
 
 
@@ -73,9 +75,25 @@ def _defaults() -> Config:
     return {**groups, **{key: root[key] for key in TOP}}
 
 
-def _nearest_choice(group: str, node: Config) -> str:
+def _known(group: str, choice: str, cfg: Config) -> Config:
+    """Return a choice's own values; what it takes from elsewhere, as in ${trainer.total_epochs}, is taken from there."""
+    return {key: _taken(value, cfg) for key, value in _choices(group)[choice].items()}
+
+
+def _taken(value: Any, cfg: Config) -> Any:
+    if not (isinstance(value, str) and value.startswith("${")):
+        return value
+    found: Any = cfg
+    for part in value[2:-1].split("."):
+        found = found[part]
+    return found
+
+
+def _nearest_choice(group: str, cfg: Config) -> str:
+    node = cfg[group]
+
     def distance(choice: str) -> tuple[bool, int, bool]:
-        known = _choices(group)[choice]
+        known = _known(group, choice, cfg)
         other = known.get("_target_") != node.get("_target_") or known.get("name") != node.get("name")
         return other, len(list(_differences(known, node, group))), choice != _defaults()[group]
 

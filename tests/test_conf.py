@@ -30,13 +30,16 @@ def test_every_choice_says_in_its_first_line_what_it_is(choice: str) -> None:
         ["model=resnet", "model.width=8", "seed=3"],
         ["data=signs", "data.path=x", "data.split.dev=0.3", "augment=light"],
         ["data=csv", "data.label=y", "model=logistic", "task=binary", "init=normal", "init.std=0.1"],
+        ["schedule=cosine", "trainer.total_epochs=20"],
+        ["schedule=cosine", "schedule.epochs=7"],
+        ["task.satisficing.parameters=< 10", "task.class_weights=balanced"],
         ["model.layers=[32,16]", "model.keep_prob=[0.5,0.9]", "trainer.batch_size=null", "optimizer=momentum"],
     ],
 )
 def test_the_shortest_command_composes_the_same_configuration(overrides: list[str]) -> None:
-    cfg = composed(*overrides)
+    cfg = composed(*map(entry._quoted, overrides))
     found = overrides_of(cfg)
-    assert composed(*found) == cfg and len(found) <= len(overrides)
+    assert composed(*map(entry._quoted, found)) == cfg and len(found) <= len(overrides)
 
 
 def test_a_changed_choice_takes_its_own_keys_with_it() -> None:
