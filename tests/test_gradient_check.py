@@ -78,7 +78,9 @@ def test_every_knob_of_the_loss_and_every_activation_passes(activation, more) ->
     torch.manual_seed(0)
     net = build(cfg["model"], [1, 12, 12], 3)
     found = gradient_check(net, penalised("l2", "classification", 3, *more), batch_of((1, 12, 12), 3), seed=0)
-    assert found.worst < LIMIT
+    assert (
+        found.worst < LIMIT and found.skipped < found.compared / 10
+    )  # frozen masks: nearly nothing looks like a corner
 
 
 def test_regression_passes() -> None:

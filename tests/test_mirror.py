@@ -126,6 +126,27 @@ def test_a_crash_between_sending_and_recording_doubles_nothing(run, tmp_path, mo
     assert_equal_to_journal(uri, run)
 
 
+def test_a_store_whose_maker_is_killed_is_made_again(run, tmp_path, monkeypatch) -> None:
+    """MLflow makes its tables in many steps; between two of them a kill leaves a store that no client opens."""
+    import sqlite3
+
+    import mlflow
+
+    def killed(uri: str) -> None:
+        sqlite3.connect(uri.removeprefix("sqlite:///")).execute("create table experiments (experiment_id integer)")
+        raise OSError("killed")
+
+    uri = f"sqlite:///{tmp_path}/m.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow, "MlflowClient", killed)
+        with pytest.raises(OSError, match="killed"):
+            door._make_store(uri)
+    assert not (tmp_path / "m.db").exists()
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
+    assert_equal_to_journal(uri, run)
+    assert not (tmp_path / "m.db.making").exists()
+
+
 def mirroring(folder: Path, uri: str, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "crucible.tracking.mlflow", str(folder), "--uri", uri, *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

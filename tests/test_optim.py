@@ -203,3 +203,30 @@ def test_schedules_are_their_formulas(make, expected) -> None:
         optimizer.step()
         schedule.step()
     assert seen == pytest.approx([0.2 * each for each in expected])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", sorted(path.stem for path in (ROOT / "conf" / "schedule").glob("*.yaml")))
+def test_a_saved_optimizer_and_schedule_go_on_to_the_last_bit(name: str, schedule: str) -> None:
+    cfg = composed(f"optimizer={name}", f"schedule={schedule}")
+
+    def parts(p):
+        optimizer = build(cfg["optimizer"], [p])
+        return optimizer, build(cfg["schedule"], optimizer)
+
+    def steps(p, optimizer, schedule, rows) -> None:
+        for g in rows:
+            p.grad = torch.tensor(g)
+            optimizer.step()
+            schedule.step()
+
+    straight, first, second = (nn.Parameter(torch.ones(3)) for _ in range(3))
+    steps(straight, *parts(straight), GRADIENTS)
+    old = parts(first)
+    steps(first, *old, GRADIENTS[:4])
+    new = parts(second)
+    second.data.copy_(first.data)
+    for part, was in zip(new, old, strict=True):
+        part.load_state_dict(was.state_dict())
+    steps(second, *new, GRADIENTS[4:])
+    assert torch.equal(second.data, straight.data)

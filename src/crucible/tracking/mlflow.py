@@ -79,6 +79,7 @@ class Mirror:
         self._save()
 
     def _open_run(self) -> None:
+        _make_store(self.uri)
         if self.state["run_id"] is None:
             start = next(read_events(self.path))
             found = self.client.search_runs([self._experiment_id()], f"tags.`crucible.journal` = '{self.journal}'")
@@ -261,6 +262,19 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path.with_name(path.name + ".lock")):
         yield
+
+
+def _make_store(uri: str) -> None:
+    """Let a new sqlite store appear whole: one whose tables were half made when its maker was killed stays unusable."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    import mlflow
+
+    draft = path.with_name(path.name + ".making")
+    draft.unlink(missing_ok=True)
+    mlflow.MlflowClient(f"sqlite:///{draft}").search_experiments()
+    draft.replace(path)
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -12,18 +12,18 @@ from crucible.tasks.task import Batch
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CAN_DIE = (nn.ReLU, Step)
-MOST = 256
+MOST = 64
 
 
 class Probe:
     """Looks at the layers with weights after each epoch.
 
     Args:
-        model: what trains. batch: the examples to look with, normalised; at most 256 of them are used.
+        model: what trains. batch: the examples to look with, normalised; at most 64 of them are used.
     """
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
-        self._model, self._x = model, batch["x"][:MOST]
+        self._model, self._x = model, batch["x"][:MOST].clone()
         self._layers = {name or "model": m for name, m in model.named_modules() if isinstance(m, WEIGHTED)}
 
     def __call__(self) -> dict[str, float]:
