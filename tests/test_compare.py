@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from crucible.diagnosis.bounds import check, met
+from crucible.diagnosis.bounds import check, choose, met
 from crucible.diagnosis.compare import difference, interval
 
 QUICK = ["model.layers=[8]", "trainer.total_epochs=3", "tracking=none"]
@@ -38,6 +38,12 @@ def test_intervals_are_scipys() -> None:
 def test_bounds_mean_what_they_say(bound, value, is_met) -> None:
     assert met(bound, value) is is_met
     assert check({"x": bound}, {})["x"] == {"bound": bound, "value": None, "met": False}
+
+
+def test_a_number_to_minimise_is_minimised_and_the_first_of_equals_wins() -> None:
+    rows = [{"rmse": 3.0, "parameters": 9.0}, {"rmse": 2.0, "parameters": 99.0}, {"rmse": 2.0, "parameters": 9.0}]
+    assert choose(rows, "rmse", "minimize", {}) == 1
+    assert choose(rows, "rmse", "minimize", {"parameters": "< 50"}) == 2
 
 
 def test_repeats_are_grouped_and_their_difference_told(command) -> None:
