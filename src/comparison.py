@@ -24,6 +24,8 @@ from crucible.training.judge import latency_ms
 from entry import named_run
 from overrides import choices_of, overrides_of, train_command
 
+NEUTRAL = ("seed", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
+           "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip
 KEYS = {"split": "split", "out": "out", "task.monitor": "monitor", "task.satisficing": "satisficing"}
 SPLITS = ("dev", "test", "train", "train_dev")
 
@@ -84,12 +86,19 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         key, _, value = word.partition("=")
         if key not in KEYS:
             raise Refusal(key, "compare.py does not take this", allowed=", ".join(KEYS), nearest=nearest(key, KEYS))
-        found[KEYS[key]] = yaml.safe_load(value) if key == "task.satisficing" else value
+        found[KEYS[key]] = _mapping(value) if key == "task.satisficing" else value
     if "satisficing" in found:
         check_section(Bounds, {"satisficing": found["satisficing"]}, prefix="task")
     if found.get("split", "dev") not in SPLITS:
         raise Refusal("split", f"there is no split '{found['split']}'", allowed=", ".join(SPLITS))
     return found
+
+
+def _mapping(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # the schema says what it should be
 
 
 def folders(word: str) -> Iterator[Path]:
@@ -143,13 +152,20 @@ def _require_one_question(told: Sequence[dict[str, Any]]) -> None:
 def _grouped(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for each in told:
-        groups.setdefault(_name(each), []).append(each)
+        members = groups.setdefault(_name(each), [])
+        if each["config"]["seed"] not in [
+            other["config"]["seed"] for other in members
+        ]:  # the same bits again tell nothing
+            members.append(each)
     return list(groups.values())
 
 
 def _name(told: dict[str, Any]) -> str:
-    words = [word for word in overrides_of(told["config"]) if not word.startswith(("seed=", "data.path="))]
-    controls = [f"{each['change']}@{each['epoch']}" for each in told["diagnosis"].get("controls", [])]
+    words = [word for word in overrides_of(told["config"]) if not word.lstrip("+").startswith(NEUTRAL)]
+    changes = [
+        each for each in told["diagnosis"].get("controls", []) if each["change"] not in ("checkpoint", "evaluate")
+    ]
+    controls = [f"{each['change']}@{each['epoch']}" for each in changes]
     return " ".join([*words, *controls])
 
 
@@ -180,6 +196,14 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
         raise Refusal(f"{missing['folder']}", f"there is no {monitor} of {split}", example=example)
     config = members[0]["config"]
     asked = settings.satisficing if settings.satisficing is not None else config["task"].get("satisficing", {})
+    measured = [*members[0][split], "latency_ms_per_example", "parameters"]
+    if unknown := [name for name in asked if name not in measured]:
+        raise Refusal(
+            f"task.satisficing.{unknown[0]}",
+            "it is not measured",
+            allowed=", ".join(measured),
+            nearest=nearest(unknown[0], measured),
+        )
     names = [name for name in members[0][split] if all(name in each[split] for each in members)]
     numbers = {name: mean(each[split][name] for each in members) for name in names}
     numbers["parameters"] = float(members[0]["parameters"])
@@ -259,7 +283,10 @@ def write(found: Comparison, settings: Settings) -> list[str]:
     from crucible.report import figures  # matplotlib
 
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"out={out}", f"cannot be written: {error}", allowed="a folder that can") from None
     names = short_names(found)[1]
     rows = [_row(each, place == found.chosen) for place, each in enumerate(found.groups)]
     buffer = io.StringIO()

@@ -83,7 +83,7 @@ def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
 
 def _run(command: Callable[[Job], Any], judges: bool) -> None:
     swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
-    argv = [_quoted(arg, swept) for arg in sys.argv[1:]]
+    argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = get_args_parser().parse_args(argv)
     _require_own_keys([_key(each) for each in args.overrides], judges, swept)
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
@@ -127,7 +127,7 @@ def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
         raise Refusal(wrong[0], "it names one run and cannot be swept", allowed="one command for each run")
 
 
-def _quoted(arg: str, swept: bool = False) -> str:
+def quoted(arg: str, swept: bool = False) -> str:
     """Quote a value that Hydra's grammar would misread; paths and names always, with ~ expanded."""
     key, equals, value = arg.partition("=")
     if arg.startswith("-") or not equals or value[:1] in ("'", '"') or value in ("", "null"):
@@ -136,11 +136,16 @@ def _quoted(arg: str, swept: bool = False) -> str:
         return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
     if key.startswith("task.satisficing"):  # bounds are keys of the person's choosing
         return f"++{key}={value if key == 'task.satisficing' else _in_quotes(value)}"
+    return arg if is_lexed(arg) else f"{key}={_in_quotes(value)}"
+
+
+def is_lexed(arg: str) -> bool:
+    """Whether Hydra's grammar takes an override as it is."""
     try:
         OverridesParser.create().parse_override(arg)
     except (HydraException, ValueError):
-        return f"{key}={_in_quotes(value)}"
-    return arg
+        return False
+    return True
 
 
 def _in_quotes(value: str) -> str:

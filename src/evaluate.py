@@ -11,7 +11,7 @@ from crucible.training.judge import judge, latency_ms
 def main(job: entry.Job) -> None:
     """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
     device = choose_device(job.cfg["trainer"]["device"])
-    saved = load_run(wiring.require_run(job), device)
+    saved = wiring.as_judged(job, load_run(wiring.require_run(job), device))
     data, card = wiring.judged_data(job, saved.card)
     wiring.same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])

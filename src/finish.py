@@ -57,10 +57,11 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
     splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
-    found = {split: judge(parts.model, parts.task, parts.batches, split) for split in splits}
+    found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
     scores: dict[str, Any] = {"train": None, "dev": None} | {split: each.scores for split, each in found.items()}
     analysed = found[splits[-1]]
-    early = run.epoch < job.cfg["trainer"]["total_epochs"]
+    cfg = _as_run(job.cfg, run)
+    early = run.epoch < cfg["trainer"]["total_epochs"]
     parameters = sum(p.numel() for p in parts.model.parameters())
     seen = {
         "signs": signs.of_training(run, parts, found),
@@ -75,7 +76,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
         **scores,
-        **judged(job, parts.batches.card, parts.task, scores, seen, stopped_early=early),
+        **judged(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
         "parameters": parameters,
     }
@@ -83,6 +84,14 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
     flat = {f"final/{split}_{name}": v for split, each in scores.items() for name, v in (each or {}).items()}
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return the configuration with the rate and the length that controls left."""
+    trainer = {**cfg["trainer"], "total_epochs": cfg["trainer"]["total_epochs"] if run.length is None else run.length}
+    changed = any(each["change"].startswith("optimizer.lr=") for each in run.controls)
+    rate = {"lr": float(run.schedule.base_lrs[0])} if changed else {}
+    return {**cfg, "trainer": trainer, "optimizer": {**cfg["optimizer"], **rate}}
 
 
 def bounds(parts: Parts, found: Judgement, parameters: int) -> dict[str, Any]:
@@ -94,14 +103,21 @@ def bounds(parts: Parts, found: Judgement, parameters: int) -> dict[str, Any]:
 
 
 def judged(
-    job: Job, card: Any, task: Any, scores: dict[str, Any], seen: dict[str, Any], *, stopped_early: bool
+    job: Job,
+    cfg: dict[str, Any],
+    card: Any,
+    task: Any,
+    scores: dict[str, Any],
+    seen: dict[str, Any],
+    *,
+    stopped_early: bool,
 ) -> dict[str, Any]:
     """Return human level, gap and diagnosis with advice as commands that fit this configuration.
 
     Args:
-        seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
+        cfg: what was trained: the advice changes it. seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
     """
-    human, cfg, told = job.cfg["data"]["human_error"], job.cfg, signs.read(seen)
+    human, told = job.cfg["data"]["human_error"], signs.read(seen)
     apart = (scores.get("train_dev") or {}).get("error")
     found = diagnose(*errors(scores), human=human, tolerance=task.margin, train_dev=apart)
     now = situation(cfg, card, stopped_early=stopped_early, signs=told)
@@ -112,14 +128,14 @@ def judged(
         "diagnosis": {
             "verdict": found.verdict,
             "reasons": [*found.reasons, *told.reasons()],
-            "advice": [{"why": each.why, "command": _command(job, each)} for each in advice],
+            "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },
     }
 
 
-def _command(job: Job, advice: Advice) -> str | None:
-    return train_command(job.cfg, advice.overrides, dvc=is_dvc(job.folder)) if advice.overrides else None
+def _command(job: Job, cfg: dict[str, Any], advice: Advice) -> str | None:
+    return train_command(cfg, advice.overrides, dvc=is_dvc(job.folder)) if advice.overrides else None
 
 
 def is_dvc(folder: Path) -> bool:

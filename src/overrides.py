@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from entry import CONF, GROUPS
+from entry import CONF, GROUPS, is_lexed, quoted
 
 Config = dict[str, Any]
 TOP = ("seed",)
@@ -43,8 +43,13 @@ def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = Fal
     """Return the command that trains this configuration with some changes."""
     words = changed(overrides_of(cfg), changes)
     if dvc:
-        return " ".join(["dvc exp run", *(f"-S {shlex.quote(each)}" for each in words)])
+        return " ".join(["dvc exp run", *(f"-S {shlex.quote(_lexed(each))}" for each in words)])
     return " ".join(["python src/train.py", *map(shlex.quote, words)])
+
+
+def _lexed(word: str) -> str:
+    """Return an override that Hydra's grammar takes, quoted only where it must be."""
+    return word if is_lexed(word) else quoted(word)
 
 
 @cache

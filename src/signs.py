@@ -15,7 +15,7 @@ from crucible.training.probe import dead_units
 from crucible.training.run import Run
 from wiring import Parts
 
-LEARNED = 0.98  # of the loss of guessing: a train loss above it has not left it
+LEARNED = 0.98  # of the loss of guessing: a train loss that was never below it has not left it
 
 
 def of_training(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[str, Any]:
@@ -23,17 +23,22 @@ def of_training(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[
     rows = [
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
     ]
-    pattern = recognise(rows)
-    pairs = [("train", "dev")] if "dev" in found else []
+    pattern, guess = recognise(rows), parts.task.guessing(parts.batches.drawn_counts())
+    pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
     return {
         "pattern": pattern.name if pattern else None,
         "curves": pattern.meaning if pattern else None,
-        "learning": found["train"].scores["loss"] < LEARNED * parts.task.guess,
-        "loss_of_guessing": parts.task.guess,
+        "learning": min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
+        "loss_of_guessing": guess,
         "dead_units": dead_units(parts.model, parts.batches.judge("train")),
         "flow": warnings(rows[-1]) if rows else [],
         "shifts": {f"{one}, {other}": shift(parts.batches, one, other) for one, other in pairs},
     }
+
+
+def is_independent(batches: Batches) -> bool:
+    """Whether examples are drawn one by one: those of a group are alike, and a test that takes them singly cries wolf."""
+    return batches.card.recipe.get("group_by") is None
 
 
 def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:

@@ -49,13 +49,13 @@ def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batc
         **scores,
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
-        **judged(job, saved.card, saved.task, scores, seen, stopped_early=early),
+        **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),
     }
 
 
 def _signs(seen: dict[str, Any], batches: Batches) -> dict[str, Any]:
     """Add to what the training saw whether dev and test are alike."""
-    if not {"dev", "test"} <= set(batches.splits):
+    if not ({"dev", "test"} <= set(batches.splits) and signs.is_independent(batches)):
         return seen
     return {**seen, "shifts": {**seen["shifts"], "dev, test": signs.shift(batches, "dev", "test")}}
 

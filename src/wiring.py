@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from crucible.models.activations import Step
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
-from crucible.tasks.saved import placed
+from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
 from crucible.tracking.journal import NAME, read_events
 from crucible.training.device import be_deterministic, choose_device, choose_threads, with_precision
@@ -85,6 +85,12 @@ def require_run(job: Job) -> Path:
             "run", "is missing", allowed="a run folder, or latest", example="python src/evaluate.py run=latest"
         )
     return Path(job.cfg["run"])
+
+
+def as_judged(job: Job, saved: Saved) -> Saved:
+    """Return the run with the tolerance and the bounds that the job asks for."""
+    _require_classes(job.cfg["data"], saved.card)
+    return replace(saved, task=build(job.cfg["task"], saved.card))
 
 
 def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
@@ -387,6 +393,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         class_counts=card.splits["train"]["class_counts"],
         class_weights=cfg["task"].get("class_weights", "none"),
         sampling=cfg["data"]["sampling"],
+        max_norm=cfg["trainer"]["max_norm"],
         total_epochs=cfg["trainer"]["total_epochs"],
         stopped_early=stopped_early,
         train_size=card.size("train"),

@@ -62,7 +62,7 @@ def test_any_text_reaches_a_path_key_unchanged(text: str) -> None:
     from conftest import composed
 
     if text[0] not in "'\"" and text != "null":
-        assert composed(entry._quoted(f"data.path={text}"))["data"]["path"] == text
+        assert composed(entry.quoted(f"data.path={text}"))["data"]["path"] == text
 
 
 def test_a_tilde_in_a_path_is_the_home_folder(command, monkeypatch, tmp_path) -> None:

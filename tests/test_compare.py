@@ -65,6 +65,16 @@ def test_repeats_are_grouped_and_their_difference_told(command) -> None:
     assert "seed=4,5,6" in done.out.replace("'", "") and "-m" in done.out.splitlines()[-1]
 
 
+def test_the_same_seed_again_and_knobs_that_change_nothing_make_no_new_run(command) -> None:
+    for more in ([], ["trainer.checkpoint_every=1"], ["task.tolerance=0.1"]):
+        command("train", *QUICK, "seed=1", *more)
+    command("train", *QUICK, "seed=2")
+    runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/train.json") if "latest" not in str(path))
+    assert len(runs) == 4 and command("compare", *runs).code == 0
+    rows = list(csv.DictReader(Path("outputs/compare/compare.csv").read_text().splitlines()))
+    assert [row["runs"] for row in rows] == ["2"]
+
+
 def test_bounds_decide_who_may_win(command) -> None:
     for width in (4, 64):
         command("train", *QUICK[1:], f"model.layers=[{width}]")
@@ -98,6 +108,8 @@ def test_a_bound_of_a_run_is_told_on_its_last_screen_and_in_its_numbers(command)
         (["latest", "split=tets"], "there is no split 'tets'"),
         (["latest", "task.satisficing={parameters: 3}"], "task.satisficing.parameters"),
         (["latest", "split=test"], "there is no f1 of test"),
+        (["latest", "task.satisficing={recal: '> 0'}"], "nearest: recall"),
+        (["latest", "task.satisficing={recall: "], "task.satisficing"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(command, args, says) -> None:

@@ -37,9 +37,9 @@ def test_every_choice_says_in_its_first_line_what_it_is(choice: str) -> None:
     ],
 )
 def test_the_shortest_command_composes_the_same_configuration(overrides: list[str]) -> None:
-    cfg = composed(*map(entry._quoted, overrides))
+    cfg = composed(*map(entry.quoted, overrides))
     found = overrides_of(cfg)
-    assert composed(*map(entry._quoted, found)) == cfg and len(found) <= len(overrides)
+    assert composed(*map(entry.quoted, found)) == cfg and len(found) <= len(overrides)
 
 
 def test_a_changed_choice_takes_its_own_keys_with_it() -> None:

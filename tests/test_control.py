@@ -79,7 +79,7 @@ def test_the_new_rate_takes_the_place_of_the_schedules_start(warmup) -> None:
 def test_a_wish_that_is_being_written_is_not_read_and_rubbish_is_left_alone(tmp_path) -> None:
     identity = send(tmp_path, "stop")
     with (tmp_path / "control.jsonl").open("a") as file:
-        file.write('nonsense\n["x"]\n{"id": "2", "change": "st')
+        file.write('nonsense\n["x"]\n{"id": 3, "change": 5}\n{"id": "2", "change": "st')
     assert wishes(tmp_path) == [{"id": identity, "change": "stop"}]
 
 
@@ -165,6 +165,33 @@ def test_a_refused_line_in_the_file_is_journaled_and_changes_nothing(tmp_path) -
     rates, _ = epochs_of(tmp_path, {})
     assert rates == pytest.approx([0.1 * 0.5**i for i in range(6)])
     assert told(tmp_path) == [("optimizer.lr=-1", "refused", 0)]
+    _, run = epochs_of(tmp_path, {}, total=8)
+    assert len(told(tmp_path)) == 1 and run.controls == []
+
+
+def test_after_a_kill_a_new_wish_waits_until_what_is_recorded_is_done_again(tmp_path) -> None:
+    """Checkpoint at 3, journal to 5: epochs 4 and 5 must come out as they are recorded."""
+    straight, _ = epochs_of(tmp_path, {}, stop_after=5)
+    send(tmp_path, "optimizer.lr=0.8")
+    resumed, _ = epochs_of(tmp_path, {})
+    assert resumed[:2] == straight[3:5] and resumed[2] == pytest.approx(0.8 / 32)
+    assert told(tmp_path)[-1] == ("optimizer.lr=0.8", "done", 5)
+
+
+def test_a_checkpoint_that_is_asked_for_is_told_as_done_even_if_death_came_between(tmp_path, monkeypatch) -> None:
+    whole = Run._journal_control
+
+    def dies(self, wish, state, **more) -> None:
+        if state == "done":
+            raise KeyboardInterrupt
+        whole(self, wish, state, **more)
+
+    monkeypatch.setattr(Run, "_journal_control", dies)
+    with pytest.raises(KeyboardInterrupt):
+        epochs_of(tmp_path, {2: "checkpoint"})
+    monkeypatch.setattr(Run, "_journal_control", whole)
+    _, run = epochs_of(tmp_path, {})
+    assert [state for _, state, _ in told(tmp_path)] == ["asked", "done"] and len(run.controls) == 1
 
 
 def test_stop_before_the_first_epoch_is_a_stop(tmp_path) -> None:

@@ -66,6 +66,9 @@ def test_what_is_none_of_the_six_or_too_short_has_no_name() -> None:
 
 def test_a_loss_that_is_nothing_is_level_even_if_it_halves() -> None:
     assert trend([1e-9 * 0.9**t for t in range(40)]) == "level"
+    assert trend([1e-5 + 5e-7 * t for t in range(40)]) == "level"
+    found = recognise(rows([1e-6] * 60, SHAPES["rising"]))
+    assert found is not None and found.name == "overfitting"
 
 
 FINE = {"activation/a": 1.0, "activation/b": 0.7, "gradient/a": 0.02, "gradient/b": 0.05}
@@ -76,8 +79,8 @@ FINE = {"activation/a": 1.0, "activation/b": 0.7, "gradient/a": 0.02, "gradient/
     [
         ({"gradient/a": 4e-5}, "gradients vanish in layer a"),
         ({"gradient/a": 60.0}, "gradients explode in layer a"),
-        ({"activation/b": 5e-4}, "activations vanish in layer b"),
-        ({"activation/b": 2e3}, "activations explode in layer b"),
+        ({"activation/a": 5e-4}, "activations vanish in layer a"),
+        ({"activation/a": 2e3}, "activations explode in layer a"),
     ],
 )
 def test_a_layer_that_vanishes_or_explodes_is_named_once(change, says) -> None:
@@ -86,6 +89,10 @@ def test_a_layer_that_vanishes_or_explodes_is_named_once(change, says) -> None:
     said = watch(FINE | change)
     assert len(said) == 1 and said[0].startswith(says)
     assert watch(FINE | change) == [] and Watch(said)(FINE | change) == []
+
+
+def test_the_last_layer_may_answer_as_small_or_large_as_it_likes() -> None:
+    assert warnings(FINE | {"activation/b": 1e-5}) == [] == warnings({"activation/only": 1e-9, "gradient/only": 1e-9})
 
 
 def test_a_loss_that_is_learned_has_no_vanishing_gradients() -> None:

@@ -57,13 +57,13 @@ CONFIGURATIONS = [
     product(["high_bias", "high_variance", "high_bias_and_variance", "just_right"], CONFIGURATIONS),
 )
 def test_advice_is_runnable_and_never_what_is_on_already(verdict, overrides) -> None:
-    cfg = composed(*[entry._quoted(each) for each in overrides])
+    cfg = composed(*[entry.quoted(each) for each in overrides])
     now = wiring.situation(cfg, card_of((1, 8, 8)), stopped_early=False)
     runnable = [each for each in advise(verdict, [], now) if each.overrides]
     assert runnable
     for each in runnable:
         words = changed(overrides_of(cfg), each.overrides)
-        new = composed(*[entry._quoted(word) for word in words])
+        new = composed(*[entry.quoted(word) for word in words])
         entry.validate(new)
         assert new != cfg
 

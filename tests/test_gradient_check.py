@@ -8,7 +8,7 @@ from torch import nn
 
 from crucible.errors import Refusal
 from crucible.targets import build
-from crucible.training.gradient_check import LIMIT, STEP, _slope, gradient_check, require_right
+from crucible.training.gradient_check import LIMIT, STEPS, _slope, gradient_check, require_right
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 
@@ -114,11 +114,37 @@ def test_the_limit_is_a_relative_difference_of_a_hundred_thousandth(factor, refu
     assert (found.culprit is not None) == refused
 
 
-@pytest.mark.parametrize(("sharpness", "skipped"), [(0.004, True), (0.001, False)])
-def test_a_corner_between_h_and_half_h_is_seen_from_a_ten_thousandth_on(sharpness, skipped) -> None:
+@pytest.mark.parametrize(("place", "found"), [(0.9 * STEPS[0], 1.0), (0.9 * STEPS[1], None), (0.0, None)])
+def test_a_corner_is_stepped_around_or_seen(place, found) -> None:
+    """Within the larger step it would add 5 % of its sharpness: the smaller step gets past it, or nothing does."""
     p = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    slope = _slope(lambda: (p + sharpness * (p - 0.9 * STEP).relu()).sum(), p, 0)
-    assert (slope is None) == skipped
+    slope = _slope(lambda: (p + 0.004 * (p - place).relu()).sum(), p, 0)
+    assert slope == (found if found is None else pytest.approx(found, abs=1e-7))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 14, 21])
+def test_a_residual_network_stored_channels_last_passes_with_any_seed(seed) -> None:
+    from crucible import initializers
+    from crucible.tasks.saved import placed
+
+    torch.manual_seed(seed)
+    net = build(composed("model=resnet")["model"], [3, 8, 8], 3)
+    initializers.he()(net)
+    net = placed(net, torch.device("cpu"))
+    batch = {"x": torch.randn(8, 3, 8, 8), "label": torch.arange(8) % 3}
+    assert gradient_check(net, penalised("none", "classification", 3), batch, seed=0).worst < LIMIT / 10
+
+
+def test_an_input_gradient_that_is_wrong_is_laid_between_two_layers() -> None:
+    class OffBelow(nn.Linear):
+        def forward(self, x):
+            return super().forward(Scaled.apply(x))
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), OffBelow(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    found = gradient_check(net, penalised("none", "classification", 3), batch_of((4,), 3), seed=0)
+    with pytest.raises(Refusal, match="in layer '0', or after it up to and with '2'"):
+        require_right(found)
 
 
 def test_a_wrong_activation_is_laid_to_the_weights_before_it() -> None:
@@ -145,6 +171,8 @@ def test_corners_are_skipped_and_counted() -> None:
 def test_the_command_prints_it_and_refuses_before_anything_is_written(command, monkeypatch, tmp_path) -> None:
     done = command("train", "trainer.gradient_check=true", "trainer.total_epochs=1", "tracking=none", "model=logistic")
     assert done.code == 0 and "gradient check: largest relative difference" in done.out
+    done = command("train", "trainer.gradient_check=true", "trainer.total_epochs=1", "tracking=none", "model=resnet")
+    assert done.code == 0, done.err
     from crucible.models import logistic
 
     monkeypatch.setattr(logistic.nn, "Linear", Wrong)

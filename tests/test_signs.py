@@ -167,7 +167,7 @@ def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob
     )
     for each in found:
         if each.overrides:
-            new = composed(*[entry._quoted(word) for word in changed(overrides_of(cfg), each.overrides)])
+            new = composed(*[entry.quoted(word) for word in changed(overrides_of(cfg), each.overrides)])
             entry.validate(new)
             assert new != cfg and len({word.partition("=")[0] for word in each.overrides}) <= 2
     if "model=logistic" not in overrides:
@@ -208,3 +208,61 @@ def test_train_dev_splits_the_gap() -> None:
     found = diagnose(0.02, 0.15, 0.16, human=0.01, tolerance=0.02, train_dev=0.03)
     assert found.gap == pytest.approx({"avoidable_bias": 0.01, "variance": 0.01, "mismatch": 0.12, "dev_test": 0.01})
     assert found.reasons == ["mismatch"] and found.verdict == "just_right"
+
+
+def test_uneven_classes_that_are_weighed_or_drawn_evenly_and_learned_are_learned(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.uniform(size=1000) < 0.06).astype(int)
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(1000, 5)) + 1.2 * y[:, None], y=y)
+    for knob in ("task.class_weights=balanced", "data.sampling=balanced"):
+        own = [each for each in OWN if not each.startswith(("model.", "trainer."))]
+        done = command(
+            "train", *own, "task=binary", "model=logistic", knob, "trainer.total_epochs=15", "optimizer.lr=0.01"
+        )
+        assert done.code == 0, done.err
+        found = told()["diagnosis"]
+        assert found["signs"]["loss_of_guessing"] == pytest.approx(0.6931472) and "not_learning" not in found["reasons"]
+
+
+def test_what_is_judged_is_judged_by_the_tolerance_and_the_bounds_of_the_moment(command) -> None:
+    command("train", *QUICK)
+    assert told()["diagnosis"]["verdict"] != "just_right"
+    done = command("evaluate", "run=latest", "task.tolerance=0.99", "task.satisficing={recall: '>= 0.999'}")
+    assert done.code == 0, done.err
+    assert told("metrics")["diagnosis"]["verdict"] == "just_right" and "recall >= 0.999" in done.out
+
+
+def test_a_bound_on_a_score_does_not_make_the_network_smaller() -> None:
+    for missed, smaller in ((("recall",), False), (("parameters", "recall"), True)):
+        now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Signs(missed=missed))
+        assert (("model.layers=[64,32]",) in [each.overrides for each in advise("high_bias", [], now)]) is smaller
+
+
+def test_single_examples_are_not_sent_to_batch_norm_and_a_clipped_gradient_not_to_the_clip() -> None:
+    one = wiring.situation(composed("trainer.batch_size=1"), card_of((1, 8, 8)), stopped_early=False)
+    assert not any("model=resnet" in each.overrides for each in advise("high_bias_and_variance", [], one))
+    clipped = wiring.situation(composed("trainer.max_norm=1"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    assert ("trainer.max_norm=1",) not in [each.overrides for each in advise("high_bias", [], clipped)]
+
+
+def test_advice_on_other_data_is_about_the_run(command, tmp_path) -> None:
+    command("train", *QUICK)
+    toy_npz(tmp_path / "other.npz", shape=(8, 8), classes=3)
+    done = command("evaluate", "run=latest", "data=npz", "data.path=other.npz")
+    assert done.code == 0, done.err
+    assert "data=npz" not in done.out.splitlines()[-1] and "src/train.py" in done.out.splitlines()[-1]
+
+
+def test_given_weights_stay_whatever_the_initialiser(command) -> None:
+    command("train", "experiment=gate_and", "init=zeros", "optimizer.lr=1e-9", "tracking=none")
+    assert told()["train"]["accuracy"] == 1.0
+
+
+def test_a_printed_pipeline_command_is_one_that_hydra_takes() -> None:
+    import shlex
+
+    from overrides import train_command
+
+    command = train_command(composed("++task.satisficing={recall: '>= 0.9'}"), ("seed=1",), dvc=True)
+    words = [word for word in shlex.split(command) if "=" in word]
+    assert all(entry.is_lexed(word) for word in words) and any("satisficing" in word for word in words)

@@ -1,6 +1,7 @@
 """How weights start: one rule, W ~ N(0, gain / n_in), and its named cases (notes 000, parts 2 and 4).
 
-A rule changes the weights of linear and convolutional layers and sets their biases to 0; batch norm keeps its 1 and 0.
+A rule changes the weights of linear and convolutional layers and sets their biases to 0; batch norm keeps its 1 and 0,
+and a layer whose weights were `given` keeps those.
 """
 
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def he() -> Initializer:
 def _rule(std: Callable[[int], float]) -> Initializer:
     def apply(model: nn.Module) -> None:
         for layer in model.modules():
-            if isinstance(layer, LAYERS):
+            if isinstance(layer, LAYERS) and not hasattr(layer, "given"):
                 nn.init.normal_(layer.weight, std=std(_inputs(layer.weight)))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)

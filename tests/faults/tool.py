@@ -36,7 +36,7 @@ TESTS = {  # part -> the tests that are about it
     "diagnosis/compare.py": ["compare"],
     "diagnosis/curves.py": ["curves"],
     "diagnosis/flow.py": ["curves"],
-    "diagnosis/gap.py": ["diagnosis", "notes"],
+    "diagnosis/gap.py": ["diagnosis", "notes", "signs"],
     "diagnosis/shift.py": ["shift"],
     "training/control.py": ["control"],
     "training/fit.py": ["fit"],

@@ -41,6 +41,7 @@ class Batches:
         sampling: str = "shuffle",
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
+        self._sampling = sampling
         self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
         self._folder, self.splits = folder, read_card(folder).splits
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
@@ -72,6 +73,11 @@ class Batches:
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
         return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
+
+    def drawn_counts(self) -> list[int]:
+        """Return how often each class is drawn, up to a factor."""
+        counts = self.splits["train"]["class_counts"]
+        return [int(count > 0) for count in counts] if self._sampling == "balanced" else counts
 
     def stored(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped."""

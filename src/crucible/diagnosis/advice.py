@@ -6,6 +6,7 @@ regularisation, convolution), the remedies of curves that go wrong those of 002,
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 
@@ -55,7 +56,7 @@ class Situation:
         feature_shape: of an example. class_counts: of train; none for numbers. class_weights, sampling: as declared.
         total_epochs: declared. stopped_early: whether patience ended the training.
         train_size: number of train examples.
-        seed: of this run.
+        seed: of this run. max_norm: of the gradient.
         signs: what was seen.
     """
 
@@ -76,6 +77,7 @@ class Situation:
     stopped_early: bool
     train_size: int
     seed: int
+    max_norm: float = inf
     signs: Signs = field(default_factory=Signs)
 
     @property
@@ -146,6 +148,8 @@ def _smaller_steps(now: Situation) -> Iterator[Advice]:
 
 
 def _vanishing(now: Situation) -> Iterator[Advice]:
+    if not _is_deep(now):
+        return
     if now.init not in ("he", "xavier", "inverse", "default"):
         yield Advice("Signals vanish between the layers: start with He's rule.", ("init=he",))
     if now.settings.get("activation") in ("sigmoid", "tanh"):
@@ -157,7 +161,8 @@ def _vanishing(now: Situation) -> Iterator[Advice]:
 def _exploding(now: Situation) -> Iterator[Advice]:
     if now.init == "normal":
         yield Advice("Signals explode between the layers: start with He's rule.", ("init=he",))
-    yield Advice("Signals explode between the layers: clip the gradient.", ("trainer.max_norm=1",))
+    if now.max_norm > 1:
+        yield Advice("Signals explode between the layers: clip the gradient.", ("trainer.max_norm=1",))
 
 
 def _dead(now: Situation) -> Iterator[Advice]:
@@ -168,8 +173,11 @@ def _dead(now: Situation) -> Iterator[Advice]:
 
 
 def _smaller_model(now: Situation) -> Iterator[Advice]:
-    missed = f"The bound on {', '.join(now.signs.missed)} is not met: make the network smaller."
-    if now.model == "mlp" and now.settings["layers"]:
+    costs = [name for name in now.signs.missed if name in ("latency_ms_per_example", "parameters")]
+    missed = f"The bound on {', '.join(costs)} is not met: make the network smaller."
+    if not costs:  # a bound on a score is met by what mends bias and variance
+        return
+    if now.model == "mlp" and max(now.settings["layers"], default=1) > 1:
         layers = [max(1, width // 2) for width in now.settings["layers"]]
         yield Advice(missed, (f"model.layers=[{','.join(map(str, layers))}]",))
     if now.settings.get("width", 1) > 1:
@@ -210,7 +218,7 @@ def _better_optimizer(now: Situation) -> Iterator[Advice]:
 
 
 def _convolution(now: Situation) -> Iterator[Advice]:
-    if now.is_images and now.model in ("logistic", "mlp", "perceptron"):
+    if now.is_images and now.batch_size != 1 and now.model in ("logistic", "mlp", "perceptron"):
         yield Advice(
             "The examples are images: a convolutional network suits them better.", ("model=resnet", *_start(now))
         )

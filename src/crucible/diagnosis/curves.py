@@ -27,6 +27,7 @@ PATTERNS = {
         "overfitting_or_uneven", "train loss falls, dev loss is level: overfitting, or uneven data"
     ),
     ("falling", "rising"): Pattern("overfitting", "train loss falls, dev loss rises: overfitting"),
+    ("level", "rising"): Pattern("overfitting", "train loss has fallen, dev loss rises: overfitting"),
     ("level", "falling"): Pattern(
         "data_problem", "train loss is level, dev loss falls: something is wrong with the data"
     ),
@@ -61,8 +62,8 @@ def trend(losses: Sequence[float]) -> str | None:
         return None
     smooth = list(averages(losses, SMOOTHING, corrected=True))[-count:]
     slope, error = _line(smooth)
-    scale = max(sum(smooth) / count, FLOOR)
-    if abs(slope) * (count - 1) <= CHANGE * scale or abs(slope) <= SIGNIFICANT * error:
+    scale = sum(smooth) / count
+    if max(smooth) < FLOOR or abs(slope) * (count - 1) <= CHANGE * scale or abs(slope) <= SIGNIFICANT * error:
         return "level"
     return "rising" if slope > 0 else "falling"
 

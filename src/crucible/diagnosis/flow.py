@@ -14,6 +14,7 @@ def warnings(values: Mapping[str, float]) -> list[str]:
             (deviation over examples and units), in the order of the layers.
     """
     gradients, activations = (_named(values, kind) for kind in ("gradient", "activation"))
+    activations = dict(list(activations.items())[:-1])  # the last layer's may be of any size: it answers
     found = [
         *(
             f"activations vanish in layer {layer} (deviation {size:.1e})"

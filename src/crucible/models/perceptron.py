@@ -17,7 +17,7 @@ class Perceptron(nn.Module):
     Args:
         feature_shape: (C, H, W) or (F).
         num_outputs: 1 for a binary task, else the number of classes, K: one unit for each.
-        weights: to start from, one for each feature of each unit; null: whatever `init` draws.
+        weights: to start from, one for each feature of each unit; null: what `init` draws.
         bias: of every unit, to start from with `weights`.
 
     Raises:
@@ -38,6 +38,7 @@ class Perceptron(nn.Module):
             with torch.no_grad():
                 self.linear.weight.copy_(torch.tensor(weights).view_as(self.linear.weight))
                 self.linear.bias.fill_(bias)
+            self.linear.given = True  # type: ignore[assignment]  # initialisers leave it
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to the sums (B, K)."""

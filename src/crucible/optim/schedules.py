@@ -33,7 +33,10 @@ def step(optimizer: Optimizer, *, every_epochs: Count, factor: Positive, warmup_
 
 
 def cosine(optimizer: Optimizer, *, epochs: Count, final_share: Share, warmup_epochs: NonNegative) -> LRScheduler:
-    """From lr0 down to final_share * lr0 after `epochs` along half a cosine (Loshchilov and Hutter, arXiv:1608.03983)."""
+    """From lr0 down to final_share * lr0 after `epochs` along half a cosine (Loshchilov and Hutter, arXiv:1608.03983).
+
+    There it stays: a run that is made longer while it trains learns on only with a `final_share` above 0.
+    """
 
     def factor(epoch: int) -> float:
         return final_share + (1 - final_share) * (1 + cos(pi * min(1.0, epoch / epochs))) / 2

@@ -65,7 +65,7 @@ class Classification:
         self._kind, self._smoothing = loss, label_smoothing
         counts = card.splits.get("train", {}).get("class_counts", [])
         self._weight = _class_weights(class_weights, counts)
-        self.guess = _guess(loss, counts)
+        self.guess = self.guessing(counts)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch: `x` (B, ...), `label` (B,)."""
@@ -76,6 +76,22 @@ class Classification:
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean loss () of logits (B, K), unweighted and unsmoothed."""
         return self._loss(outputs, label, None, 0.0)
+
+    def guessing(self, counts: list[int]) -> float:
+        """Return the least that can be minimised to without looking at the examples, for such class counts.
+
+        ln K where classes are equally frequent: 0.6931 for two. Weights and smoothing are counted in.
+        """
+        weights = [1.0] * len(counts) if self._weight is None else self._weight.tolist()
+        mass = [weight * count for weight, count in zip(weights, counts, strict=True)]
+        spread = self._smoothing / max(1, len(counts))
+        shares = [(1 - self._smoothing) * each / sum(mass) + spread for each in mass]
+        if self._kind == "mean_squared_error":
+            plain = [each / sum(mass) for each in mass]
+            least = (1 - self._smoothing) ** 2 * sum(share * (1 - share) for share in plain) / max(1, len(counts))
+        else:
+            least = -sum(share * log(share) for share in shares if share > 0)
+        return least * sum(mass) / sum(counts) if counts else 0.0
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the class (B,) with the highest logit."""
@@ -130,14 +146,6 @@ class Binary(Classification):
 
     def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
         return binary_cross_entropy(outputs, label, weight, smoothing)
-
-
-def _guess(loss: str, counts: list[int]) -> float:
-    """Return the loss of always saying the class frequencies: ln K where they are equal, 0.6931 for two classes."""
-    shares = [count / sum(counts) for count in counts if count]
-    if loss == "mean_squared_error":
-        return sum(share * (1 - share) for share in shares) / max(1, len(counts))
-    return -sum(share * log(share) for share in shares)
 
 
 def _class_weights(weights: Weights, counts: list[int]) -> Tensor | None:

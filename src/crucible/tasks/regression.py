@@ -71,6 +71,10 @@ class Regression:
         """Return the mean squared error () of outputs (B, 1), both standardised."""
         return mean_squared_error(outputs, (label - self._mean) / self._std)
 
+    def guessing(self, counts: list[int]) -> float:
+        """Return the loss of always saying the mean."""
+        return self.guess
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the answer (B,) in the target's unit."""
         return self.answers(outputs)[:, 0]

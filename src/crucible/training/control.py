@@ -66,7 +66,7 @@ def wishes(folder: Path) -> list[dict[str, Any]]:
     path = folder / CONTROL
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     return [wish for line in lines if (wish := _wish(line)) is not None]
 
 
@@ -75,7 +75,8 @@ def _wish(line: str) -> dict[str, Any] | None:
         wish = json.loads(line)
     except ValueError:
         return None
-    return wish if isinstance(wish, dict) and {"id", "change"} <= set(wish) else None
+    whole = isinstance(wish, dict) and all(isinstance(wish.get(key), str) for key in ("id", "change"))
+    return wish if whole else None
 
 
 def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[dict[str, Any]]]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from crucible.errors import Refusal
 from crucible.tasks.task import Batch, Task
 
-LIMIT, STEP = 1e-5, 1e-5
+LIMIT, STEPS = 1e-5, (1e-5, 1e-6)  # the smaller step where a corner lies within the larger
 LARGEST, RANDOM = 4, 4  # coordinates of each parameter: those with the largest gradient, and some drawn
-KINK = 1e-4  # relative; differences at h and h/2 that disagree more have a corner between them
+KINK = 1e-6  # relative; differences at h and h/2 that disagree more have a corner between them
 SHARP = 0.75  # the two sides' slopes differ half as much at h/2 as at h, but at a corner as much
-ROUNDING = 1e-9  # of a difference of two losses of about 1
+ROUNDING = 1e-14  # of two losses of about 1; divided by h, of their difference
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def gradient_check(model: nn.Module, task: Task, batch: Batch, *, seed: int) -> 
     twin = copy.deepcopy(model)
     vars(twin).pop("forward", None)  # a precision wrapper would still call the original
     twin = twin.cpu().double().train()
+    twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     cpu = {name: value.cpu().double() if value.is_floating_point() else value.cpu() for name, value in batch.items()}
     with torch.random.fork_rng(devices=[]):
         return _check(twin, task, cpu, seed)
@@ -65,13 +66,19 @@ def require_right(found: Checked) -> None:
         Refusal: naming the layer.
     """
     if (culprit := found.culprit) is not None:
-        layer = culprit.rpartition(".")[0] or "model"
+        layer, after = _layer(culprit), [_layer(name) for name in found.difference]
+        following = next((each for each in after[after.index(layer) :] if each != layer), None)
         raise Refusal(
             "trainer.gradient_check",
             f"the gradient of '{culprit}' is off by {found.difference[culprit]:.1e} (relative): "
-            f"the backward pass of layer '{layer}', or of what follows it before the next weights, is wrong",
+            f"the backward pass is wrong in layer '{layer}'"
+            + (f", or after it up to and with '{following}'" if following else ", or after it"),
             allowed=f"at most {LIMIT:g} between back-propagation and two-sided differences",
         )
+
+
+def _layer(parameter: str) -> str:
+    return parameter.rpartition(".")[0] or "model"
 
 
 def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
@@ -101,7 +108,7 @@ def _coordinates(gradient: Tensor, draw: torch.Generator) -> list[int]:
 
 @torch.no_grad()
 def _slope(loss: Callable[[], Tensor], parameter: nn.Parameter, i: int) -> float | None:
-    """Return the two-sided difference at h; None at a corner: where it is another at h / 2, or the sides differ."""
+    """Return the two-sided difference; None at a corner: where it is another at h / 2, or the sides differ."""
     flat = parameter.view(-1)
     was, middle = float(flat[i]), float(loss())
 
@@ -111,16 +118,18 @@ def _slope(loss: Callable[[], Tensor], parameter: nn.Parameter, i: int) -> float
         flat[i] = was
         return value
 
-    sides = [((at(h) - middle) / h, (middle - at(-h)) / h) for h in (STEP, STEP / 2)]
-    (slope, half), (bend, half_bend) = ([(up + down) / 2 for up, down in sides], [abs(up - down) for up, down in sides])
-    if abs(slope - half) > KINK * (abs(slope) + abs(half)) / 2 + ROUNDING:
-        return None
-    return None if half_bend > SHARP * bend + ROUNDING else slope
+    for step in STEPS:
+        sides = [((at(h) - middle) / h, (middle - at(-h)) / h) for h in (step, step / 2)]
+        (slope, half), (bend, half_bend) = zip(*(((up + down) / 2, abs(up - down)) for up, down in sides), strict=True)
+        agree = abs(slope - half) <= KINK * (abs(slope) + abs(half)) / 2 + ROUNDING / step
+        if agree and half_bend <= SHARP * bend + 2 * ROUNDING / step:
+            return slope
+    return None
 
 
 def _relative(pairs: Tensor) -> float:
     apart, size = (pairs[:, 0] - pairs[:, 1]).norm(), pairs[:, 0].norm() + pairs[:, 1].norm()
-    return float(apart / size.clamp(min=ROUNDING / LIMIT))
+    return float(apart / size.clamp(min=ROUNDING / STEPS[0] / LIMIT))
 
 
 def _order(model: nn.Module, batch: Batch) -> Mapping[str, int]:

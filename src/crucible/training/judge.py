@@ -32,17 +32,24 @@ class Judgement:
     answers: Tensor
 
 
-def judge(model: nn.Module, task: Any, batches: Batches, split: str) -> Judgement:
-    """Run the model over a split once, in evaluation mode."""
-    metrics, labels, predicted, answers = task.metrics(), [], [], []
+def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
+    """Run the model over a split once, in evaluation mode.
+
+    Args:
+        keep: whether every prediction is wanted, or the numbers alone: labels, predicted and answers are then empty.
+    """
+    metrics, labels, predicted, answers = task.metrics(), [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0, 0)]
+    if keep:
+        labels, predicted, answers = [], [], []
     model.eval()
     with torch.inference_mode():
         for batch in batches.judge(split):
             outputs = model(batch["x"])
             metrics.update(outputs, batch)
-            labels.append(batch["label"].cpu())
-            predicted.append(task.predict(outputs).cpu())
-            answers.append(task.answers(outputs).cpu())
+            if keep:
+                labels.append(batch["label"].cpu())
+                predicted.append(task.predict(outputs).cpu())
+                answers.append(task.answers(outputs).cpu())
     parts = (torch.cat(each) for each in (labels, predicted, answers))
     return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), *parts)
 

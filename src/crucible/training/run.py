@@ -20,7 +20,7 @@ from crucible.tracking.journal import Journal, read_events
 from crucible.training import checkpoint
 from crucible.training.control import parse, replayed, set_starting_rate, wishes
 
-POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights", "length", "controls")
+POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights", "length", "controls", "latest")
 CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
 
 
@@ -80,8 +80,10 @@ class Run:
         self.length: int | None = None  # epochs in all, where a control has changed it
         self.controls: list[dict[str, Any]] = []  # what was asked and done, in order
         self._again: dict[int, list[dict[str, Any]]] = {}
+        self._refused: set[str] = set()
+        self._recorded = 0  # epochs that the journal holds: what is computed again is what was
         self._tell, self._probe, self._watch, self._total, self._lr = tell, probe, watch, 0, 0.0
-        self._latest: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
         self._totals: dict[str, Tensor] = {}
         self._examples = 0
         self._saved_at, self._cost = time.monotonic(), 0.0
@@ -127,12 +129,13 @@ class Run:
             raise NonFinite(self.epoch, int(self.optimizer.steps))
         self.epoch += 1
         train = {f"train/{name}": float(total) / self._examples for name, total in self._totals.items()}
-        values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr, **self._probe()}
+        values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ArithmeticError(f"{wrong[0]} is {values[wrong[0]]} after epoch {self.epoch}")
+        values |= {name: value for name, value in self._probe().items() if math.isfinite(value)}
         self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values)
         self._offer(dev)
-        self._latest = {name: value for name, value in values.items() if name.startswith(("train/", "dev/"))}
+        self.latest = {name: value for name, value in values.items() if name.startswith(("train/", "dev/", "lr"))}
         if what := self._watch(values):
             self.journal.append("warning", epoch=self.epoch, step=self.step, what=what)
         self._tell(self.epoch, self._total if self.length is None else self.length, values)
@@ -166,16 +169,25 @@ class Run:
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             self.journal.append("resume", epoch=self.epoch, step=self.step)
-        self._again = replayed(read_events(self.journal.path), [each["id"] for each in self.controls])
+        events = list(read_events(self.journal.path))
+        told = [event for event in events if event["kind"] == "control"]
+        self._again = replayed(told, [each["id"] for each in self.controls])
+        self._refused = {event["id"] for event in told if event["state"] == "refused"}
+        self._recorded = max((event["epoch"] for event in events if "train/loss" in event.get("values", ())), default=0)
+        done = {event["id"] for event in told if event["state"] == "done"}
+        for wish in [each for each in self.controls if each["id"] not in done]:
+            self._journal_control(wish, "done", values=self.latest)
 
     def _obey(self) -> int:
         """Do what is asked at this boundary, journaled before an interruption or new; return the epochs completed."""
         for wish in self._again.pop(self.epoch, []):
             self._do(wish, parse(wish["change"]))
             if not wish["done"]:
-                self._journal_control(wish, "done", values=self._latest)
-        known = {each["id"] for each in [*self.controls, *(each for later in self._again.values() for each in later)]}
-        for wish in wishes(self.folder) if not self._again else []:
+                self._journal_control(wish, "done", values=self.latest)
+        if self._again or self.epoch < self._recorded:
+            return self.epoch
+        known = self._refused | {each["id"] for each in self.controls}
+        for wish in wishes(self.folder):
             if wish["id"] not in known:
                 self._ask(wish)
         return self.epoch
@@ -184,13 +196,13 @@ class Run:
         try:
             change = parse(wish["change"])
         except Refusal as refusal:
-            self.controls.append({"id": wish["id"], "change": wish["change"], "epoch": self.epoch, "refused": True})
+            self._refused.add(wish["id"])
             self._journal_control(wish, "refused", why=str(refusal))
             return
         self._journal_control(wish, "asked")
         self.journal.sync()
         self._do(wish, change)
-        self._journal_control(wish, "done", values=self._latest)
+        self._journal_control(wish, "done", values=self.latest)
 
     def _journal_control(self, wish: dict[str, Any], state: str, **more: Any) -> None:
         told = {"id": wish["id"], "change": wish["change"], "state": state}
