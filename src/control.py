@@ -49,13 +49,14 @@ def _answer(folder: Path, identity: str) -> dict[str, Any] | None:
 def _told(folder: Path, change: str, event: dict[str, Any] | None) -> str:
     if event is None:
         return lined([("result", f"{change}: no answer yet"), ("files", str(folder / NAME)), ("next", "mlflow ui")])
+    following = "" if change == "stop" else " evaluate"
     values = ", ".join(f"{name} {value:.4f}" for name, value in event.get("values", {}).items())
     return lined(
         [
             ("result", f"{change}: {event['state']} after epoch {event['epoch']}, step {event['step']}"),
             ("now", values),
             ("files", str(folder / NAME)),
-            ("next", f"python src/control.py {folder} evaluate"),
+            ("next", f"python src/{'evaluate.py run=' if change == 'stop' else 'control.py '}{folder}{following}"),
         ]
     )
 
