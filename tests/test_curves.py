@@ -91,6 +91,11 @@ def test_a_layer_that_vanishes_or_explodes_is_named_once(change, says) -> None:
     assert watch(FINE | change) == [] and Watch(said)(FINE | change) == []
 
 
+def test_a_second_trouble_is_told_although_the_first_was() -> None:
+    watch = Watch()
+    assert watch(FINE | {"activation/a": 1e-5}) and watch(FINE | {"gradient/a": 1e-9})
+
+
 def test_exactly_a_thousandfold_is_not_yet_called_out() -> None:
     for edge in ({"activation/a": 1e3}, {"activation/a": 1e-3}, {"gradient/a": 50.0}, {"gradient/a": 5e-5}):
         assert warnings({"activation/a": 1.0, "activation/b": 1.0, "gradient/a": 0.05, "gradient/b": 0.05} | edge) == []

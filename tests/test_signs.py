@@ -174,6 +174,12 @@ def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob
         assert found[0].why.startswith("The loss stays at that of guessing")
 
 
+def test_the_first_reason_for_a_knob_is_the_one_that_is_told() -> None:
+    now = wiring.situation(composed("init=normal"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    whys = [each.why for each in advise("high_bias", [], now) if each.overrides == ("init=he",)]
+    assert len(whys) == 1 and whys[0].startswith("The loss stays at that of guessing")
+
+
 def test_reasons_name_what_was_seen() -> None:
     assert ALL_SIGNS.reasons() == [
         "not_learning", "diverging", "vanishing", "exploding", "dead_units", "dev_test_differ", "bound_missed",
