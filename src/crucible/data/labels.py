@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from crucible.data.readers.source import Array
+from crucible.data.readers.source import Array, is_number
 from crucible.errors import Refusal
 
 
@@ -46,19 +46,11 @@ def _numbers(pool: str, array: Array) -> Array:
     try:
         values = array.astype(np.float64)
     except ValueError:
-        row = next(i for i, each in enumerate(array) if not _is_number(str(each)))
+        row = next(i for i, each in enumerate(array) if not is_number(str(each)))
         raise _no_number(pool, row, array[row]) from None
     if len(wrong := np.flatnonzero(~np.isfinite(values))):
         raise _no_number(pool, wrong[0], array[wrong[0]])
     return values
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _no_number(pool: str, row: int, value: object) -> Refusal:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crucible.data.readers.source import Array, Pool, Source, require_path
+from crucible.data.readers.source import Array, Pool, Source, is_number, require_path
 from crucible.errors import Refusal
 from crucible.schema import nearest
 
@@ -79,14 +79,6 @@ def _features(path: Path, header: list[str], columns: list[int]) -> Iterator[Arr
 def _bad_cell(path: Path, header: list[str], columns: list[int], cells: list[list[str]], start: int) -> Refusal:
     for line, row in enumerate(cells, start):
         for column, cell in zip(columns, row, strict=True):
-            if not _is_number(cell):
+            if not is_number(cell):
                 return Refusal(f"{path}, line {line}, column '{header[column]}'", f"{cell!r} is no number")
     return Refusal(str(path), "a cell is no number")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

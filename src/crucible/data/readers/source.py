@@ -97,3 +97,12 @@ def same_length(x: int, y: int, where: str) -> None:
     """
     if x != y:
         raise Refusal(where, f"{x} examples but {y} labels", allowed="one label for each example")
+
+
+def is_number(text: str) -> bool:
+    """Whether a text says a number; NaN and infinity are numbers here."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
