@@ -18,3 +18,7 @@ class Refusal(ValueError):
 
 class Stopped(Refusal):
     """A training that had started and cannot go on: what it recorded stays."""
+
+
+class Pruned(Exception):
+    """A trial that a search stopped, and why; no failure."""

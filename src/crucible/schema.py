@@ -6,7 +6,7 @@ same annotations that the constructors carry, so that a range is written once, b
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -136,12 +136,12 @@ def _is_union_tag(part: str) -> bool:
 
 
 def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
+    """Return the fields where `keys` lead; a mapping of sections takes a key of its own."""
+    inner: Any = section
     for key in keys:
-        inner = section.model_fields[key].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        section = inner
-    return list(section.model_fields)
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        inner = inner.model_fields[key].annotation if is_section else get_args(inner)[1:] and get_args(inner)[1]
+    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
 
 
 def unknown_key(where: str, known: Iterable[str]) -> Refusal:

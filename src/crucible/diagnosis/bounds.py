@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
@@ -13,6 +14,15 @@ def met(bound: str, value: float) -> bool:
     found = re.fullmatch(r"\s*(<=|>=|<|>)\s*(\S+)\s*", bound)
     assert found is not None, bound
     return COMPARE[found[1]](value, float(found[2]))
+
+
+def violation(bound: str, value: float | None) -> float:
+    """Return by how much a value breaks a bound: above 0 where it does, infinite where there is no value."""
+    sign, edge = bound.split("=")[0].strip()[:1], float(bound.strip().lstrip("<>= "))
+    if value is None:
+        return inf
+    beyond = value - edge if sign == "<" else edge - value
+    return min(0.0, beyond) if met(bound, value) else max(beyond, 5e-324)
 
 
 def check(bounds: Mapping[str, str], values: Mapping[str, float]) -> dict[str, dict[str, Any]]:

@@ -44,6 +44,16 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     return Interval(apart, apart - half, apart + half)
 
 
+def together(groups: Sequence[Sequence[float]]) -> list[Interval]:
+    """Return the mean of each group and its interval, with a variance common to all: a few repeats each are enough."""
+    freedom = sum(len(values) - 1 for values in groups)
+    if freedom == 0:
+        return [Interval(mean(values), -inf, inf) for values in groups]
+    common = sqrt(sum((value - mean(values)) ** 2 for values in groups for value in values) / freedom)
+    halves = [quantile(freedom) * common / sqrt(len(values)) for values in groups]
+    return [Interval(mean(v), mean(v) - half, mean(v) + half) for v, half in zip(groups, halves, strict=True)]
+
+
 def quantile(freedom: int) -> float:
     """Return the two-sided 95 % quantile of Student's t."""
     from scipy.stats import t  # half a second that only comparisons need

@@ -1,0 +1,386 @@
+"""The search over a formula: what it finds, how it goes on, what it records, and that nothing that is killed is lost."""
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from conftest import ROOT
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
+
+from crucible.errors import Refusal, Stopped
+from crucible.search.plan import Confirm
+from crucible.search.search import Search
+from crucible.search.space import Range, Space
+from crucible.search.stages import Studies, shown
+from crucible.search.trials import Assignment, Outcome
+from tests.toy_search import STAGES, planned, quality, searched, work
+
+TOY = [sys.executable, "-m", "tests.toy_search"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+
+
+def crashing(job: Assignment, tell: Any) -> Outcome:
+    """Fail in each of the ways there are, by the learning rate; small ones train."""
+    lr = float(dict(word.split("=") for word in job.overrides)["optimizer.lr"])
+    if lr > 0.03:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if lr > 0.003:
+        raise Stopped("epoch 1, step 2", "the loss is not finite")
+    if lr > 0.0003:
+        raise Refusal("row 3", "label -1 is out of range")
+    if lr > 0.00005:
+        raise KeyError("no such thing")
+    return work(job, tell)
+
+
+def killing(job: Assignment, tell: Any) -> Outcome:
+    """Die, as if killed from outside, where the learning rate is large."""
+    if float(dict(word.split("=") for word in job.overrides)["optimizer.lr"]) > 0.01:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work(job, tell)
+
+
+def bounded(job: Assignment, tell: Any) -> Outcome:
+    """Train, with a bound that only small learning rates keep."""
+    done = work(job, tell)
+    lr = float(dict(word.split("=") for word in job.overrides)["optimizer.lr"])
+    return Outcome("complete", done.value, {"parameters": lr - 0.001}, done.facts)
+
+
+def interrupting(job: Assignment, tell: Any) -> Outcome:
+    """Train slowly."""
+    time.sleep(0.3)
+    return work(job, tell)
+
+
+def trials_of(url: str, stage: str) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=f"toy/{stage}", storage=url).get_trials()
+
+
+def counted(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials without those that Optuna's own record says were tried again."""
+    again = {number for each in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(each)}
+    return [each for each in trials if each.number not in again]
+
+
+def require_exact(url: str, coarse: int, fine: int) -> None:
+    """Check by Optuna's own API: exactly so many, none lost, none twice, none left, retries of the same point."""
+    for stage, count in (("coarse", coarse), ("fine", fine)):
+        trials = trials_of(url, stage)
+        assert all(each.state.is_finished() for each in trials)
+        assert len(counted(trials)) == count, [(each.number, each.state, each.user_attrs) for each in trials]
+        retried = [RetryHeartbeatStaleTrialCallback.retry_history(each) for each in trials]
+        retried = [number for history in retried for number in history[-1:]]
+        assert len(retried) == len(set(retried))
+        for each in trials:
+            for number in RetryHeartbeatStaleTrialCallback.retry_history(each):
+                first = trials[number]
+                assert first.state == TrialState.FAIL
+                assert first.params.items() <= each.params.items()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/s.db"
+
+
+def test_it_finds_the_optimum_of_the_formula(url, tmp_path) -> None:
+    found = searched(url, tmp_path / "w", planned(20, 2))
+    assert found.best is not None and found.best.value is not None
+    assert found.best.values["optimizer"] == "adam" and found.best.value > quality(0.03, "adam")
+    require_exact(url, 12, 8)
+    fine = optuna.load_study(study_name="toy/fine", storage=url).user_attrs["stage"]["space"]
+    lr = next(each for each in fine if each["key"] == "optimizer.lr")
+    assert 1e-5 < lr["low"] < 0.01 < lr["high"] < 1.0 and math.log10(lr["high"] / lr["low"]) < 4
+
+
+def test_each_stage_starts_from_the_best_of_the_one_before(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(20, 1))
+    coarse = sorted((t for t in trials_of(url, "coarse") if t.value is not None), key=lambda t: -t.value)
+    assert [t.params for t in trials_of(url, "fine")[:3]] == [t.params for t in coarse[:3]]
+
+
+def test_one_worker_searches_the_same_again(tmp_path) -> None:
+    found = []
+    for name in ("a", "b"):
+        searched(f"sqlite:///{tmp_path}/{name}.db", tmp_path / name, planned(16, 1))
+        own = [trials_of(f"sqlite:///{tmp_path}/{name}.db", stage) for stage in ("coarse", "fine", "confirm")]
+        found.append([(t.params, t.value, t.state, t.intermediate_values) for trials in own for t in trials])
+    assert found[0] == found[1]
+    other = f"sqlite:///{tmp_path}/c.db"
+    searched(other, tmp_path / "c", planned(16, 1, seed=1))
+    assert [t.params for t in trials_of(other, "coarse")] != [point for point, *_ in found[0][:10]]
+
+
+@pytest.mark.parametrize("sampler", ["random", "quasi_random", "tpe", "gp"])
+def test_every_sampler_samples_within_the_ranges(url, tmp_path, sampler) -> None:
+    space = Space((Range("optimizer.lr", 1e-3, 0.1, log=True), Range("model.width", 2, 9, integer=True)))
+    stages = {"only": STAGES["fine"].model_copy(update={"sampler": sampler})}
+    plan = planned(8, 1, stages=stages, space=space, confirm=Confirm(best=1, seeds=1))
+    searched(url, tmp_path / "w", plan, narrow)
+    trials = trials_of(url, "only")
+    assert len(trials) == 8 and len({t.params["optimizer.lr"] for t in trials}) == 8
+    assert all(1e-3 <= t.params["optimizer.lr"] <= 0.1 and t.params["model.width"] in range(2, 10) for t in trials)
+
+
+def narrow(job: Assignment, tell: Any) -> Outcome:
+    """Train on any point."""
+    settings = dict(word.split("=") for word in job.overrides)
+    return Outcome("complete", quality(float(settings["optimizer.lr"]), "adam") + float(settings["model.width"]))
+
+
+def test_more_trials_extend_the_last_model_based_stage_and_the_finished_do_not_run_again(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(20, 1))
+    before = [trials_of(url, stage) for stage in ("coarse", "fine")]
+    searched(url, tmp_path / "w", planned(26, 1))
+    require_exact(url, 12, 14)
+    assert trials_of(url, "coarse") == before[0] and trials_of(url, "fine")[:8] == before[1]
+    searched(url, tmp_path / "w", planned(5, 1))  # fewer than there are: nothing is lost
+    require_exact(url, 12, 14)
+
+
+def test_a_finished_search_is_over_by_its_storage_alone(url, tmp_path) -> None:
+    plan = planned(12, 1)
+    searched(url, tmp_path / "w", plan)
+    studies = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "w")
+    assert Search(plan, studies, work, tmp_path / "w", lambda *each: None).is_over()
+    assert not Search(planned(13, 1), studies, work, tmp_path / "w", lambda *each: None).is_over()
+
+
+def test_a_trial_is_stopped_where_the_rule_says_with_the_reason_and_the_epochs_saved(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(30, 1))
+    pruned = [t for t in trials_of(url, "coarse") if t.state == TrialState.PRUNED]
+    assert pruned
+    everyone = trials_of(url, "coarse")
+    for each in pruned:
+        epoch = each.user_attrs["epochs"]
+        rivals = [
+            t.intermediate_values[epoch] for t in everyone if t.number < each.number and epoch in t.intermediate_values
+        ]
+        rank = 1 + sum(value > each.intermediate_values[epoch] for value in rivals)
+        go_on = math.ceil(0.5 * (len(rivals) + 1))
+        assert rank > go_on and len(rivals) >= 3  # by hand: not in the better half
+        assert f"is number {rank} of {len(rivals) + 1} there, {go_on} go on" in each.user_attrs["why"]
+        assert each.user_attrs["saved"] == 4 - epoch
+    for each in everyone:  # and nobody who is in it was stopped
+        if each.state == TrialState.COMPLETE:
+            rivals = [t.intermediate_values[1] for t in everyone if t.number < each.number]
+            rank = 1 + sum(value > each.intermediate_values[1] for value in rivals)
+            assert len(rivals) < 3 or rank <= math.ceil(0.5 * (len(rivals) + 1))
+
+
+def test_crashes_are_recorded_with_their_cause_and_the_search_goes_on(url, tmp_path) -> None:
+    found = searched(url, tmp_path / "w", planned(20, 2, max_failure_rate=1.0), crashing)
+    require_exact(url, 12, 8)
+    seen = {}
+    for each in trials_of(url, "coarse"):
+        if each.state == TrialState.FAIL:
+            seen[each.user_attrs["cause"]] = each.params["optimizer.lr"]
+            assert each.user_attrs["why"]
+    assert set(seen) == {"out of memory", "non-finite", "data", "code"}
+    assert seen["out of memory"] > 0.03 and 0.00005 < seen["code"] <= 0.0003
+    assert found.count("failed") + found.count("complete", "pruned") == 20
+
+
+def test_a_search_of_failures_stops_and_says_why(url, tmp_path) -> None:
+    with pytest.raises(Stopped, match=r"4 of [4-7] trials failed; the last \("):
+        searched(url, tmp_path / "w", planned(20, 1, max_failure_rate=0.5), crashing)
+    searched(url, tmp_path / "w", planned(20, 2))  # mended: it goes on
+    require_exact(url, 12, 8)
+
+
+def test_what_kills_its_worker_twice_has_failed(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(12, 2, max_failure_rate=1.0), killing)
+    trials = trials_of(url, "coarse")
+    large = [t for t in trials if t.params["optimizer.lr"] > 0.01]
+    assert large and all(t.state == TrialState.FAIL for t in large)
+    assert len(large) == 2 * len(counted(large))
+    studies = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "w")
+    causes = [t.facts["cause"] for t in studies.trials("coarse") if t.state == "failed"]
+    assert causes and set(causes) == {"killed twice"}
+
+
+def test_workers_that_cannot_start_stop_the_search(url, tmp_path) -> None:
+    class Unpicklable:
+        def __reduce__(self) -> Any:
+            return (__import__, ("no_such_module",))
+
+        def __call__(self, job: Assignment, tell: Any) -> Outcome:
+            raise AssertionError
+
+    with pytest.raises(Stopped, match="workers end before they begin"):
+        searched(url, tmp_path / "w", planned(4, 1), Unpicklable())
+
+
+def test_bounds_are_recorded_as_constraints_and_the_winner_keeps_them(url, tmp_path) -> None:
+    found = searched(url, tmp_path / "w", planned(20, 1), bounded)
+    assert found.best is not None and found.best.values["optimizer.lr"] <= 0.001
+    fine = [t for t in trials_of(url, "fine") if t.state == TrialState.COMPLETE]
+    assert all(t.constraints["parameters"] == t.params["optimizer.lr"] - 0.001 for t in fine)
+    assert any(t.value > found.best.value for t in [*fine, *trials_of(url, "coarse")] if t.value)
+
+
+def test_the_best_are_confirmed_over_seeds_once(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(12, 2, confirm=Confirm(best=2, seeds=3)))
+    confirm = trials_of(url, "confirm")
+    assert sorted(t.user_attrs["seed"] for t in confirm) == [1, 1, 2, 2]
+    best = max((t for t in trials_of(url, "fine") if t.value is not None), key=lambda t: t.value)
+    own = [t for t in confirm if t.params == best.params]
+    assert {round(t.value - best.value, 6) for t in own} == {-0.001, -0.002}  # the formula's own loss by seed
+
+
+@pytest.mark.parametrize(
+    ("storage", "says"),
+    [
+        ("mysql://me@host/db", "no storage that a search can be kept in"),
+        ("sqlite:////proc/nowhere/s.db", "it cannot be reached"),
+        ("postgresql://me:secret@127.0.0.1:9/db", "it cannot be reached"),
+    ],
+)
+def test_a_storage_that_is_none_or_away_is_refused_before_any_trial(storage, says, tmp_path) -> None:
+    with pytest.raises(Refusal, match=says) as refused:
+        Studies(storage, "toy", goal="maximize", seed=0, folder=tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path) -> None:
+    (tmp_path / "s.db").write_text("this is a letter, not a database\n" * 50)
+    with pytest.raises(Refusal, match="it cannot be reached"):
+        Studies(f"sqlite:///{tmp_path}/s.db", "toy", goal="maximize", seed=0, folder=tmp_path)
+    assert (tmp_path / "s.db").read_text().startswith("this is a letter")
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("postgresql://me:p%40ss:w@host/db") == "postgresql://me:***@host/db"
+    assert "secret" not in shown("postgresql://me:secret:x@host:port/db")
+    assert shown("sqlite:///a@b.db") == "sqlite:///a@b.db"
+
+
+def test_a_storage_lost_for_a_moment_is_waited_for_and_one_lost_for_good_stops_the_search(
+    url, tmp_path, monkeypatch
+) -> None:
+    real, calls = optuna.Study.ask, []
+
+    def flaky(self: optuna.Study, *args: Any) -> optuna.Trial:
+        calls.append(1)
+        if 5 <= len(calls) <= 7:
+            raise OperationalError("select 1", {}, Exception("server closed the connection"))
+        return real(self, *args)
+
+    monkeypatch.setattr(optuna.Study, "ask", flaky)
+    searched(url, tmp_path / "w", planned(12, 1))
+    require_exact(url, 7, 5)
+    monkeypatch.setattr("tests.toy_search.PATIENCE", 0.5)
+
+    def gone(self: optuna.Study, *args: Any) -> optuna.Trial:
+        raise OperationalError("select 1", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(optuna.Study, "ask", gone)
+    with pytest.raises(Stopped, match="server closed the connection"):
+        searched(url, tmp_path / "w", planned(16, 1))
+    monkeypatch.setattr(optuna.Study, "ask", real)
+    searched(url, tmp_path / "w", planned(16, 1))
+    require_exact(url, 7, 9)
+
+
+def test_a_worker_without_a_parent_ends(tmp_path) -> None:
+    main = start(f"sqlite:///{tmp_path}/s.db", tmp_path / "w", 200, 2)
+    own = family(main)
+    while not all("spawn_main" in " ".join(p.cmdline()) for p in own) or len(own) < 2:
+        time.sleep(0.05)
+        own = [p for p in family(main) if "spawn_main" in " ".join(p.cmdline())]
+    time.sleep(1)
+    main.kill()
+    main.wait()
+    gone, alive = psutil.wait_procs(own, timeout=5)
+    assert len(gone) == 2 and not alive
+
+
+# whole processes, killed at random moments
+
+
+def start(url: str, folder: Path, n_trials: int, n_jobs: int) -> "subprocess.Popen[bytes]":
+    words = [*TOY, url, str(folder), str(n_trials), str(n_jobs)]
+    return subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def family(main: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    try:
+        return psutil.Process(main.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(what: str, main: "subprocess.Popen[bytes]", draw: random.Random) -> None:
+    """Kill -9 the main process, one of its workers, or all of them."""
+    own = [p for p in family(main) if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+    for each in {"main": [], "worker": own and [draw.choice(own)], "all": own}[what]:
+        each.kill()
+    if what != "worker":
+        main.kill()
+
+
+def finished(main: "subprocess.Popen[bytes]") -> None:
+    _, told = main.communicate(timeout=120)
+    assert main.returncode == 0, told.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetition", range(20))
+def test_whatever_is_killed_the_count_is_exact(repetition: int, url: str, tmp_path: Path) -> None:
+    draw = random.Random(repetition)
+    what = ("main", "worker", "all")[repetition % 3]
+    for _ in range(2):  # two kills, so that a retry may be hit as well
+        main = start(url, tmp_path / "w", 20, 2)
+        time.sleep(draw.uniform(0.8, 3.0))
+        if main.poll() is None:
+            kill(what, main, draw)
+        if what != "worker":
+            main.wait()
+            main.communicate()
+        else:
+            finished(main)
+    finished(start(url, tmp_path / "w", 20, 2))
+    require_exact(url, 12, 8)
+
+
+@pytest.mark.slow
+def test_interrupted_by_hand_any_number_of_times_nothing_has_failed(url, tmp_path) -> None:
+    for _ in range(3):
+        main = start(url, tmp_path / "w", 20, 1)
+        time.sleep(1.6)
+        main.send_signal(signal.SIGINT)
+        main.wait(timeout=30)
+        main.communicate()
+    finished(start(url, tmp_path / "w", 20, 1))
+    require_exact(url, 12, 8)
+    assert all("cause" not in each.user_attrs for each in counted(trials_of(url, "coarse")))
+    assert all(each.state != TrialState.FAIL for each in counted(trials_of(url, "coarse")))
+
+
+@pytest.mark.slow
+def test_a_killed_search_with_one_worker_samples_and_finds_the_same(tmp_path) -> None:
+    points = []
+    for name in ("whole", "killed"):
+        url = f"sqlite:///{tmp_path}/{name}.db"
+        main = start(url, tmp_path / name, 20, 1)
+        if name == "killed":
+            time.sleep(2.0)
+            main.kill()
+            main.communicate()
+            main = start(url, tmp_path / name, 20, 1)
+        finished(main)
+        own = [counted(trials_of(url, stage)) for stage in ("coarse", "fine")]
+        points.append([(t.params, t.value) for trials in own for t in sorted(trials, key=lambda t: str(t.params))])
+    assert points[0] == points[1]
