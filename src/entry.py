@@ -10,8 +10,8 @@ import re
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crucible.errors import Refusal, Stopped
+from crucible.report.progress import Tell
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import check_node
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 GROUPS = (
-    "data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking", "experiment"
+    "data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking", "sweep",
+    "experiment",
 )  # fmt: skip
-TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "experiment"))
+TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "sweep", "experiment"))
 TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
 TEXTS += ("hydra.run.dir", "hydra.sweep.dir")
 JUDGED = (
@@ -62,6 +64,8 @@ class Job:
         by_hand: whether outputs/latest shall point to it: no stage of a pipeline, no job of a sweep.
         new_folder: whether the folder is named by the time, and may be given a number where that is taken.
         other_data: whether a finished run is to be judged on data that are not its own.
+        tags: more for the record. tell: what to call after each epoch, in place of a bar.
+        mirrored: whether a mirror of its own follows it; that of a sweep follows its trials.
     """
 
     cfg: dict[str, Any]
@@ -70,6 +74,9 @@ class Job:
     by_hand: bool = False
     new_folder: bool = False
     other_data: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    tell: Tell | None = None
+    mirrored: bool = True
 
 
 def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
@@ -86,6 +93,8 @@ def _run(command: Callable[[Job], Any], judges: bool) -> None:
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = get_args_parser().parse_args(argv)
     _require_own_keys([_key(each) for each in args.overrides], judges, swept)
+    if _searches(args) and not swept:
+        raise Refusal(_searches(args), "a search takes -m", example=f"python src/train.py -m {_searches(args)}")
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
         _hand_to_hydra(command, args, argv)
     else:
@@ -259,11 +268,20 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
 
 
 def _check_sweep(args: Namespace) -> None:
-    """Compose and check every job of a plain sweep before the first starts."""
+    """Compose and check every job of a plain sweep before the first starts; a search checks its space itself."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    for job in BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(args.overrides), None)[0]:
+    parsed = OverridesParser.create().parse_overrides(args.overrides)
+    if _searches(args):
+        compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
+        return
+    for job in BasicSweeper.split_arguments(parsed, None)[0]:
         validate(plain(compose(args, list(job))))
+
+
+def _searches(args: Namespace) -> str:
+    """Return the override that asks for a search; empty where none does."""
+    return next((each for each in args.overrides if each.startswith("sweep=") and each != "sweep=none"), "")
 
 
 def _key(override: str) -> str:
@@ -298,7 +316,8 @@ def _siblings(key: str) -> list[str]:
     """Return the keys beside `key` in what the command's choices of groups compose; at the top the groups too."""
     args = Namespace(config_dir=None, config_name=None)
     choices = [arg for arg in sys.argv[1:] if _key(arg) in GROUPS and _key(arg) != key and "," not in arg]
-    node: Any = plain(compose(args, choices))
+    composed = compose(args, choices)
+    node: Any = OmegaConf.to_container(composed, resolve=False) if key.startswith("hydra.") else plain(composed)
     parents = key.split(".")[:-1]
     for part in parents:
         node = node.get(part, {}) if isinstance(node, dict) else {}

@@ -11,7 +11,7 @@ from entry import CONF, GROUPS, is_lexed, quoted
 
 Config = dict[str, Any]
 TOP = ("seed",)
-NEUTRAL = ("tracking", "experiment")  # they say nothing about the result
+NEUTRAL = ("tracking", "sweep", "experiment")  # they say nothing about the result
 
 
 def choices_of(cfg: Config) -> dict[str, str]:
@@ -50,6 +50,11 @@ def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = Fal
 def _lexed(word: str) -> str:
     """Return an override that Hydra's grammar takes, quoted only where it must be."""
     return word if is_lexed(word) else quoted(word)
+
+
+def known_keys(group: str, choice: str) -> set[str]:
+    """Return the dotted keys that a choice of a group has."""
+    return {key.lstrip("+") for key, _ in _differences({}, _choices(group).get(choice, {}), group)}
 
 
 @cache

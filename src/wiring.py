@@ -278,7 +278,8 @@ def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
     if job.by_hand:
         point_latest(job.folder)
     print(_opening(job, card, parts, threads))
-    build(job.cfg["tracking"], job.folder, home()).start()
+    if job.mirrored:
+        build(job.cfg["tracking"], job.folder, home()).start()
     return found
 
 
@@ -362,6 +363,7 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
         "config.hash": who.config,
         "hydra.overrides": " ".join(job.overrides),
         "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
+        **job.tags,
     }
     return {"name": job.cfg["run_name"] or " ".join(differing) or "defaults", "tags": tags}
 

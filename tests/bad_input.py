@@ -82,6 +82,7 @@ class Case:
     make: Callable[[Path], None] = field(default=nothing)
 
 
+SEARCH = ["-m", "sweep=coarse_to_fine"]
 OWN = ["data=npz", "data.path=data.npz"]
 CASES = [
     Case("unknown group choice", ["model=mlpp"], ["no choice 'mlpp'", "nearest: mlp", "logistic"]),
@@ -147,6 +148,23 @@ CASES = [
     Case("numbers to predict that never change", [*OWN, "task=regression"], ["every target in train is 3"], npz(y=np.full(60, 3.0))),
     Case("balanced batches of numbers", ["data=diabetes", "task=regression", "data.sampling=balanced"], ["these data have no classes"]),
     Case("a part of train set apart that is all of it", ["data.split.train_dev=1"], ["data.split.train_dev", "less than 1"]),
+    Case("a search without -m", ["sweep=coarse_to_fine"], ["a search takes -m", "python src/train.py -m sweep=coarse_to_fine"]),
+    Case("unknown search", ["-m", "sweep=coarse_to_fin"], ["no choice 'coarse_to_fin'", "nearest: coarse_to_fine"]),
+    Case("searching a key that is none", [*SEARCH, "optimizer.lrr=interval(0.1, 1)"], ["no key 'lrr'", "nearest: lr"]),
+    Case("an empty interval", [*SEARCH, "optimizer.lr=interval(0.1, 0.1)"], ["optimizer.lr", "interval(0.1, 0.1) is empty"]),
+    Case("a reversed interval", [*SEARCH, "optimizer.lr=interval(1, 0.1)"], ["interval(1, 0.1) is reversed"]),
+    Case("a logarithm of 0", [*SEARCH, "optimizer.lr=tag(log, interval(0, 1))"], ["no logarithm at 0", "low > 0"]),
+    Case("a tag that is none", [*SEARCH, "optimizer.lr=tag(lgo, interval(0.1, 1))"], ["no tag 'lgo'", "nearest: log"]),
+    Case("a range with illegal values", [*SEARCH, "model.keep_prob=interval(0.5, 1.5)"], ["model.keep_prob", "1.5 is refused"]),
+    Case("a choice with a name that is none", [*SEARCH, "optimizer=choice(adam, rmsporp)"], ["no choice 'rmsporp'", "nearest: rmsprop"]),
+    Case("searching the seed", [*SEARCH, "seed=1,2,3"], ["seed", "it cannot be searched", "hydra.sweeper.confirm"]),
+    Case("unknown key of a search", [*SEARCH, "hydra.sweeper.n_trial=9"], ["no key 'n_trial'", "nearest: n_trials"]),
+    Case("no number of trials", [*SEARCH, "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials", "'many' is refused"]),
+    Case("too few trials for the stages", [*SEARCH, "hydra.sweeper.n_trials=1"], ["leave none for the stage 'fine'"]),
+    Case("a stage's key that is none", [*SEARCH, "+hydra.sweeper.stages.fine.budget=1"], ["no key 'budget'", "epochs"]),
+    Case("a storage of another kind", [*SEARCH, "hydra.sweeper.storage=redis://host"], ["no storage", "sqlite:///FILE"]),
+    Case("a storage that does not answer", [*SEARCH, "hydra.sweeper.storage=postgresql://me:secret@127.0.0.1:9/db"],
+         ["postgresql://me:***@127.0.0.1:9/db", "it cannot be reached"]),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
 ]  # fmt: skip
 

@@ -40,7 +40,7 @@ def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, mean
     if meaning:
         figure.suptitle(meaning, fontsize=9)
         axes[0].axvspan(epochs[-1] - (epochs[-1] - epochs[0]) / 3, epochs[-1], color=GREY, alpha=0.15, linewidth=0)
-    _save(figure, path)
+    save(figure, path)
 
 
 def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: Path) -> None:
@@ -59,7 +59,7 @@ def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: P
         axis.text(i, value, f"{value:.1f}{sign}" + (f"\n({growth:+.1f})" if i else ""), ha="center", va="bottom")
     axis.set_ylabel("error, per cent" if unit == "error" else unit)
     axis.margins(y=0.25)
-    _save(figure, path)
+    save(figure, path)
 
 
 def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -68,7 +68,7 @@ def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
     names = [f"{row['label']}, said {row['predicted']} ({row['count']})" for row in rows]
     axis.barh(names[::-1], [100 * row["share"] for row in rows][::-1], color=RED)
     axis.set_xlabel("share of the error, per cent: what mending this kind would save")
-    _save(figure, path)
+    save(figure, path)
 
 
 def flow(rows: Sequence[dict[str, float]], path: Path) -> None:
@@ -84,7 +84,7 @@ def flow(rows: Sequence[dict[str, float]], path: Path) -> None:
         axis.set_ylabel(f"{kind}, {what}")
         axis.tick_params(axis="x", rotation=60)
         axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
@@ -99,7 +99,7 @@ def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
     axis.set_yticks(range(len(rows)), [fill(row["name"], 40) for row in reversed(rows)])
     axis.set_xlabel(f"{metric}: runs, mean, 95 % interval of the mean; grey: a bound is not met")
     axis.margins(y=0.2)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion(matrix: np.ndarray[Any, Any], classes: Sequence[str], path: Path) -> None:
@@ -115,7 +115,7 @@ def confusion(matrix: np.ndarray[Any, Any], classes: Sequence[str], path: Path) 
     for i, j in zip(*np.nonzero(matrix), strict=True):
         shade = "white" if matrix[i, j] > 0.5 * matrix[i].sum() else "black"
         axis.text(j, i, str(matrix[i, j]), ha="center", va="center", color=shade, fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def mistakes(images: np.ndarray[Any, Any], titles: Sequence[str], path: Path) -> None:
@@ -129,11 +129,13 @@ def mistakes(images: np.ndarray[Any, Any], titles: Sequence[str], path: Path) ->
         axis.imshow(((image - low) / max(high - low, 1e-9)).transpose(1, 2, 0).squeeze(-1) if len(image) == 1 else
                     ((image - low) / max(high - low, 1e-9)).transpose(1, 2, 0), cmap="gray")  # fmt: skip
         axis.set_title(title, fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure, equal bytes for equal figures, and return where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, metadata=PLAIN)
     plt.close(figure)
+    return path

@@ -8,8 +8,11 @@ Tell = Callable[[int, int, dict[str, float]], None]
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
-    """Give the function to call with (epoch, total epochs, values) after each epoch."""
+def progress(own: Tell | None = None) -> Iterator[Tell]:
+    """Give the function to call with (epoch, total epochs, values) after each epoch: the caller's own, or a bar's."""
+    if own is not None:
+        yield own
+        return
     if not sys.stderr.isatty():
         yield lambda epoch, total, values: None
         return

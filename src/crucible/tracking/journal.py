@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 NAME, MIRRORED = "journal.jsonl", "mirror.json"
+PARENT = "crucible.parent"  # the tag of a trial that names its sweep's journal
 Event = dict[str, Any]
 
 

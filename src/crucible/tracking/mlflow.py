@@ -21,14 +21,16 @@ from typing import Any
 
 from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
 from crucible.tracking.folder import sha256_of, write_atomic
-from crucible.tracking.journal import NAME, Event, read_events
+from crucible.tracking.journal import NAME, PARENT, Event, read_events
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS)
 POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
-STATUS = {"end": "FINISHED", "failed": "FAILED"}
+STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
+OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
 
 class Mirror:
@@ -44,6 +46,7 @@ class Mirror:
         self.record = path.with_name(path.name.replace("journal", "mirror").replace(".jsonl", ".json"))
         start = next(read_events(path))
         self.journal, self.config = start["journal"], _yaml(start.get("config", "{}"))
+        self.parent = start["tags"].get(PARENT)
         self.experiment = experiment or self.config.get("tracking", {}).get("experiment") or "crucible"
         self.state = _read_state(self.record).get(uri, {})
         if self.state.get("journal") != self.journal:
@@ -82,9 +85,12 @@ class Mirror:
         _make_store(self.uri)
         if self.state["run_id"] is None:
             start = next(read_events(self.path))
-            found = self.client.search_runs([self._experiment_id()], f"tags.`crucible.journal` = '{self.journal}'")
-            run = found[0] if found else self._create_run(start)
-            self._save(run_id=run.info.run_id)
+            self._save(run_id=(self._found(self.journal) or self._create_run(start)).info.run_id)
+
+    def _found(self, journal: str) -> Any:
+        """Return the run that mirrors a journal; None where there is none yet."""
+        found = self.client.search_runs([self._experiment_id()], f"tags.`crucible.journal` = '{journal}'")
+        return found[0] if found else None
 
     def _experiment_id(self) -> str:
         found = self.client.get_experiment_by_name(self.experiment)
@@ -96,6 +102,8 @@ class Mirror:
 
     def _create_run(self, start: Event) -> Any:
         tags = {**start["tags"], "mlflow.runName": start["name"], "crucible.journal": self.journal}
+        if self.parent is not None and (found := self._found(self.parent)) is not None:
+            tags["mlflow.parentRunId"] = found.info.run_id
         return self.client.create_run(self._experiment_id(), int(start["time"] * 1000), tags, start["name"])
 
     def _new_events(self) -> Iterator[tuple[list[Event], int]]:
@@ -146,12 +154,20 @@ class Mirror:
         self.client.set_terminated(self.state["run_id"], STATUS["failed"], int(event["time"] * 1000))
 
     def _on_end(self, event: Event) -> None:
-        for name in ARTIFACTS if self._is_here(event) else ():
+        for name in (OF_TRIAL if self.parent else ARTIFACTS) if self._is_here(event) else ():
             self._upload(self.folder / name)
-        if "model" not in self.state["artifacts"] and self._is_here(event):
+        if "model" not in self.state["artifacts"] and not self.parent and self._is_here(event):
             self._log_model()
             self._save(artifacts=sorted([*self.state["artifacts"], "model"]))
         self.client.set_terminated(self.state["run_id"], STATUS["end"], int(event["time"] * 1000))
+
+    def _on_pruned(self, event: Event) -> None:
+        self.client.set_terminated(self.state["run_id"], STATUS["pruned"], int(event["time"] * 1000))
+
+    def _on_searched(self, event: Event) -> None:
+        for file in event["files"]:
+            self._upload(self.folder / Path(file).name)
+        self.client.set_terminated(self.state["run_id"], STATUS["searched"], int(event["time"] * 1000))
 
     def _on_evaluate(self, event: Event) -> None:
         for name in EVALUATION if self._is_here(event) else ():
@@ -198,12 +214,13 @@ def read_shape(folder: Path) -> list[int]:
 
 
 def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> bool:
-    """Mirror one journal, following it while process `parent` lives; return whether everything arrived.
+    """Mirror one journal, a sweep's with those of its trials, following it while process `parent` lives.
 
+    Return whether everything arrived.
     While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
     """
     folder = path.parent
-    with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
+    with _alone(folder, uri):
         current, failures = Mirror(path, uri, experiment), 0
         current.claim()
         _leave_in_peace(path, parent)
@@ -211,6 +228,7 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
             alive = parent is not None and os.getppid() == parent
             try:
                 ended = current.sync()
+                _sync_trials(current, uri)
             except _store_errors() as error:
                 print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 current, failures = Mirror(path, uri, experiment), failures + (not alive)
@@ -220,6 +238,22 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
                 return True
             time.sleep(POLL_SECONDS)
         return False
+
+
+def _sync_trials(sweep: Mirror, uri: str) -> None:
+    """Mirror what is new in the journals of a sweep's trials."""
+    for path in sorted(sweep.folder.glob(TRIALS)):
+        state = _read_state(path.with_name("mirror.json")).get(uri)
+        if next(read_events(path), None) and (state is None or state["offset"] < path.stat().st_size):
+            with _alone(path.parent, uri):
+                Mirror(path, uri, sweep.experiment).sync()
+
+
+@contextmanager
+def _alone(folder: Path, uri: str) -> Iterator[None]:
+    """Hold a run folder's mirror in this store."""
+    with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
+        yield
 
 
 def _leave_in_peace(path: Path, parent: int | None) -> None:

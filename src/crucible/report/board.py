@@ -1,0 +1,79 @@
+"""The view of a running search: trials by state, the best so far, the time left, who is at work."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from crucible.search.search import Standing
+from crucible.search.trials import Trial
+
+View = Callable[[Standing, Trial | None], None]
+
+
+@contextmanager
+def board(metric: str) -> Iterator[View]:
+    """Give the function to call with (standing, the trial that has ended or None): a live view, or a line a trial in a file."""
+    if not sys.stderr.isatty():
+        yield lambda standing, ended: _line(standing, ended, metric)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+
+        def tell(standing: Standing, ended: Trial | None) -> None:
+            if ended is not None:
+                live.console.print(told(ended, metric), highlight=False)
+            live.update(table(standing, metric))
+
+        yield tell
+
+
+def table(standing: Standing, metric: str) -> Any:
+    """Return the view as a table of one row."""
+    from rich.table import Table
+
+    best = standing.best
+    view = Table(box=None, pad_edge=False)
+    row = {
+        "trials": f"{standing.count('complete', 'pruned', 'failed')} of {standing.n_trials}",
+        "running": str(standing.workers[0]),
+        "complete": str(standing.count("complete")),
+        "pruned": str(standing.count("pruned")),
+        "failed": str(standing.count("failed")),
+        f"best {metric}": "-" if best is None or best.value is None else f"{best.value:.4f}",
+        "left": "-" if standing.seconds_left is None else clock(standing.seconds_left),
+        "workers busy": f"{standing.workers[0]}/{standing.workers[1]}, {standing.busy:.0%}",
+    }
+    for name in row:
+        view.add_column(name, justify="right")
+    view.add_row(*row.values())
+    return view
+
+
+def told(trial: Trial, metric: str) -> str:
+    """Return a line about a trial that has ended."""
+    end = f"{metric} {trial.value:.4f}" if trial.value is not None else f"{trial.state}: {_why(trial)}"
+    words = " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.values.items()
+    )
+    return f"{trial.stage} {trial.number}: {end}; {words}"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _why(trial: Trial) -> str:
+    cause = f"{trial.facts['cause']}, " if "cause" in trial.facts else ""
+    return f"{cause}{trial.facts.get('why', '')}"
+
+
+def _line(standing: Standing, ended: Trial | None, metric: str) -> None:
+    if ended is not None:
+        done = standing.count("complete", "pruned", "failed")
+        print(f"[{done}/{standing.n_trials}] {told(ended, metric)}", file=sys.stderr, flush=True)

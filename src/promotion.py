@@ -1,0 +1,206 @@
+"""What a search leaves: best.yaml, the page and its pictures, the first and the last screen, and how to promote the winner."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from crucible.diagnosis.compare import Interval, together
+from crucible.errors import Refusal
+from crucible.files import SUMMARY
+from crucible.report.screen import gap, lined, verdict
+from crucible.search.plan import allotted
+from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirmed
+from crucible.search.stages import Studies, shown
+from crucible.search.trials import Trial
+from crucible.tracking.folder import write_atomic
+from entry import quoted
+from overrides import overrides_of, train_command
+
+if TYPE_CHECKING:
+    from sweeping import Question
+
+BEST, PAGE, FIGURES = "best.yaml", "search.html", "figures"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the best trials, over its seeds.
+
+    Attributes:
+        values: by seed. interval: of their mean; infinitely wide where nothing was repeated.
+    """
+
+    trial: Trial
+    values: dict[int, float]
+    interval: Interval
+
+
+def judged(plan: Plan, standing: Standing) -> list[Candidate]:
+    """Return the candidates, the winner first: the best mean among those that have run with every seed."""
+    found = [(each, confirmed(plan, standing.trials, each)) for each in candidates(plan, standing.trials)]
+    whole = [pair for pair in found if len(pair[1]) == plan.confirm.seeds] or [pair for pair in found if pair[1]]
+    spread = together([list(values.values()) for _, values in whole])
+    sign = -1 if plan.goal == "maximize" else 1
+    ranked = sorted(zip(whole, spread, strict=True), key=lambda each: sign * mean(each[0][1].values()))
+    return [Candidate(each, values, interval) for (each, values), interval in ranked]
+
+
+def opening(question: "Question", other_code: bool) -> str:
+    """Return the first screen."""
+    plan = question.plan
+    counts = allotted(plan.stages, plan.n_trials, {})
+    stages = [
+        f"{name}: {counts[name]} {stage.sampler} trials of {plan.epochs(name)} epochs"
+        for name, stage in plan.stages.items()
+    ]
+    if plan.confirm.seeds > 1:
+        stages.append(f"{CONFIRM}: the best {plan.confirm.best} with {plan.confirm.seeds} seeds")
+    lines = [
+        (
+            "search",
+            f"{question.card.name} for dev {question.base.monitor}: {plan.n_trials} trials, {plan.n_jobs} worker(s)",
+        )
+    ]
+    lines += [
+        ("space" if not i else "", each.grammar() + _condition(each)) for i, each in enumerate(plan.space.parameters)
+    ]
+    lines += [("stages", "; ".join(stages)), ("study", f"{question.name} in {shown(question.storage)}")]
+    note = "part of this study was run with other code" if other_code else ""
+    return lined([*lines, ("note", note)]) + "\nif it is interrupted: the same command goes on"
+
+
+def _condition(parameter: Any) -> str:
+    return "".join(f"  where {group}={'|'.join(options)}" for group, options in parameter.when)
+
+
+def leave(question: "Question", studies: Studies, standing: Standing, folder: Path) -> list[str]:
+    """Write best.yaml, and the page with its pictures where something has changed; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(summary(question, standing), sort_keys=False, allow_unicode=True, width=10_000).encode()
+    same = (folder / BEST).exists() and (folder / BEST).read_bytes() == text and (folder / PAGE).exists()
+    write_atomic(folder / BEST, text)
+    if not same:
+        from crucible.report import search as pictures  # matplotlib: only where something is drawn
+
+        made = pictures.draw(question.plan, standing, {name: studies.opened(name) for name in question.plan.stages},
+                             _importances(studies, standing), question.base.monitor, folder / FIGURES)  # fmt: skip
+        told = screen(question, standing, folder)
+        html = pictures.page(f"Search: {question.name}", told, text.decode(), standing, question.base.monitor, made)
+        write_atomic(folder / PAGE, html.encode())
+    return [str(folder / name) for name in (BEST, PAGE)]
+
+
+def _importances(studies: Studies, standing: Standing) -> dict[str, float]:
+    """Return what explains the values in the first stage, which looked everywhere."""
+    return studies.importances(next(iter(standing.trials)))
+
+
+def summary(question: "Question", standing: Standing) -> dict[str, Any]:
+    """Return what best.yaml holds."""
+    plan, found = question.plan, judged(question.plan, standing)
+    counts = {state: standing.count(state) for state in ("complete", "pruned", "failed")}
+    trained = {name: sum(each.epochs for each in own) for name, own in standing.trials.items()}
+    facts = {
+        "monitor": {"name": question.base.monitor, "goal": plan.goal},
+        "epochs": {
+            "searching": sum(epochs for name, epochs in trained.items() if name != CONFIRM),
+            "confirming": trained.get(CONFIRM, 0),
+            "full_runs": plan.n_trials * plan.total_epochs,
+        },
+        "failures": _failures(standing),
+        "study": question.name,
+        "storage": shown(question.storage),
+    }
+    if not found:
+        return {"overrides": None, "value": None, "interval": None, "trials": counts, "commands": [], **facts}
+    winner, cfg = found[0], _composed(question, found[0].trial)
+    return {
+        "overrides": overrides_of(cfg),
+        "value": winner.interval.mean,
+        "interval": None if len(winner.values) < 2 else [winner.interval.low, winner.interval.high],
+        "trials": counts,
+        "commands": [train_command(cfg, dvc=True), train_command(cfg)],
+        "seeds": dict(winner.values),
+        "trial": {"stage": winner.trial.stage, "number": winner.trial.number, "folder": winner.trial.facts["folder"]},
+        "wider": _wider(question, winner.trial),
+        "candidates": [
+            {"trial": f"{c.trial.stage} {c.trial.number}", "mean": c.interval.mean, "seeds": c.values} for c in found
+        ],
+        **facts,
+    }
+
+
+def _failures(standing: Standing) -> dict[str, int]:
+    searched = [each for name, own in standing.trials.items() if name != CONFIRM for each in own]
+    causes = [str(each.facts["cause"]) for each in searched if each.state == "failed"]
+    return {cause: causes.count(cause) for cause in sorted(set(causes))}
+
+
+def _composed(question: "Question", winner: Trial) -> dict[str, Any]:
+    """Return the configuration that trains the winner again, in full, with as many threads: the same bits."""
+    cfg = question.base.composed(question.plan.space.overrides(winner.values))
+    return {**cfg, "trainer": {**cfg["trainer"], "threads": winner.facts["threads"]}}
+
+
+def _wider(question: "Question", winner: Trial) -> list[str]:
+    """Return wider ranges, as overrides, where the winner lies at the user's own bound and beyond it is anything legal."""
+    found = []
+    words = question.plan.space.overrides(winner.values)
+    for each in question.plan.space.wider(winner.values):
+        for end in (each.low, each.high):
+            value = int(end) if each.integer else end
+            try:
+                question.base.composed([*words, each.override(value)])
+            except Refusal:
+                break
+        else:
+            found.append(each.grammar())
+    return found
+
+
+def screen(question: "Question", standing: Standing, folder: Path) -> str:
+    """Return the last screen."""
+    found = summary(question, standing)
+    counts, plan, name = found["trials"], question.plan, question.base.monitor
+    tried = f"{sum(counts.values())} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    failures = "; ".join(f"{count} {cause}" for cause, count in found["failures"].items())
+    epochs = found["epochs"]
+    cost = f"{epochs['searching']:,} epochs, and {epochs['confirming']:,} to confirm"
+    cost += f"; {plan.n_trials} full runs would take {epochs['full_runs']:,}"
+    files = "  ".join(str(folder / each) for each in (BEST, PAGE))
+    again = f"python src/train.py -m ... hydra.sweeper.n_trials={2 * plan.n_trials}"
+    if found["overrides"] is None:
+        why = f"no trial keeps {' and '.join(_unmet(standing))}" if _unmet(standing) else "no trial is complete"
+        return lined(
+            [("result", f"{why} ({tried})"), ("failed", failures), ("cost", cost), ("files", files), ("next", again)]
+        )
+    lines = [("result", f"{question.card.name}: dev {name} {_with_interval(found)} ({tried})"), ("failed", failures)]
+    lines += [("best" if not i else "", each) for i, each in enumerate(found["overrides"])]
+    lines += [*_diagnosis(Path(found["trial"]["folder"])), ("cost", cost)]
+    lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]
+    lines += [("files", files), ("next", found["commands"][1]), ("", found["commands"][0])]
+    return lined(lines)
+
+
+def _with_interval(found: dict[str, Any]) -> str:
+    if found["interval"] is None:
+        return f"{found['value']:.4f}"
+    low, high = found["interval"]
+    return f"{found['value']:.4f} [{low:.4f}, {high:.4f}] over {len(found['seeds'])} seeds"
+
+
+def _unmet(standing: Standing) -> list[str]:
+    return sorted({name for own in standing.trials.values() for each in own for name in each.unmet})
+
+
+def _diagnosis(folder: Path) -> list[tuple[str, str]]:
+    """Return gap, verdict and advice of the winner's own run."""
+    if not (folder / SUMMARY).exists():
+        return []
+    told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    advice = told["diagnosis"]["advice"][0]
+    return [("gap", gap(told)), ("verdict", verdict(told["diagnosis"])), ("advice", advice["why"])]

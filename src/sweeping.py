@@ -1,0 +1,308 @@
+"""What python src/train.py -m sweep=... does: the configuration's side of a search, and what a trial is."""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+
+import entry
+import promotion
+import spaces
+import wiring
+from crucible.data.card import Card
+from crucible.diagnosis.bounds import violation
+from crucible.errors import Pruned, Refusal
+from crucible.files import CHECKPOINT, SUMMARY
+from crucible.report.board import board
+from crucible.schema import check
+from crucible.search.plan import Settings, allotted, require_shares
+from crucible.search.search import Plan, Search, Standing
+from crucible.search.space import Space
+from crucible.search.stages import Studies, require_reachable, shown
+from crucible.search.trials import Assignment, Outcome, Trial
+from crucible.search.workers import Tell
+from crucible.targets import build
+from crucible.tracking.folder import locked
+from crucible.tracking.journal import NAME, PARENT, Journal, read_events
+
+LOG = "trial.log"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all trials share; it travels to the workers.
+
+    Attributes:
+        args: where the configuration stands. overrides: the same for all. monitor: the number on dev that is reported.
+        parent: the journal of the sweep, for the record.
+    """
+
+    args: Namespace
+    overrides: tuple[str, ...]
+    monitor: str
+    parent: str
+
+    def composed(self, words: Sequence[str]) -> dict[str, Any]:
+        """Return the checked configuration of a trial."""
+        cfg = entry.plain(entry.compose(self.args, [*self.overrides, *words]))
+        entry.validate(cfg)
+        return cfg
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is searched, once everything has been checked.
+
+    Attributes:
+        cfg: without the sampled parameters. parts: what makes two searches the same one.
+    """
+
+    base: Base
+    cfg: dict[str, Any]
+    plan: Plan
+    card: Card
+    name: str
+    storage: str
+    parts: dict[str, Any]
+
+
+def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Search, or go on with a search; leave best.yaml and the pictures, and show the last screen.
+
+    Args:
+        hydra: Hydra's own node. settings: the keys of hydra.sweeper. arguments: the overrides of the command line.
+    """
+    asked = _settings(settings)
+    question = _question(asked, [each for each in arguments if not each.startswith("sweep=")])
+    named = any(each.startswith("hydra.sweep.dir=") for each in hydra.overrides.hydra)
+    studies = _studies(question, Path(hydra.sweep.dir))
+    folder = _home(question, studies, Path(hydra.sweep.dir), named)
+    with locked(folder, fresh=not named and not folder.exists()) as folder:
+        studies = _studies(question, folder)
+        first = next(iter(question.plan.stages))
+        parts = studies.begin(first, {"parts": question.parts, "host": socket.gethostname(), "folder": str(folder)})[
+            "parts"
+        ]
+        print(promotion.opening(question, parts["code"] != question.parts["code"]), flush=True)
+        journal = _journal(question, folder, list(arguments))
+        with board(question.base.monitor) as view:
+            standing = _searched(question, studies, folder, journal, view)
+        files = promotion.leave(question, studies, standing, folder)
+        journal.append("searched", epoch=0, step=standing.count("complete", "pruned", "failed"), files=files)
+        journal.close()
+        build(question.cfg["tracking"], folder, wiring.home()).refresh()
+    print(promotion.screen(question, standing, folder))
+
+
+def _searched(question: Question, studies: Studies, folder: Path, journal: Journal, view: Any) -> Standing:
+    def listen(standing: Standing, ended: Trial | None) -> None:
+        view(standing, ended)
+        if ended is not None and standing.best is not None and standing.best.value is not None:
+            done = standing.count("complete", "pruned", "failed")
+            values = {"search/best": standing.best.value, "search/epochs": float(_epochs(standing))}
+            values |= {"search/value": ended.value} if ended.value is not None else {}
+            journal.append("metrics", epoch=0, step=done, values=values)
+
+    work = partial(trial, question.base)
+    search = Search(question.plan, studies, work, folder, listen)
+    if search.is_over():
+        return search.standing()
+    build(question.cfg["tracking"], folder, wiring.home()).start()
+    with search:
+        standing = search.run()
+    print(f"{standing.workers[1]} worker(s) had a trial {standing.busy:.0%} of the time", flush=True)
+    return standing
+
+
+def _epochs(standing: Standing) -> int:
+    return sum(each.epochs for own in standing.trials.values() for each in own)
+
+
+def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
+    """Train one trial in a worker: composed, checked and run like a training by hand, what it prints in its folder."""
+    import train
+
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*job.overrides, f"trainer.total_epochs={job.epochs}", *([] if job.seed is None else [f"seed={job.seed}"])]
+    with _heard(folder):
+        cfg = base.composed(words)
+        tags = {PARENT: base.parent, "optuna.study": job.study, "optuna.trial": str(job.number)}
+
+        def told(epoch: int, total: int, values: dict[str, float]) -> None:
+            tell(epoch, values[f"dev/{base.monitor}"])
+
+        train.main(entry.Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=told, mirrored=False))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    rows = summary["diagnosis"]["satisficing"]
+    seconds = list(read_events(folder / NAME))
+    return Outcome(
+        "complete",
+        summary["dev"][base.monitor],
+        {name: violation(row["bound"], row["value"]) for name, row in rows.items()},
+        {
+            "epochs": summary["epochs"],
+            "threads": summary["threads"],
+            "seconds": seconds[-1]["time"] - seconds[0]["time"],
+        },
+    )
+
+
+@contextmanager
+def _heard(folder: Path) -> Iterator[None]:
+    """Keep what a trial prints; where it does not come to its end, its journal tells why and its checkpoint goes."""
+    with (folder / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            yield
+        except Exception as error:
+            kind = "pruned" if isinstance(error, Pruned) else "failed"
+            if kind == "failed":
+                traceback.print_exc()
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            events = list(read_events(folder / NAME))
+            if events and not any(each["kind"] in ("end", "failed") for each in events):
+                journal = Journal(folder)
+                journal.append(kind, epoch=events[-1].get("epoch", 0), step=events[-1].get("step", 0), why=str(error))
+                journal.close()
+            raise
+
+
+def _settings(settings: Mapping[str, Any]) -> Settings:
+    check(Settings, settings, "hydra.sweeper")
+    asked = Settings.model_validate(dict(settings))
+    require_shares(asked.stages)
+    allotted(asked.stages, asked.n_trials, {})
+    if asked.storage is not None:
+        require_reachable(asked.storage)
+    return asked
+
+
+def _question(asked: Settings, words: list[str]) -> Question:
+    """Check everything that can be refused before a trial."""
+    args = get_args_parser().parse_args(sys.argv[1:])
+    fixed, swept = spaces.split(words)
+    firsts = [f"{group}={options[0]}" for group, options in spaces.swept_groups(swept).items()]
+    composed = entry.compose(args, [*fixed, *firsts])
+    space = spaces.space_of(fixed, swept, composed.hydra.runtime.choices, asked.space if asked.default_space else {})
+    jobs = _jobs(asked, entry.plain(composed))
+    if jobs > 1 and entry.plain(composed)["trainer"]["threads"] == "auto":
+        fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
+    base = Base(args, tuple(fixed), "", "")
+    card, pinned = _admitted(base, space)
+    cfg = base.composed(firsts)
+    task = build(cfg["task"], card)
+    if "dev" not in card.splits:
+        raise Refusal("data.split.dev", "a search chooses on dev, and there is none", example="data.split.dev=0.2")
+    parts = _parts(asked, cfg, space, card)
+    own = f"{card.name}-{cfg['model']['_target_'].rpartition('.')[2].lower()}-{_hash(parts)[:8]}"
+    name = asked.study_name or own
+    plan = Plan(
+        space, asked.stages, asked.confirm, asked.n_trials, jobs, cfg["trainer"]["total_epochs"], task.goal, cfg["seed"],
+        asked.max_failure_rate,
+    )  # fmt: skip
+    storage = asked.storage or f"sqlite:///outputs/studies/{name}.db"
+    base = Base(args, (*fixed, *pinned), task.monitor, _parent(storage, name))
+    return Question(base, cfg, plan, card, name, storage, parts)
+
+
+def _jobs(asked: Settings, cfg: Mapping[str, Any]) -> int:
+    from crucible.training.device import choose_device
+
+    if asked.n_jobs != "auto":
+        return asked.n_jobs
+    return 1 if choose_device(cfg["trainer"]["device"]).type == "cuda" else len(os.sched_getaffinity(0))
+
+
+def _admitted(base: Base, space: Space) -> tuple[Card, list[str]]:
+    """Check the configuration and the data at the corners of the space; return the card, and where the data are."""
+    seen: dict[str, tuple[Path, Card]] = {}
+    for cfg in [base.composed(space.overrides(point)) for point in spaces.corners(space)]:
+        job = entry.Job(cfg, Path(), [])
+        key = json.dumps([cfg["data"], cfg["task"]["_target_"]], sort_keys=True)
+        if key not in seen:
+            seen[key] = wiring.prepared(job, wiring.fits(cfg))
+        else:
+            wiring.fits(cfg)(seen[key][1])
+    folder, card = next(iter(seen.values()))
+    return card, [entry.quoted(f"prepared={folder}")] if len(seen) == 1 else []
+
+
+def _parts(asked: Settings, cfg: dict[str, Any], space: Space, card: Card) -> dict[str, Any]:
+    who = wiring.identity({**cfg, "trainer": {**cfg["trainer"], "threads": "auto"}}, card)
+    stages = {name: stage.model_dump() for name, stage in asked.stages.items()}
+    return json.loads(json.dumps({**vars(who), "space": space.plain(), "stages": stages}))
+
+
+def _hash(parts: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _studies(question: Question, folder: Path) -> Studies:
+    plan = question.plan
+    return Studies(question.storage, question.name, goal=plan.goal, seed=plan.seed, folder=folder)
+
+
+def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
+    """Return the folder of the search: a new one, or the one in which it began on this machine.
+
+    Raises:
+        Refusal: another search has this name.
+    """
+    record = studies.recorded()
+    if record is None:
+        return new
+    if differing := _differing(record["parts"], question.parts):
+        raise Refusal(
+            f"hydra.sweeper.study_name={question.name}",
+            f"this study was begun with another {differing}",
+            allowed="what it was begun with; another hydra.sweeper.study_name; or null: a name for each search",
+            example=f"hydra.sweeper.study_name={question.name}-2",
+        )
+    began = Path(record["folder"])
+    return began if not named and record["host"] == socket.gethostname() and began.exists() else new
+
+
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first difference in what makes two searches the same, in words; code may differ."""
+    if was["space"] != now["space"]:
+        before, after = (
+            [each.grammar() for each in Space.from_plain(parts["space"]).parameters] for parts in (was, now)
+        )
+        gone, come = [each for each in before if each not in after], [each for each in after if each not in before]
+        return f"space: {', '.join(gone) or 'nothing'}, now {', '.join(come) or 'nothing'}"
+    names = {"config": "configuration", "data": "data", "stages": "stages"}
+    return next((told for key, told in names.items() if was[key] != now[key]), "")
+
+
+def _journal(question: Question, folder: Path, arguments: list[str]) -> Journal:
+    """Open the journal of the sweep, the parent of its trials'."""
+    begun = next(read_events(folder / NAME), None)
+    journal = Journal(folder)
+    if begun is not None:
+        journal.append("resume", epoch=0, step=0)
+        return journal
+    card = question.card
+    data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
+    tags = wiring.record(entry.Job(question.cfg, folder, arguments), wiring.identity(question.cfg, card))["tags"]
+    space = {each.name: each.grammar().partition("=")[2] for each in question.plan.space.parameters}
+    config = {**question.cfg, "space": space, "n_trials": question.plan.n_trials}
+    journal.append("start", journal=question.base.parent, name=f"sweep {question.name}", tags={**tags, "optuna.study": question.name},
+                   config=wiring.config_text(config), data=data)  # fmt: skip
+    return journal
+
+
+def _parent(storage: str, name: str) -> str:
+    """Return the identity of a sweep's journal: the same for all its processes."""
+    return sha256(f"{shown(storage)}/{name}".encode()).hexdigest()[:32]
