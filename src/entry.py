@@ -93,8 +93,7 @@ def _run(command: Callable[[Job], Any], judges: bool) -> None:
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = get_args_parser().parse_args(argv)
     _require_own_keys([_key(each) for each in args.overrides], judges, swept)
-    if _searches(args) and not swept:
-        raise Refusal(_searches(args), "a search takes -m", example=f"python src/train.py -m {_searches(args)}")
+    _require_sound_search(args, swept)
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
         _hand_to_hydra(command, args, argv)
     else:
@@ -155,6 +154,12 @@ def is_lexed(arg: str) -> bool:
     except (HydraException, ValueError):
         return False
     return True
+
+
+def in_quotes(word: str) -> str:
+    """Return an override with its value in quotes, whatever is in it."""
+    key, _, value = word.partition("=")
+    return f"{key}={_in_quotes(value)}"
 
 
 def _in_quotes(value: str) -> str:
@@ -272,6 +277,10 @@ def _check_sweep(args: Namespace) -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     parsed = OverridesParser.create().parse_overrides(args.overrides)
+    if wrong := [
+        each.key_or_group for each in parsed if each.is_sweep_override() and each.key_or_group.startswith("hydra.")
+    ]:
+        raise Refusal(wrong[0], "it cannot be swept: it says how runs are made", allowed="one value")
     if _searches(args):
         compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
         return
@@ -282,6 +291,17 @@ def _check_sweep(args: Namespace) -> None:
 def _searches(args: Namespace) -> str:
     """Return the override that asks for a search; empty where none does."""
     return next((each for each in args.overrides if each.startswith("sweep=") and each != "sweep=none"), "")
+
+
+def _require_sound_search(args: Namespace, swept: bool) -> None:
+    search, command = _searches(args), Path(sys.argv[0]).stem
+    example = f"python src/train.py -m sweep={search.partition('=')[2].partition(',')[0]}"
+    if search and command != "train":
+        raise Refusal(search, f"a search belongs to src/train.py, not src/{command}.py", example=example)
+    if search and not swept:
+        raise Refusal(search, "a search takes -m", example=example)
+    if "," in search or "(" in search:
+        raise Refusal(search, "one search at a time", example=example)
 
 
 def _key(override: str) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from entry import CONF, GROUPS, is_lexed, quoted
+from entry import CONF, GROUPS, in_quotes, is_lexed, quoted
 
 Config = dict[str, Any]
 TOP = ("seed",)
@@ -49,7 +50,9 @@ def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = Fal
 
 def _lexed(word: str) -> str:
     """Return an override that Hydra's grammar takes, quoted only where it must be."""
-    return word if is_lexed(word) else quoted(word)
+    if not is_lexed(word):
+        return quoted(word)
+    return in_quotes(word) if OverridesParser.create().parse_override(word).is_sweep_override() else word
 
 
 def known_keys(group: str, choice: str) -> set[str]:

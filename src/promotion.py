@@ -13,7 +13,7 @@ from crucible.errors import Refusal
 from crucible.files import SUMMARY
 from crucible.report.screen import gap, lined, verdict
 from crucible.search.plan import allotted
-from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirmed
+from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirmed, repeats
 from crucible.search.stages import Studies, shown
 from crucible.search.trials import Trial
 from crucible.tracking.folder import write_atomic
@@ -49,10 +49,11 @@ def judged(plan: Plan, standing: Standing) -> list[Candidate]:
     return [Candidate(each, values, interval) for (each, values), interval in ranked]
 
 
-def opening(question: "Question", other_code: bool) -> str:
+def opening(question: "Question", studies: Studies, other_code: bool) -> str:
     """Return the first screen."""
     plan = question.plan
-    counts = allotted(plan.stages, plan.n_trials, {})
+    begun = {name: found["trials"] for name in plan.stages if (found := studies.opened(name))}
+    counts = allotted(plan.stages, plan.n_trials, begun)
     stages = [
         f"{name}: {counts[name]} {stage.sampler} trials of {plan.epochs(name)} epochs"
         for name, stage in plan.stages.items()
@@ -118,6 +119,7 @@ def summary(question: "Question", standing: Standing) -> dict[str, Any]:
     if not found:
         return {"overrides": None, "value": None, "interval": None, "trials": counts, "commands": [], **facts}
     winner, cfg = found[0], _composed(question, found[0].trial)
+    run = repeats(plan, standing.trials, winner.trial).get(plan.seed, winner.trial)  # in full, with the same seed
     return {
         "overrides": overrides_of(cfg),
         "value": winner.interval.mean,
@@ -125,7 +127,7 @@ def summary(question: "Question", standing: Standing) -> dict[str, Any]:
         "trials": counts,
         "commands": [train_command(cfg, dvc=True), train_command(cfg)],
         "seeds": dict(winner.values),
-        "trial": {"stage": winner.trial.stage, "number": winner.trial.number, "folder": winner.trial.facts["folder"]},
+        "trial": {"stage": run.stage, "number": run.number, "folder": str(short(Path(run.facts["folder"])))},
         "wider": _wider(question, winner.trial),
         "candidates": [
             {"trial": f"{c.trial.stage} {c.trial.number}", "mean": c.interval.mean, "seeds": c.values} for c in found
@@ -171,7 +173,7 @@ def screen(question: "Question", standing: Standing, folder: Path) -> str:
     epochs = found["epochs"]
     cost = f"{epochs['searching']:,} epochs, and {epochs['confirming']:,} to confirm"
     cost += f"; {plan.n_trials} full runs would take {epochs['full_runs']:,}"
-    files = "  ".join(str(folder / each) for each in (BEST, PAGE))
+    files = "  ".join(str(short(folder) / each) for each in (BEST, PAGE))
     again = f"python src/train.py -m ... hydra.sweeper.n_trials={2 * plan.n_trials}"
     if found["overrides"] is None:
         why = f"no trial keeps {' and '.join(_unmet(standing))}" if _unmet(standing) else "no trial is complete"
@@ -184,6 +186,11 @@ def screen(question: "Question", standing: Standing, folder: Path) -> str:
     lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]
     lines += [("files", files), ("next", found["commands"][1]), ("", found["commands"][0])]
     return lined(lines)
+
+
+def short(path: Path) -> Path:
+    """Return a path as a person here would write it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _with_interval(found: dict[str, Any]) -> str:
@@ -200,7 +207,7 @@ def _unmet(standing: Standing) -> list[str]:
 def _diagnosis(folder: Path) -> list[tuple[str, str]]:
     """Return gap, verdict and advice of the winner's own run."""
     if not (folder / SUMMARY).exists():
-        return []
+        return [("note", f"the winner's run is not on this machine: {folder}")]
     told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     advice = told["diagnosis"]["advice"][0]
     return [("gap", gap(told)), ("verdict", verdict(told["diagnosis"])), ("advice", advice["why"])]

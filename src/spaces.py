@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,17 +25,22 @@ KINDS = "choice(a, b), range(start, stop, step), interval(low, high)"
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[Override]]:
-    """Return the overrides that are the same for all trials, and those that are swept."""
+    """Return the overrides that are the same for all trials, and those that are swept.
+
+    A key that only some options of a searched group have is swept, too: over its one value, where it exists.
+    """
     parsed = OverridesParser.create().parse_overrides(list(words))
-    swept = [each for each in parsed if each.is_sweep_override()]
-    for each in swept:
-        if each.key_or_group in RESERVED:
-            raise Refusal(each.key_or_group, f"it cannot be searched: {RESERVED[each.key_or_group]}")
+    for each in parsed:
         if each.value_type == ValueType.GLOB_CHOICE_SWEEP:
             raise Refusal(
                 each.key_or_group, f"{each.input_line} is no range", allowed=KINDS, example="model=choice(mlp, resnet)"
             )
-    return [str(each.input_line) for each in parsed if not each.is_sweep_override()], swept
+    groups = swept_groups([each for each in parsed if each.is_sweep_override()])
+    swept = [each for each in parsed if each.is_sweep_override() or _when(each.key_or_group, groups)]
+    for each in swept:
+        if each.key_or_group in RESERVED:
+            raise Refusal(each.key_or_group, f"it cannot be searched: {RESERVED[each.key_or_group]}")
+    return [str(each.input_line) for each in parsed if each not in swept], swept
 
 
 def swept_groups(swept: Iterable[Override]) -> dict[str, tuple[str, ...]]:
@@ -82,7 +87,11 @@ def space_of(
 def corners(space: Space) -> list[dict[str, Value]]:
     """Return points that hold every bound, every option and every combination of groups: what is admitted there is everywhere."""
     groups = [each for each in space.parameters if isinstance(each, Choice) and each.key in GROUPS]
-    combinations = list(product(*(each.options for each in groups)))[:MOST_COMBINATIONS]
+    firsts = [each.options[0] for each in groups]
+    combinations = [(*firsts[:i], option, *firsts[i + 1 :]) for i, each in enumerate(groups) for option in each.options]
+    combinations = list(
+        dict.fromkeys([*combinations, *islice(product(*(each.options for each in groups)), MOST_COMBINATIONS)])
+    )
     most = max(len(each.options) for each in space.parameters if isinstance(each, Choice)) if _has_choices(space) else 2
     points = []
     for combination in combinations:
@@ -107,8 +116,6 @@ def _corner(parameter: Parameter, i: int) -> Value:
 def _parameter(override: Override, when: Conditions) -> Parameter:
     key, value = override.get_key_element(), override.value()
     if not isinstance(value, IntervalSweep):
-        if not override.is_sweep_override():
-            raise Refusal(key, f"{override.input_line} is no range", allowed=KINDS, example=f"{key}=choice(a, b)")
         return Choice(key, _options(override), when)
     if unknown := [tag for tag in value.tags if tag not in TAGS]:
         raise Refusal(
@@ -123,7 +130,11 @@ def _parameter(override: Override, when: Conditions) -> Parameter:
 
 
 def _options(override: Override) -> tuple[str, ...]:
-    return tuple(override.sweep_string_iterator())
+    return (
+        tuple(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else (override.get_value_element_as_str(),)
+    )
 
 
 def _when(key: str, groups: Mapping[str, tuple[str, ...]]) -> Conditions:

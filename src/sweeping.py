@@ -2,12 +2,13 @@
 
 import json
 import os
-import socket
+import re
+import shutil
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -22,14 +23,14 @@ import spaces
 import wiring
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
-from crucible.errors import Pruned, Refusal
+from crucible.errors import Pruned, Refusal, Stopped
 from crucible.files import CHECKPOINT, SUMMARY
 from crucible.report.board import board
 from crucible.schema import check
 from crucible.search.plan import Settings, allotted, require_shares
-from crucible.search.search import Plan, Search, Standing
+from crucible.search.search import Listen, Plan, Search, Standing
 from crucible.search.space import Space
-from crucible.search.stages import Studies, require_reachable, shown
+from crucible.search.stages import Studies, machine, require_reachable, shown
 from crucible.search.trials import Assignment, Outcome, Trial
 from crucible.search.workers import Tell
 from crucible.targets import build
@@ -83,39 +84,44 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
     Args:
         hydra: Hydra's own node. settings: the keys of hydra.sweeper. arguments: the overrides of the command line.
     """
-    asked = _settings(settings)
-    question = _question(asked, [each for each in arguments if not each.startswith("sweep=")])
+    made: list[Path] = []
     named = any(each.startswith("hydra.sweep.dir=") for each in hydra.overrides.hydra)
-    studies = _studies(question, Path(hydra.sweep.dir))
-    folder = _home(question, studies, Path(hydra.sweep.dir), named)
-    with locked(folder, fresh=not named and not folder.exists()) as folder:
-        studies = _studies(question, folder)
-        first = next(iter(question.plan.stages))
-        parts = studies.begin(first, {"parts": question.parts, "host": socket.gethostname(), "folder": str(folder)})[
-            "parts"
-        ]
-        print(promotion.opening(question, parts["code"] != question.parts["code"]), flush=True)
-        journal = _journal(question, folder, list(arguments))
-        with board(question.base.monitor) as view:
-            standing = _searched(question, studies, folder, journal, view)
-        files = promotion.leave(question, studies, standing, folder)
-        journal.append("searched", epoch=0, step=standing.count("complete", "pruned", "failed"), files=files)
-        journal.close()
-        build(question.cfg["tracking"], folder, wiring.home()).refresh()
+    with ExitStack() as stack:
+        try:
+            words = [each for each in arguments if not each.startswith("sweep=")]
+            question = _question(_settings(settings), words, made)
+            folder, studies = _opened(question, Path(hydra.sweep.dir).absolute(), named, made, stack)
+        except Refusal:
+            _unmake(made)
+            raise
+        record = {"parts": question.parts, "host": machine(), "folder": str(folder)}
+        parts = studies.begin(next(iter(question.plan.stages)), record)["parts"]
+        print(promotion.opening(question, studies, parts["code"] != question.parts["code"]), flush=True)
+        standing = _kept(question, studies, folder, list(arguments))
     print(promotion.screen(question, standing, folder))
 
 
-def _searched(question: Question, studies: Studies, folder: Path, journal: Journal, view: Any) -> Standing:
-    def listen(standing: Standing, ended: Trial | None) -> None:
-        view(standing, ended)
-        if ended is not None and standing.best is not None and standing.best.value is not None:
-            done = standing.count("complete", "pruned", "failed")
-            values = {"search/best": standing.best.value, "search/epochs": float(_epochs(standing))}
-            values |= {"search/value": ended.value} if ended.value is not None else {}
-            journal.append("metrics", epoch=0, step=done, values=values)
+def _kept(question: Question, studies: Studies, folder: Path, arguments: list[str]) -> Standing:
+    """Search with a journal and a mirror; whatever ends it, the journal says so."""
+    journal = _journal(question, folder, arguments)
+    search = Search(question.plan, studies, partial(trial, question.base), folder, _listen(question, journal))
+    try:
+        standing = _searched(question, search, folder)
+        files = promotion.leave(question, studies, standing, folder)
+        journal.append("searched", epoch=0, step=standing.done, files=files)
+    except (Stopped, KeyboardInterrupt) as end:
+        by_hand = isinstance(end, KeyboardInterrupt)
+        if by_hand:  # what was found so far
+            promotion.leave(question, studies, search.standing(), folder)
+        journal.append("stopped" if by_hand else "failed", epoch=0, step=search.standing().done, why=str(end))
+        raise
+    finally:
+        journal.close()
+        build(question.cfg["tracking"], folder, wiring.home()).refresh()
+    return standing
 
-    work = partial(trial, question.base)
-    search = Search(question.plan, studies, work, folder, listen)
+
+def _searched(question: Question, search: Search, folder: Path) -> Standing:
     if search.is_over():
         return search.standing()
     build(question.cfg["tracking"], folder, wiring.home()).start()
@@ -123,6 +129,20 @@ def _searched(question: Question, studies: Studies, folder: Path, journal: Journ
         standing = search.run()
     print(f"{standing.workers[1]} worker(s) had a trial {standing.busy:.0%} of the time", flush=True)
     return standing
+
+
+def _listen(question: Question, journal: Journal) -> Listen:
+    """Return what a search tells of its trials: to the view, and those that end to the journal."""
+    view = board(question.base.monitor)
+
+    def listen(standing: Standing, ended: Trial | None) -> None:
+        view(standing, ended)
+        if ended is not None and standing.best is not None and standing.best.value is not None:
+            values = {"search/best": standing.best.value, "search/epochs": float(_epochs(standing))}
+            values |= {"search/value": ended.value} if ended.value is not None else {}
+            journal.append("metrics", epoch=0, step=standing.done, values=values)
+
+    return listen
 
 
 def _epochs(standing: Standing) -> int:
@@ -147,7 +167,6 @@ def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
     (folder / CHECKPOINT).unlink(missing_ok=True)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
-    seconds = list(read_events(folder / NAME))
     return Outcome(
         "complete",
         summary["dev"][base.monitor],
@@ -155,7 +174,6 @@ def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
         {
             "epochs": summary["epochs"],
             "threads": summary["threads"],
-            "seconds": seconds[-1]["time"] - seconds[0]["time"],
         },
     )
 
@@ -189,8 +207,8 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
     return asked
 
 
-def _question(asked: Settings, words: list[str]) -> Question:
-    """Check everything that can be refused before a trial."""
+def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
+    """Check everything that can be refused before a trial; prepared folders that are new go to `made`."""
     args = get_args_parser().parse_args(sys.argv[1:])
     fixed, swept = spaces.split(words)
     firsts = [f"{group}={options[0]}" for group, options in spaces.swept_groups(swept).items()]
@@ -200,14 +218,12 @@ def _question(asked: Settings, words: list[str]) -> Question:
     if jobs > 1 and entry.plain(composed)["trainer"]["threads"] == "auto":
         fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
     base = Base(args, tuple(fixed), "", "")
-    card, pinned = _admitted(base, space)
+    card, pinned = _admitted(base, space, made)
     cfg = base.composed(firsts)
     task = build(cfg["task"], card)
-    if "dev" not in card.splits:
-        raise Refusal("data.split.dev", "a search chooses on dev, and there is none", example="data.split.dev=0.2")
     parts = _parts(asked, cfg, space, card)
-    own = f"{card.name}-{cfg['model']['_target_'].rpartition('.')[2].lower()}-{_hash(parts)[:8]}"
-    name = asked.study_name or own
+    kind = cfg["model"]["_target_"].rpartition(".")[2].lower()
+    name = asked.study_name or re.sub(r"[^\w.=+-]+", "-", f"{card.name}-{kind}-{_hash(parts)[:8]}")
     plan = Plan(
         space, asked.stages, asked.confirm, asked.n_trials, jobs, cfg["trainer"]["total_epochs"], task.goal, cfg["seed"],
         asked.max_failure_rate,
@@ -225,18 +241,28 @@ def _jobs(asked: Settings, cfg: Mapping[str, Any]) -> int:
     return 1 if choose_device(cfg["trainer"]["device"]).type == "cuda" else len(os.sched_getaffinity(0))
 
 
-def _admitted(base: Base, space: Space) -> tuple[Card, list[str]]:
+def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[str]]:
     """Check the configuration and the data at the corners of the space; return the card, and where the data are."""
     seen: dict[str, tuple[Path, Card]] = {}
     for cfg in [base.composed(space.overrides(point)) for point in spaces.corners(space)]:
-        job = entry.Job(cfg, Path(), [])
+        accept, before = _with_dev(wiring.fits(cfg)), set(wiring.CACHE.glob("*"))
         key = json.dumps([cfg["data"], cfg["task"]["_target_"]], sort_keys=True)
         if key not in seen:
-            seen[key] = wiring.prepared(job, wiring.fits(cfg))
+            seen[key] = wiring.prepared(entry.Job(cfg, Path(), []), accept)
+            made += [seen[key][0]] if seen[key][0].parent == wiring.CACHE and seen[key][0] not in before else []
         else:
-            wiring.fits(cfg)(seen[key][1])
+            accept(seen[key][1])
     folder, card = next(iter(seen.values()))
     return card, [entry.quoted(f"prepared={folder}")] if len(seen) == 1 else []
+
+
+def _with_dev(accept: Callable[[Card], None]) -> Callable[[Card], None]:
+    def both(card: Card) -> None:
+        accept(card)
+        if "dev" not in card.splits:
+            raise Refusal("data.split.dev", "a search chooses on dev, and there is none", example="data.split.dev=0.2")
+
+    return both
 
 
 def _parts(asked: Settings, cfg: dict[str, Any], space: Space, card: Card) -> dict[str, Any]:
@@ -252,6 +278,55 @@ def _hash(parts: Mapping[str, Any]) -> str:
 def _studies(question: Question, folder: Path) -> Studies:
     plan = question.plan
     return Studies(question.storage, question.name, goal=plan.goal, seed=plan.seed, folder=folder)
+
+
+def _opened(question: Question, new: Path, named: bool, made: list[Path], stack: ExitStack) -> tuple[Path, Studies]:
+    """Return the locked folder of the search, and its studies; what is new goes to `made`."""
+    if (
+        question.storage.startswith("sqlite:")
+        and not (file := Path(question.storage.removeprefix("sqlite:///"))).exists()
+    ):
+        made += [file, *(file.with_suffix(ending) for ending in (".lock", ".db-wal", ".db-shm"))]
+    studies = _studies(question, new)
+    folder = _home(question, studies, new, named)
+    folder = stack.enter_context(locked(folder, fresh=not named and not folder.exists()))
+    _require_own(folder, question)
+    return folder, _studies(question, folder)
+
+
+def _require_own(folder: Path, question: Question) -> None:
+    """Refuse a folder that holds another search; under DVC, which makes a stage's outputs anew, empty it.
+
+    Raises:
+        Refusal: the trials of that search would be written over.
+    """
+    start = next(read_events(folder / NAME), None)
+    if start is None or start["journal"] == question.base.parent:
+        return
+    if "DVC_STAGE" not in os.environ:
+        raise Refusal(
+            f"hydra.sweep.dir={promotion.short(folder)}", "another search is in this folder", allowed="a folder of its own",
+            example=f"hydra.sweep.dir={promotion.short(folder)}-2",
+        )  # fmt: skip
+    for stage in {path.parent.parent for path in folder.glob(f"*/*/{LOG}")}:
+        shutil.rmtree(stage)
+    for file in folder.glob("*.json*"):  # the journal and what was mirrored of it
+        file.unlink()
+
+
+def _unmake(made: list[Path]) -> None:
+    """Take away what a refused search has made, and the folders that it made for it."""
+    for path in made:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        for home in list(path.parents)[:2]:
+            if (
+                home.name in ("prepared", "artifacts", "studies", "outputs")
+                and home.is_dir()
+                and not any(home.iterdir())
+            ):
+                home.rmdir()
 
 
 def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
@@ -271,7 +346,7 @@ def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
             example=f"hydra.sweeper.study_name={question.name}-2",
         )
     began = Path(record["folder"])
-    return began if not named and record["host"] == socket.gethostname() and began.exists() else new
+    return began if not named and record["host"] == machine() and began.exists() else new
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -297,7 +372,7 @@ def _journal(question: Question, folder: Path, arguments: list[str]) -> Journal:
     data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
     tags = wiring.record(entry.Job(question.cfg, folder, arguments), wiring.identity(question.cfg, card))["tags"]
     space = {each.name: each.grammar().partition("=")[2] for each in question.plan.space.parameters}
-    config = {**question.cfg, "space": space, "n_trials": question.plan.n_trials}
+    config = {**question.cfg, "space": space}
     journal.append("start", journal=question.base.parent, name=f"sweep {question.name}", tags={**tags, "optuna.study": question.name},
                    config=wiring.config_text(config), data=data)  # fmt: skip
     return journal

@@ -1,7 +1,13 @@
 """Every YAML composes, is admitted, and every configuration is its own shortest command."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 from conftest import ROOT, composed
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import entry
@@ -55,3 +61,15 @@ def test_the_committed_params_are_what_conf_says() -> None:
 def test_no_model_holds_a_shape() -> None:
     for path in (ROOT / "conf" / "model").glob("*.yaml"):
         assert not {"feature_shape", "num_outputs", "num_classes"} & set(OmegaConf.load(path))
+
+
+@pytest.mark.parametrize("pipeline", sorted((ROOT / "pipelines").glob("*/dvc.yaml")), ids=lambda path: path.parent.name)
+def test_a_pipeline_depends_on_exactly_the_files_that_hydra_loads_for_it(pipeline: Path) -> None:
+    for stage in yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values():
+        words = [word for word in stage["cmd"].split()[2:] if "=" in word]
+        with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+            loader = GlobalHydra.instance().hydra.config_loader
+            loaded = loader.compute_defaults_list("config", words, RunMode.RUN).defaults
+        files = {f"conf/{each.config_path}.yaml" for each in loaded}
+        declared = {each for each in stage["deps"] if each.startswith("conf/")}
+        assert declared == {each for each in files if (ROOT / each).exists()}

@@ -20,7 +20,8 @@ def test_the_growing_stage_takes_what_the_others_leave_and_what_is_added() -> No
     assert growing(STAGES) == "fine"
     assert allotted(STAGES, 20, {}) == {"coarse": 12, "fine": 8}
     assert allotted(STAGES, 30, {"coarse": 12, "fine": 8}) == {"coarse": 12, "fine": 18}
-    assert allotted(STAGES, 10, {"coarse": 12}) == {"coarse": 12, "fine": 0}
+    with pytest.raises(Refusal, match=r"the others began with 12[\s\S]*13 or more"):
+        allotted(STAGES, 12, {"coarse": 12})
 
 
 def test_too_few_trials_and_shares_that_contradict_are_refused() -> None:

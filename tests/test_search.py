@@ -4,9 +4,11 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,21 @@ import pytest
 from conftest import ROOT
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import qmc
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from crucible.errors import Refusal, Stopped
 from crucible.search.plan import Confirm
 from crucible.search.search import Search
-from crucible.search.space import Range, Space
-from crucible.search.stages import Studies, shown
+from crucible.search.space import Choice, Range, Space
+from crucible.search.stages import Studies, _derived, shown
 from crucible.search.trials import Assignment, Outcome
-from tests.toy_search import STAGES, planned, quality, searched, work
+from crucible.tracking.folder import locked
+from tests.toy_search import SPACE, STAGES, planned, quality, searched, work
 
 TOY = [sys.executable, "-m", "tests.toy_search"]
+LR = SPACE.parameters[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
 
 
@@ -46,7 +52,7 @@ def crashing(job: Assignment, tell: Any) -> Outcome:
 
 def killing(job: Assignment, tell: Any) -> Outcome:
     """Die, as if killed from outside, where the learning rate is large."""
-    if float(dict(word.split("=") for word in job.overrides)["optimizer.lr"]) > 0.01:
+    if float(dict(word.split("=") for word in job.overrides)["optimizer.lr"]) > 0.001:
         os.kill(os.getpid(), signal.SIGKILL)
     return work(job, tell)
 
@@ -87,7 +93,7 @@ def require_exact(url: str, coarse: int, fine: int) -> None:
             for number in RetryHeartbeatStaleTrialCallback.retry_history(each):
                 first = trials[number]
                 assert first.state == TrialState.FAIL
-                assert first.params.items() <= each.params.items()
+                assert "sampled" not in first.user_attrs or first.params == each.params
 
 
 @pytest.fixture
@@ -146,7 +152,9 @@ def test_more_trials_extend_the_last_model_based_stage_and_the_finished_do_not_r
     searched(url, tmp_path / "w", planned(26, 1))
     require_exact(url, 12, 14)
     assert trials_of(url, "coarse") == before[0] and trials_of(url, "fine")[:8] == before[1]
-    searched(url, tmp_path / "w", planned(5, 1))  # fewer than there are: nothing is lost
+    searched(url, tmp_path / "w", planned(20, 1))  # fewer than there are: nothing is lost
+    with pytest.raises(Refusal, match="the others began with 12"):
+        searched(url, tmp_path / "w", planned(5, 1))
     require_exact(url, 12, 14)
 
 
@@ -203,7 +211,7 @@ def test_a_search_of_failures_stops_and_says_why(url, tmp_path) -> None:
 def test_what_kills_its_worker_twice_has_failed(url, tmp_path) -> None:
     searched(url, tmp_path / "w", planned(12, 2, max_failure_rate=1.0), killing)
     trials = trials_of(url, "coarse")
-    large = [t for t in trials if t.params["optimizer.lr"] > 0.01]
+    large = [t for t in trials if t.params["optimizer.lr"] > 0.001]
     assert large and all(t.state == TrialState.FAIL for t in large)
     assert len(large) == 2 * len(counted(large))
     studies = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "w")
@@ -259,6 +267,113 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path) -> None:
     with pytest.raises(Refusal, match="it cannot be reached"):
         Studies(f"sqlite:///{tmp_path}/s.db", "toy", goal="maximize", seed=0, folder=tmp_path)
     assert (tmp_path / "s.db").read_text().startswith("this is a letter")
+
+
+def test_the_database_of_something_else_is_refused_and_left_alone(tmp_path) -> None:
+    with sqlite3.connect(tmp_path / "m.db") as other:
+        other.execute("create table experiments (name text)")
+    before = (tmp_path / "m.db").read_bytes()
+    with pytest.raises(Refusal, match="the database of something else: it holds experiments"):
+        Studies(f"sqlite:///{tmp_path}/m.db", "toy", goal="maximize", seed=0, folder=tmp_path)
+    assert (tmp_path / "m.db").read_bytes() == before and not (tmp_path / "m.lock").exists()
+
+
+class Died(Exception):
+    """The process, at this very moment."""
+
+
+def driven(url: str, folder: Path, die_at: int) -> int:
+    """Claim and end trials without workers, losing every third once; die at a commit, or count the commits."""
+    studies, commits = Studies(url, "toy", goal="maximize", seed=0, folder=folder), 0
+
+    def counted_commit(connection: Any) -> None:
+        nonlocal commits
+        commits += 1
+        if commits == die_at:
+            raise Died
+
+    event.listen(studies._storage.engine, "commit", counted_commit)
+    first = [{"optimizer": "adam", "optimizer.lr": 0.1}, {"optimizer": "sgd", "optimizer.lr": 0.2}]
+    studies.open("only", lambda: (SPACE, 6, first))
+    while (trial := studies.claim("only", SPACE, "random", 6)) is not None:
+        studies.tell_facts("only", trial.number, {"folder": "x"})
+        studies.report("only", trial.number, 1, 0.5)
+        if trial.origin % 3 == 1 and trial.origin == trial.number:
+            studies.lose("only", trial.number)
+        else:
+            violation = 1.0 if trial.origin == trial.number else -1.0  # a second attempt keeps the bound
+            facts = {"epochs": 1, "unmet": ["b"] if violation > 0 else []}
+            studies.end("only", trial.number, Outcome("complete", 0.5, {"b": violation}, facts))
+    return commits
+
+
+@pytest.mark.slow
+def test_killed_between_any_two_writes_nothing_is_lost_or_doubled(tmp_path) -> None:
+    whole = driven(f"sqlite:///{tmp_path}/whole.db", tmp_path / "w", 0)
+    expected = [t.params for t in sorted(only(f"sqlite:///{tmp_path}/whole.db"), key=first_number)]
+    for die_at in range(1, whole, 5):
+        url = f"sqlite:///{tmp_path}/{die_at}.db"
+        with suppress(Died):
+            driven(url, tmp_path / "w", die_at)
+        driven(url, tmp_path / "w", 0)
+        found = only(url)
+        assert len(found) == 6 and all(t.state.is_finished() for t in found), die_at
+        twice = [t for t in found if t.state == TrialState.FAIL]  # lost by us, and once more by the kill
+        assert all(first_number(t) % 3 == 1 and first_number(t) != t.number for t in twice) and len(twice) <= 1, die_at
+        assert [t.params for t in sorted(found, key=first_number)] == expected, die_at
+        for each in [t for t in found if t not in twice]:  # nothing of a first attempt stays on the second
+            again = bool(RetryHeartbeatStaleTrialCallback.retry_history(each))
+            assert each.constraints == {"b": -1.0 if again else 1.0} and bool(each.user_attrs["unmet"]) != again
+
+
+def only(url: str) -> list[FrozenTrial]:
+    return counted(optuna.load_study(study_name="toy/only", storage=url).get_trials())
+
+
+def first_number(trial: FrozenTrial) -> int:
+    return next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
+
+
+def test_a_trial_of_another_machine_is_left_alone_while_its_heart_beats(url, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("crucible.search.stages.machine", lambda: "elsewhere")
+    there = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "there")
+    monkeypatch.undo()
+    here = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "here")
+    there.open("only", lambda: (SPACE, 1, []))
+    trial = there.claim("only", SPACE, "random", 1)
+    assert trial is not None and here.claim("only", SPACE, "random", 1) is None
+    with sqlite3.connect(tmp_path / "s.db") as database:  # half an hour later
+        database.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-30 minutes')")
+    second = here.claim("only", SPACE, "random", 1)
+    assert second is not None and second.values == trial.values and second.origin == trial.number
+    there.end("only", trial.number, Outcome("complete", 0.1))  # it lived after all: too late
+    here.end("only", second.number, Outcome("complete", 0.2))
+    assert [t.value for t in only(url)] == [0.2]
+
+
+def test_the_points_of_sobols_sequence_are_scipys_whoever_asks(url, tmp_path) -> None:
+    depth = Range("depth", 1, 4, integer=True, when=(("optimizer", ("adam",)),))
+    space = Space((Choice("optimizer", ("sgd", "adam")), LR, depth))
+    studies = [Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / name) for name in "ab"]
+    studies[0].open("only", lambda: (space, 8, []))
+    with locked(tmp_path / "a"), locked(tmp_path / "b"):  # both are alive
+        found = [studies[i % 2].claim("only", space, "quasi_random", 8) for i in range(8)]
+    points = qmc.Sobol(3, scramble=True, seed=_derived(0, "only", 0)).random(8)
+    for trial, (option, lr, layers) in zip(found, points, strict=True):
+        assert trial is not None
+        assert trial.values["optimizer"] == ("sgd", "adam")[int(2 * option)]
+        assert trial.values["optimizer.lr"] == pytest.approx(10 ** (5 * lr - 5))
+        assert trial.values.get("depth", 0) == (0 if option < 0.5 else 1 + int(4 * layers))
+
+
+def test_a_value_that_is_no_number_is_a_failure(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(4, 1, max_failure_rate=1.0), nothing)
+    assert {t.user_attrs["cause"] for t in trials_of(url, "coarse")} == {"non-finite"}
+
+
+def nothing(job: Assignment, tell: Any) -> Outcome:
+    """Train to no number."""
+    return Outcome("complete", math.nan, {"b": math.nan}, {"epochs": 1})
 
 
 def test_passwords_are_not_shown() -> None:
@@ -355,6 +470,17 @@ def test_whatever_is_killed_the_count_is_exact(repetition: int, url: str, tmp_pa
     require_exact(url, 12, 8)
 
 
+def test_what_kills_every_worker_stops_the_search(url, tmp_path) -> None:
+    with pytest.raises(Stopped, match=r"trials failed; the last \(killed twice"):
+        searched(url, tmp_path / "w", planned(12, 2), dying)
+
+
+def dying(job: Assignment, tell: Any) -> Outcome:
+    """Die, whatever the point."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return work(job, tell)
+
+
 @pytest.mark.slow
 def test_interrupted_by_hand_any_number_of_times_nothing_has_failed(url, tmp_path) -> None:
     for _ in range(3):
@@ -382,5 +508,7 @@ def test_a_killed_search_with_one_worker_samples_and_finds_the_same(tmp_path) ->
             main = start(url, tmp_path / name, 20, 1)
         finished(main)
         own = [counted(trials_of(url, stage)) for stage in ("coarse", "fine")]
-        points.append([(t.params, t.value) for trials in own for t in sorted(trials, key=lambda t: str(t.params))])
+        points.append([(t.params, t.value, t.state) for trials in own for t in sorted(trials, key=first_number)])
+        everyone = [t for stage in ("coarse", "fine") for t in trials_of(url, stage)]
+        assert (len(everyone) > 20) == (name == "killed")
     assert points[0] == points[1]

@@ -50,6 +50,14 @@ def test_the_narrowed_range_leaves_the_margin_around_the_kept_on_the_logarithm()
     assert found.low == pytest.approx(10**-3.4) and found.high == pytest.approx(10**-1.6)
 
 
+def test_a_wider_range_of_whole_numbers_is_one() -> None:
+    for low, high in ((1, 8), (2, 64), (4, 128)):
+        wider = Range("k", low, high, log=True, integer=True).edge(low)
+        assert wider is None or (1 <= wider.low < low and wider.high == high)
+    assert Range("k", 1, 8, log=True, integer=True).edge(1) is None
+    assert Range("k", 8, 64, log=True, integer=True).edge(8).low == 2
+
+
 def test_without_anything_kept_a_range_stays_as_it_is() -> None:
     assert LR.narrowed(LR, [], 0.1) == LR
 
@@ -186,6 +194,20 @@ def test_what_cannot_be_searched_is_refused(word: str, says: str) -> None:
 def test_nothing_to_search_is_refused() -> None:
     with pytest.raises(Refusal, match="nothing to search"):
         made("model=mlp")
+
+
+def test_the_corners_hold_every_option_however_many_combinations_there_are() -> None:
+    space = made("optimizer=sgd,adam,rmsprop,adagrad", "init=default,he,xavier,normal,zeros", "regularizer=none,l1,l2")
+    points = spaces.corners(space)
+    assert {p["optimizer"] for p in points} == {"sgd", "adam", "rmsprop", "adagrad"}
+    assert {p["init"] for p in points} == {"default", "he", "xavier", "normal", "zeros"} and len(points) < 60
+
+
+def test_a_fixed_key_that_only_some_options_have_is_theirs() -> None:
+    fixed, swept = spaces.split(["optimizer=sgd,adam", "optimizer.beta1=0.95", "optimizer.lr=0.1"])
+    assert fixed == ["optimizer.lr=0.1"]
+    found = spaces.space_of(fixed, swept, {}, {}).parameters
+    assert found[1] == Choice("optimizer.beta1", ("0.95",), (("optimizer", ("adam",)),))
 
 
 def test_the_corners_hold_every_bound_and_option() -> None:

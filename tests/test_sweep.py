@@ -84,14 +84,14 @@ def test_again_prints_the_same_at_once_and_more_trials_go_on(command) -> None:
     more = command("train", *words, "hydra.sweeper.n_trials=9")
     assert more.code == 0, more.err
     found = studies(url())
-    assert [t.params for t in found["coarse"].trials] == coarse and len(coarse) == 4
-    assert len(found["fine"].trials) == 5
+    assert [t.params for t in found["coarse"].trials] == coarse and len(coarse) == 3
+    assert len(found["fine"].trials) == 6
     assert sum(best(str(own[0]))["trials"].values()) == 9
 
 
 def test_the_epochs_are_those_of_the_stage_and_the_values_those_of_the_journal(command) -> None:
     assert command("train", *QUICK, *SMALL).code == 0
-    for name, epochs in (("coarse", 2), ("fine", 6)):
+    for name, epochs in (("coarse", 1), ("fine", 6)):
         for each in studies(url())[name].trials:
             if each.state == TrialState.COMPLETE:
                 folder = Path(each.user_attrs["folder"])
@@ -133,8 +133,98 @@ def test_the_winner_keeps_the_bounds(command) -> None:
     assert best("none")["overrides"] is None and best("none")["commands"] == []
 
 
+def test_where_no_stage_trains_in_full_the_winner_is_run_in_full(command) -> None:
+    for seeds in (1, 2):
+        words = [
+            "hydra.sweeper.stages.fine.epochs=0.5",
+            f"hydra.sweeper.confirm.seeds={seeds}",
+            f"hydra.sweep.dir=s{seeds}",
+        ]
+        assert command("train", *QUICK, *SMALL, *words).code == 0
+        found = best(f"s{seeds}")
+        assert found["trial"]["stage"] == "confirm" and len(found["seeds"]) == seeds
+        promoted = command("train", *shlex.split(found["commands"][1])[2:], "tracking=none", f"hydra.run.dir=p{seeds}")
+        assert promoted.code == 0, promoted.err
+        folder = Path(found["trial"]["folder"])
+        assert Path(f"p{seeds}/weights.safetensors").read_bytes() == (folder / "weights.safetensors").read_bytes()
+
+
+def test_another_search_in_the_same_folder_is_refused(command) -> None:
+    assert command("train", *QUICK, *SMALL).code == 0
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.suffix != ".db"}
+    done = command("train", *QUICK, *SMALL, "optimizer=sgd")
+    assert done.code == 2 and "another search is in this folder" in done.err and "hydra.sweep.dir=sweep-2" in done.err
+    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.suffix != ".db"} == before
+
+
+def test_a_stage_of_the_pipeline_makes_its_folder_anew(command, monkeypatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "sweep")
+    words = [each for each in QUICK if each != "hydra.sweep.dir=sweep"] + ["hydra.sweep.dir=artifacts/sweep"]
+    monkeypatch.setattr("wiring._data_path", lambda data: ROOT / data["path"])
+    assert command("train", *words, *SMALL).code == 0
+    assert command("train", *words, *SMALL, "optimizer=sgd").code == 0
+    start = next(read_events(Path("artifacts/sweep/journal.jsonl")))
+    assert "'sgd'" in start["config"] or "optimizers.sgd" in start["config"]
+    assert len(list(Path("artifacts/sweep/coarse").iterdir())) == 3
+
+
+def test_only_a_training_is_searched(command) -> None:
+    done = command("evaluate", *QUICK)
+    assert done.code == 2 and "a search belongs to src/train.py" in done.err
+
+
+def test_what_is_refused_late_leaves_nothing_either(command) -> None:
+    words = [*QUICK, *SMALL, "hydra.sweeper.study_name=mine", f"hydra.sweeper.storage={STORE}"]
+    assert command("train", *words).code == 0
+    before = set(Path().rglob("*"))
+    done = command("train", *words, "data.split.seed=1", "hydra.sweep.dir=new/s")
+    assert done.code == 2 and "mine-2" in done.err
+    assert {path for path in Path().rglob("*") if not path.name.startswith("mine.db")} <= before
+
+
+def test_a_path_with_a_comma_survives_promotion(command) -> None:
+    toy_npz(Path("a,b.npz"))
+    done = command("train", *QUICK, *SMALL[:1], "data=npz", "data.path='a,b.npz'", "trainer.batch_size=null")
+    assert done.code == 0, done.err
+    dvc, plain = best()["commands"]
+    assert "data.path='\"'\"'a,b.npz'\"'\"''" in dvc or "data.path='a,b.npz'" in shlex.split(dvc)
+    assert command("train", *shlex.split(plain)[2:], "tracking=none").code == 0
+
+
+def test_continued_in_another_folder_the_rest_reaches_mlflow_too(command, tmp_path) -> None:
+    import mlflow
+
+    store = f"sqlite:///{tmp_path}/m.db"
+    for folder, trials in (("sweep", 4), ("more", 6)):
+        assert (
+            command("train", *QUICK, *SMALL, f"hydra.sweep.dir={folder}", f"hydra.sweeper.n_trials={trials}").code == 0
+        )
+        assert door.mirror(Path(folder, "journal.jsonl"), store, "crucible", None)
+    client = mlflow.MlflowClient(store)
+    runs = client.search_runs([client.get_experiment_by_name("crucible").experiment_id])
+    assert len(runs) == 1 + sum(len(study.trials) for study in studies(url()).values())
+    assert len({run.data.tags.get("mlflow.parentRunId") for run in runs}) == 2
+
+
+def test_a_search_of_failures_ends_as_failed_in_the_record(command) -> None:
+    words = [
+        "optimizer=sgd",
+        "optimizer.lr=tag(log, interval(1e20, 1e30))",
+        "trainer.batch_size=64",
+        "model.layers=[8]",
+    ]
+    done = command("train", *QUICK, *words, "hydra.sweeper.n_trials=8")
+    assert done.code == 2 and "4 of 4 trials failed" in done.err and "stopped" in done.err
+    assert [event["kind"] for event in read_events(Path("sweep/journal.jsonl"))][-1] == "failed"
+
+
 def test_what_crashes_is_a_recorded_failure_and_the_search_goes_on(command, monkeypatch) -> None:
-    words = ["optimizer=sgd", "optimizer.lr=tag(log, interval(0.01, 1e30))", "trainer.batch_size=64", "model.layers=[8]"]
+    words = [
+        "optimizer=sgd",
+        "optimizer.lr=tag(log, interval(0.01, 1e30))",
+        "trainer.batch_size=64",
+        "model.layers=[8]",
+    ]
     done = command("train", *QUICK, *words, "hydra.sweeper.max_failure_rate=1")
     assert done.code == 0, done.err
     failed = [t for t in studies(url())["coarse"].trials if t.state == TrialState.FAIL]
@@ -219,10 +309,19 @@ def test_optuna_dashboard_opens_the_storage(command) -> None:
 
 
 def test_killed_as_a_whole_it_goes_on_to_the_exact_count(tmp_path) -> None:
-    words = [sys.executable, str(ROOT / "src/train.py"), *QUICK, *SMALL, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=12"]
+    words = [
+        sys.executable,
+        str(ROOT / "src/train.py"),
+        *QUICK,
+        *SMALL,
+        "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.n_trials=12",
+    ]
     words = [word for word in words if word not in ("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=6")]
     for pause in (7.0, 8.0):
-        main = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        main = subprocess.Popen(
+            words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         time.sleep(pause)
         if main.poll() is None:
             os.killpg(main.pid, signal.SIGKILL)
@@ -230,13 +329,19 @@ def test_killed_as_a_whole_it_goes_on_to_the_exact_count(tmp_path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     found = studies(f"sqlite:///{next((tmp_path / 'outputs/studies').glob('*.db'))}")
-    assert [len(counted(found[name].trials)) for name in ("coarse", "fine")] == [8, 4]
+    assert [len(counted(found[name].trials)) for name in ("coarse", "fine")] == [6, 6]
     assert sum(best(str(tmp_path / "sweep"))["trials"].values()) == 12
 
 
 def test_data_that_are_swept_are_prepared_for_each(command) -> None:
     toy_npz(Path("a.npz"))
-    words = ["data=npz", "data.path=a.npz", "data.normalize=standard,scale", "trainer.batch_size=null", "model.layers=[8]"]
+    words = [
+        "data=npz",
+        "data.path=a.npz",
+        "data.normalize=standard,scale",
+        "trainer.batch_size=null",
+        "model.layers=[8]",
+    ]
     done = command("train", *QUICK, *words)
     assert done.code == 0, done.err
     assert len(list(Path("artifacts/prepared").iterdir())) == 2
@@ -245,3 +350,17 @@ def test_data_that_are_swept_are_prepared_for_each(command) -> None:
 def test_a_search_without_dev_is_refused(command) -> None:
     done = command("train", *QUICK, "data.split.dev=0")
     assert done.code == 2 and "a search chooses on dev" in done.err
+
+
+def test_where_the_best_lies_at_the_users_own_bound_a_wider_space_is_proposed_if_it_is_legal(command) -> None:
+    words = [
+        "optimizer.lr=tag(log, interval(1e-5, 1e-4))",
+        "model.keep_prob=interval(0.9, 1.0)",
+        "trainer.batch_size=64",
+    ]
+    done = command("train", *QUICK, *words, "model.layers=[32]", "hydra.sweeper.n_trials=12")
+    assert done.code == 0, done.err
+    lr = next(float(each.partition("=")[2]) for each in best()["overrides"] if each.startswith("optimizer.lr="))
+    assert lr > 9e-5  # too small a rate everywhere: the largest wins
+    assert [each.partition("=")[0] for each in best()["wider"]] == ["optimizer.lr"]  # above 1 no keep_prob is legal
+    assert "the best lies at the bound of the space" in done.out and "interval(1e-05, 0.000316228)" in done.out

@@ -1,8 +1,7 @@
 """The view of a running search: trials by state, the best so far, the time left, who is at work."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from crucible.search.search import Standing
@@ -11,23 +10,24 @@ from crucible.search.trials import Trial
 View = Callable[[Standing, Trial | None], None]
 
 
-@contextmanager
-def board(metric: str) -> Iterator[View]:
-    """Give the function to call with (standing, the trial that has ended or None): a live view, or a line a trial in a file."""
+def board(metric: str) -> View:
+    """Return the function to call with (standing, the trial that has ended or None): a live view, or a line a trial in a file."""
     if not sys.stderr.isatty():
-        yield lambda standing, ended: _line(standing, ended, metric)
-        return
+        return lambda standing, ended: _line(standing, ended, metric)
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+    live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
 
-        def tell(standing: Standing, ended: Trial | None) -> None:
-            if ended is not None:
-                live.console.print(told(ended, metric), highlight=False)
-            live.update(table(standing, metric))
+    def tell(standing: Standing, ended: Trial | None) -> None:
+        live.start()
+        if ended is not None:
+            live.console.print(told(ended, metric), highlight=False)
+        live.update(table(standing, metric))
+        if not standing.workers[0]:  # nobody works: what is printed next has the screen for itself
+            live.stop()
 
-        yield tell
+    return tell
 
 
 def table(standing: Standing, metric: str) -> Any:
@@ -37,7 +37,7 @@ def table(standing: Standing, metric: str) -> Any:
     best = standing.best
     view = Table(box=None, pad_edge=False)
     row = {
-        "trials": f"{standing.count('complete', 'pruned', 'failed')} of {standing.n_trials}",
+        "trials": f"{standing.done} of {standing.n_trials}",
         "running": str(standing.workers[0]),
         "complete": str(standing.count("complete")),
         "pruned": str(standing.count("pruned")),
@@ -75,5 +75,4 @@ def _why(trial: Trial) -> str:
 
 def _line(standing: Standing, ended: Trial | None, metric: str) -> None:
     if ended is not None:
-        done = standing.count("complete", "pruned", "failed")
-        print(f"[{done}/{standing.n_trials}] {told(ended, metric)}", file=sys.stderr, flush=True)
+        print(f"[{standing.done}/{standing.n_trials}] {told(ended, metric)}", file=sys.stderr, flush=True)

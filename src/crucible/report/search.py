@@ -172,6 +172,7 @@ def _parallel(plan: Plan, shown: Sequence[Parameter], ended: Mapping[str, list[T
     axis.set_xticks(range(len(shown)), [each.name for each in shown])
     axis.tick_params(axis="x", pad=14)
     axis.set_yticks([])
+    axis.set_ylim(-0.03, 1.03)
     return save(figure, path)
 
 

@@ -51,7 +51,7 @@ class Confirm(Section):
 class Settings(Section):
     """The keys of `hydra.sweeper`."""
 
-    study_name: Annotated[str, Field(pattern=r"^[^/]+$")] | None
+    study_name: Annotated[str, Field(pattern=r"^[\w .=+-]+$")] | None
     n_trials: Count
     n_jobs: Count | Literal["auto"]
     storage: str | None
@@ -71,17 +71,18 @@ def allotted(stages: Mapping[str, Stage], n_trials: int, begun: Mapping[str, int
     """Return the number of trials of each stage; a stage that has begun keeps its number, but for the growing one.
 
     Raises:
-        Refusal: the shares leave a stage without a trial.
+        Refusal: the others leave none for the growing stage.
     """
     rest = growing(stages)
     counts = {name: begun.get(name, max(1, round((stage.trials or 0) * n_trials))) for name, stage in stages.items()}
-    counts[rest] = max(0, n_trials - sum(count for name, count in counts.items() if name != rest))
-    if not counts[rest] and not begun:
+    others = sum(count for name, count in counts.items() if name != rest)
+    counts[rest] = n_trials - others
+    if counts[rest] < 1:
         raise Refusal(
             "hydra.sweeper.n_trials",
-            f"{n_trials} trials leave none for the stage '{rest}'",
-            allowed=f"at least {len(stages)}, and shares that leave something",
-            example=f"hydra.sweeper.n_trials={4 * len(stages)}",
+            f"{n_trials} trials leave none for the stage '{rest}': the others {'began with' if begun else 'take'} {others}",
+            allowed=f"{others + 1} or more",
+            example=f"hydra.sweeper.n_trials={max(4 * len(stages), others + 1)}",
         )
     return counts
 

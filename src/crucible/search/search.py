@@ -3,6 +3,7 @@
 Everything that is decided is read from the storage, so that a search killed at any moment goes on where it was.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -70,6 +71,11 @@ class Standing:
     seconds_left: float | None
     n_trials: int
 
+    @property
+    def done(self) -> int:
+        """How many of the n_trials have ended."""
+        return self.count("complete", "pruned", "failed")
+
     def count(self, *states: str) -> int:
         """Return how many trials of the search stages are in one of these states."""
         return sum(each.state in states for name, own in self.trials.items() if name != CONFIRM for each in own)
@@ -97,6 +103,7 @@ class Search:
         self._pool: Pool | None = None
         self._ended: list[Trial] = []
         self._asleep = 0.0
+        self._best: Trial | None = None
 
     def __enter__(self) -> "Search":
         """Start the workers: they import while the rest is checked."""
@@ -138,6 +145,7 @@ class Search:
             self._plan.stages, self._plan.n_trials, {n: each["trials"] for n, each in begun.items() if each}
         )
         self._trials = {name: self._studies.trials(name) for name in (*self._plan.stages, CONFIRM)}
+        self._best = best(self._plan, self._trials)
         ended = {name: sum(each.counts for each in own) for name, own in self._trials.items()}
         left = any(each.state in ("running", "waiting") for own in self._trials.values() for each in own)
         planned = {each.facts.get("planned") for each in self._trials[CONFIRM]}
@@ -147,17 +155,25 @@ class Search:
     def standing(self) -> Standing:
         """Return where the search stands."""
         pool = self._pool
-        seconds = [float(each.facts["seconds"]) for each in self._ended if "seconds" in each.facts]
-        ended = sum(each.counts for name, own in self._trials.items() if name != CONFIRM for each in own)
-        left = max(0, self._plan.n_trials - ended)
         return Standing(
             self._trials,
-            best(self._plan, self._trials),
+            self._best,
             pool.busy_share() if pool else 0.0,
             (pool.running, len(pool.workers)) if pool else (0, 0),
-            left * sum(seconds) / len(seconds) / self._plan.n_jobs if seconds else None,
+            self._seconds_left(),
             self._plan.n_trials,
         )
+
+    def _seconds_left(self) -> float | None:
+        """Return the time that the trials to come will take, if they are like those that ended here."""
+        seconds = sum(float(each.facts.get("seconds", 0)) for each in self._ended)
+        planned = sum(self._plan.epochs(each.stage) for each in self._ended)
+        confirms = self._plan.confirm.best * (self._plan.confirm.seeds - 1)
+        left = confirms * self._plan.total_epochs
+        for name, count in self._counts.items():
+            left += max(0, count - sum(each.counts for each in self._trials.get(name, ()))) * self._plan.epochs(name)
+        left -= sum(each.counts for each in self._trials.get(CONFIRM, ())) * self._plan.total_epochs
+        return max(0.0, left * seconds / planned / self._plan.n_jobs) if planned else None
 
     def _hand_out(self, pool: Pool) -> bool:
         """Give every idle worker a trial, if there is one; return whether the search is over."""
@@ -187,6 +203,7 @@ class Search:
                 space = self._opened(name)
                 claimed = self._studies.claim(name, space, stage.sampler, self._counts[name])
                 self._trials[name] = self._studies.trials(name)
+                self._best = best(self._plan, self._trials)
                 if claimed is not None:
                     return claimed
                 unfinished = sum(each.state in ("running", "waiting") for each in self._trials[name])
@@ -239,19 +256,18 @@ class Search:
             job, outcome = told
             self._end(job, outcome)
         elif told is not None:
-            self._curves.pop((told.stage, told.number), None)
             self._over.discard(told.stage)
             self._studies.lose(told.stage, told.number)
-            self._asleep = 0.0
+            self._closed(told, ("failed",))
 
     def _note(self, pool: Pool, worker: Worker, epoch: int, value: float) -> None:
         job = worker.job
         assert job is not None
-        curve = self._curves.setdefault((job.stage, job.number), {})
-        curve[epoch] = value
-        if epoch in job.rungs:
-            pool.answer(worker, self._verdict(job, epoch, curve))
         if epoch in job.rungs or epoch == job.epochs or epoch % max(1, job.epochs // REPORTS) == 0:
+            curve = self._curves.setdefault((job.stage, job.number), {})
+            curve[epoch] = value
+            if epoch in job.rungs:
+                pool.answer(worker, self._verdict(job, epoch, curve))
             self._studies.report(job.stage, job.number, epoch, value)
 
     def _verdict(self, job: Assignment, epoch: int, curve: Mapping[int, float]) -> str | None:
@@ -272,19 +288,24 @@ class Search:
         return f"{sign * own:.4f} by epoch {epoch} of {job.epochs} is number {rank} of {len(others) + 1} there, {go_on} go on"
 
     def _end(self, job: Assignment, outcome: Outcome) -> None:
-        facts = dict(outcome.facts)
+        outcome = _finite(outcome)
+        facts = {**outcome.facts, "unmet": [name for name, violation in outcome.violations.items() if violation > 0]}
         if outcome.kind == "pruned":
             facts["saved"] = job.epochs - int(facts.get("epochs", 0))
-        if unmet := [name for name, violation in outcome.violations.items() if violation > 0]:
-            facts["unmet"] = unmet
         self._studies.end(job.stage, job.number, replace(outcome, facts=facts))
+        self._closed(job, ("complete", "pruned", "failed"))
+
+    def _closed(self, job: Assignment, states: tuple[str, ...]) -> None:
+        """Take in how a trial ended, if it did."""
         self._curves.pop((job.stage, job.number), None)
         self._trials[job.stage] = self._studies.trials(job.stage)
-        trial = next(each for each in self._trials[job.stage] if each.number == job.number)
-        self._ended.append(trial)
+        self._best = best(self._plan, self._trials)
         self._asleep = 0.0
-        self._listen(self.standing(), trial)
-        self._require_success()
+        trial = next(each for each in self._trials[job.stage] if each.number == job.number)
+        if trial.state in states:
+            self._ended.append(trial)
+            self._listen(self.standing(), trial)
+            self._require_success()
 
     def _require_success(self) -> None:
         failed = [each for each in self._ended if each.state == "failed"]
@@ -299,12 +320,25 @@ class Search:
             )
 
 
+def _finite(outcome: Outcome) -> Outcome:
+    """Return the outcome, or a failure where its value is no number: no storage takes it, and nothing can be learned."""
+    if outcome.kind != "complete" or (outcome.value is not None and math.isfinite(outcome.value)):
+        violations = {name: math.inf if math.isnan(each) else each for name, each in outcome.violations.items()}
+        return replace(outcome, violations=violations)
+    return Outcome(
+        "failed", facts={**outcome.facts, "cause": "non-finite", "why": f"the value on dev is {outcome.value}"}
+    )
+
+
 def leaders(trials: list[Trial], goal: str) -> list[Trial]:
     """Return the complete trials, the best first, each point once; those that keep every bound before those that do not."""
     done = [each for each in trials if each.state == "complete" and each.value is not None]
     order = ranked([each.value for each in done if each.value is not None], goal)
     found = sorted((done[i] for i in order), key=lambda each: bool(each.unmet))
-    return [each for i, each in enumerate(found) if each.values not in [other.values for other in found[:i]]]
+    first: dict[tuple[tuple[str, Value], ...], Trial] = {}
+    for each in found:
+        first.setdefault(tuple(sorted(each.values.items())), each)
+    return list(first.values())
 
 
 def best(plan: Plan, trials: Mapping[str, list[Trial]]) -> Trial | None:
@@ -325,8 +359,6 @@ def candidates(plan: Plan, trials: Mapping[str, list[Trial]]) -> list[Trial]:
 def confirmations(plan: Plan, trials: Mapping[str, list[Trial]]) -> list[tuple[str, dict[str, Value], dict[str, int]]]:
     """Return the further runs of the candidates, as (name, point, facts); a full-length trial is its own first one."""
     whole = plan.epochs(plan.longest[0]) == plan.total_epochs
-    if plan.confirm.seeds == 1:
-        return []
     return [
         (f"{each.stage}/{each.number}/{seed}", each.values, {"seed": seed})
         for each in candidates(plan, trials)
@@ -336,10 +368,15 @@ def confirmations(plan: Plan, trials: Mapping[str, list[Trial]]) -> list[tuple[s
 
 def confirmed(plan: Plan, trials: Mapping[str, list[Trial]], candidate: Trial) -> dict[int, float]:
     """Return a candidate's values by seed, its own included where it was trained in full."""
-    whole = plan.epochs(candidate.stage) == plan.total_epochs
-    found = {plan.seed: float(candidate.value or 0)} if whole or plan.confirm.seeds == 1 else {}
+    runs = repeats(plan, trials, candidate)
+    return {seed: float(each.value) for seed, each in sorted(runs.items()) if each.value is not None}
+
+
+def repeats(plan: Plan, trials: Mapping[str, list[Trial]], candidate: Trial) -> dict[int, Trial]:
+    """Return a candidate's complete full-length runs by seed."""
+    found = {plan.seed: candidate} if plan.epochs(candidate.stage) == plan.total_epochs else {}
     prefix = f"{candidate.stage}/{candidate.number}/"
     for each in trials.get(CONFIRM, ()):
-        if each.state == "complete" and str(each.facts["planned"]).startswith(prefix) and each.value is not None:
-            found[int(each.facts["seed"])] = each.value
-    return dict(sorted(found.items()))
+        if each.state == "complete" and str(each.facts["planned"]).startswith(prefix):
+            found[int(each.facts["seed"])] = each
+    return found

@@ -99,14 +99,28 @@ class Range:
         beyond = WIDER * width
         wider = (low - beyond, high) if place - low <= EDGE * width else (low, high + beyond)
         low, high = self._ends(*wider)
-        return replace(self, low=low, high=high)
+        return replace(self, low=low, high=high) if (low, high) != (self.low, self.high) else None
+
+    def at(self, share: float) -> Value:
+        """Return the value at a share from 0 to 1 of the range, on its scale."""
+        low, high = (self.low, self.high + 1) if self.integer else (self.low, self.high)
+        place = self._place(low) + share * (self._place(high) - self._place(low))
+        value = math.exp(place) if self.log else place
+        return (
+            min(int(self.high), max(int(self.low), math.floor(value)))
+            if self.integer
+            else min(self.high, max(self.low, value))
+        )
 
     def _place(self, value: float) -> float:
         return math.log(value) if self.log else value
 
     def _ends(self, low: float, high: float) -> tuple[float, float]:
         ends = (math.exp(low), math.exp(high)) if self.log else (low, high)
-        return (math.floor(ends[0]), max(math.ceil(ends[1]), math.floor(ends[0]) + 1)) if self.integer else ends
+        if not self.integer:
+            return ends
+        least = max(1, math.floor(ends[0])) if self.log else math.floor(ends[0])
+        return least, max(math.ceil(ends[1]), least + 1)
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,10 @@ class Choice:
     def override(self, value: Value) -> str:
         """Return the override that sets the option."""
         return f"{self.key}={value}"
+
+    def at(self, share: float) -> Value:
+        """Return the option at a share from 0 to 1 of them."""
+        return self.options[min(len(self.options) - 1, int(share * len(self.options)))]
 
     def grammar(self) -> str:
         """Return the choice as it is typed."""

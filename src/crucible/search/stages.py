@@ -7,6 +7,7 @@ that failed without a cause was killed from outside; it is tried again once, by 
 import fcntl
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -20,10 +21,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,9 +36,15 @@ from crucible.tracking.folder import holder
 P = ParamSpec("P")
 T = TypeVar("T")
 BEAT_SECONDS, GRACE_SECONDS, PATIENCE_SECONDS = 10, 30, 60.0
+SAMPLED = "sampled"  # the fact that every parameter has its value
+KEPT = ("first", "planned", "seed")  # what a trial is told, and its retry with it
 MAKING = 5_206_111  # the advisory lock under which tables are made
 LOST = (SQLAlchemyError, StorageInternalError)
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+IMPATIENT = {  # PostgreSQL: what does not answer, or died with a lock, is noticed within half a minute
+    "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "options": "-c lock_timeout=30s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+}  # fmt: skip
 STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -66,6 +73,7 @@ def patient(method: Callable[Concatenate["Studies", P], T]) -> Callable[Concaten
             try:
                 return method(self, *args, **kwargs)
             except LOST as error:
+                self._lost = time.monotonic()
                 if time.monotonic() - start > self.patience:
                     why = f"it cannot be reached: {_first_line(error)}"
                     raise Stopped(
@@ -104,10 +112,11 @@ class Studies:
         self.url, self.name, self.patience = url, name, patience
         self._goal, self._seed = goal, seed
         self._storage = _reached(url)
-        self._owner = {"host": socket.gethostname(), "folder": str(folder.absolute())}
+        self._owner = {"host": machine(), "folder": str(folder.absolute())}
         self._held: dict[tuple[str, int], optuna.Trial] = {}
         self._known: dict[str, Study] = {}
         self._beat = time.monotonic()
+        self._lost = -math.inf
 
     @patient
     def recorded(self) -> dict[str, Any] | None:
@@ -168,19 +177,27 @@ class Studies:
             trials: how many the stage has in all; None: only those that wait.
         """
         with self._lock():
-            study = self._study(stage)
             self._mend(stage)
+            study = self._study(stage)
             kept = [each for each in _read(stage, study) if each.state != "killed"]
-            waiting = any(each.state == "waiting" for each in kept)
-            if not waiting and (trials is None or len(kept) >= trials):
+            waiting = min(
+                (each for each in kept if each.state == "waiting"), key=lambda each: each.origin, default=None
+            )
+            if waiting is None and (trials is None or len(kept) >= trials):
                 return None
-            study.sampler = _sampler(sampler, self._seed, stage, len(kept), space)
-            trial = study.ask()
+            place = len(kept) if waiting is None else sum(each.origin < waiting.origin for each in kept)
+            if waiting is None and sampler == "quasi_random":
+                study.enqueue_trial(self._sobol(stage, place, space))
+                waiting = _read(stage, study)[-1]
+            trial = study.ask() if waiting is None else self._taken(stage, waiting.number)
+            origin = trial.number if waiting is None else waiting.origin
+            trial.study.sampler = _sampler(sampler, _derived(self._seed, stage, place))
             self._storage.record_heartbeat(self._id(study, trial.number))
             trial.set_user_attr("owner", {**self._owner, "released": False})
         values = space.sample(lambda each: _suggest(trial, each))
+        trial.set_user_attr(SAMPLED, True)
         self._held[stage, trial.number] = trial
-        return Trial(stage, trial.number, "running", values, None, facts=trial.user_attrs)
+        return Trial(stage, trial.number, "running", values, None, {}, trial.user_attrs, origin)
 
     @patient
     def tell_facts(self, stage: str, number: int, facts: Mapping[str, Any]) -> None:
@@ -204,9 +221,11 @@ class Studies:
                 trial.set_user_attr(name, value)
             for name, value in outcome.violations.items():
                 trial.set_constraint(name, value)
-        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[outcome.kind]
-        value = outcome.value if outcome.kind == "complete" else None
-        self._study(stage).tell(number, value, state=state, skip_if_finished=True)
+            state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[
+                outcome.kind
+            ]
+            value = outcome.value if outcome.kind == "complete" else None
+            self._study(stage).tell(number, value, state=state, skip_if_finished=True)
         del self._held[stage, number]
 
     @patient
@@ -271,17 +290,15 @@ class Studies:
         """Fail the trials whose process died, and let those that were killed wait to be tried again, once."""
         study = self._study(stage)
         self.beat()
-        fail_stale_trials(study)
+        if time.monotonic() - self._lost > GRACE_SECONDS:  # after an outage nobody's heart could be heard
+            fail_stale_trials(study)
         for each in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if (stage, each.number) not in self._held and self._is_dead(each):
                 self._fail(stage, each.number)
         everyone = study.get_trials(deepcopy=False)
-        again = {number for each in everyone for number in each.system_attrs.get("retry_history", ())}
-        for each in everyone:
-            before = each.system_attrs.get("retry_history", ())
-            kills = [number for number in (*before, each.number) if not _released(everyone[number])]
-            if _was_killed(each) and each.number not in again and len(kills) <= 1:
-                RetryHeartbeatStaleTrialCallback()(study, each)
+        for each, plain in zip(everyone, _read(stage, study), strict=True):
+            if each.state == TrialState.FAIL and plain.state == "waiting":
+                study.add_trial(_again(each))
 
     def _fail(self, stage: str, number: int) -> None:
         self._study(stage).tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -294,6 +311,26 @@ class Studies:
         if owner["host"] != self._owner["host"]:
             return False
         return owner["folder"] == self._owner["folder"] or holder(Path(owner["folder"])) is None
+
+    def _taken(self, stage: str, number: int) -> optuna.Trial:
+        """Start a waiting trial: as `ask` does, but this one."""
+        study = optuna.load_study(
+            study_name=f"{self.name}/{stage}", storage=self._storage
+        )  # without what it had cached
+        self._known[stage] = study
+        identity = self._id(study, number)
+        self._storage.set_trial_state_values(identity, state=TrialState.RUNNING)
+        study.get_trials(deepcopy=False)  # the study's own cache must know it
+        return optuna.Trial(study, identity)
+
+    def _sobol(self, stage: str, place: int, space: Space) -> dict[str, Value]:
+        """Return the point of Sobol's sequence at a place, the same whoever asks."""
+        from scipy.stats import qmc
+
+        sequence = qmc.Sobol(len(space.parameters), scramble=True, seed=_derived(self._seed, stage, 0))
+        point = (sequence.fast_forward(place) if place else sequence).random(1)[0]
+        shares = dict(zip(space.parameters, point, strict=True))
+        return space.sample(lambda each: each.at(float(shares[each])))
 
     def _id(self, study: Study, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(
@@ -327,12 +364,20 @@ def shown(url: str) -> str:
         return f"{url.partition(':')[0]}:..."
 
 
+def machine() -> str:
+    """Return what tells this machine, or container, from any other: also from a clone of it."""
+    boot, mounts = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/mnt")
+    return "/".join([socket.gethostname(), boot.read_text().strip() if boot.exists() else "",
+                     str(mounts.stat().st_ino) if mounts.exists() else ""])  # fmt: skip
+
+
 def require_reachable(url: str) -> None:
     """Refuse a storage that cannot be reached, and leave nothing behind: a file that is not there yet can be made.
 
     Raises:
         Refusal: with the reason.
     """
+    _require_kind(url)
     if url.startswith("sqlite:") and not _path(url).exists():
         home = next(each for each in _path(url).absolute().parents if each.exists())
         if not (home.is_dir() and os.access(home, os.W_OK)):
@@ -341,33 +386,52 @@ def require_reachable(url: str) -> None:
     _reached(url)
 
 
+def _require_kind(url: str) -> None:
+    if not url.startswith(SCHEMES) or url in ("sqlite:///", "sqlite:///:memory:"):
+        raise Refusal(
+            f"hydra.sweeper.storage={shown(url)}", "is no storage that a search can be kept in",
+            allowed="sqlite:///FILE, postgresql://USER@HOST/DATABASE",
+            example="hydra.sweeper.storage=sqlite:///outputs/studies/mine.db",
+        )  # fmt: skip
+
+
 def _away(url: str, why: str, needs: str = "") -> Refusal:
     where = f"hydra.sweeper.storage={shown(url)}"
     return Refusal(where, f"it cannot be reached: {why}", allowed="a database that answers", example=needs)
 
 
 def _reached(url: str) -> RDBStorage:
-    where = f"hydra.sweeper.storage={shown(url)}"
-    if not url.startswith(SCHEMES):
-        raise Refusal(
-            where, "is no storage that a search can be kept in", allowed="sqlite:///FILE, postgresql://USER@HOST/DATABASE",
-            example="hydra.sweeper.storage=sqlite:///outputs/studies/mine.db",
-        )  # fmt: skip
-    made = url.startswith("sqlite:") and not _path(url).exists()
+    _require_kind(url)
+    is_file = url.startswith("sqlite:")
+    new = [each for each in (_path(url), _path(url).with_suffix(".lock")) if is_file and not each.exists()]
     try:
-        if url.startswith("sqlite:"):
+        if is_file:
             _path(url).parent.mkdir(parents=True, exist_ok=True)
+        engine = {} if is_file else {"connect_args": IMPATIENT}
         with _making(url):
-            storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=GRACE_SECONDS)
-    except (*LOST, OSError, ImportError) as error:
-        if made:
-            _path(url).unlink(missing_ok=True)
-        why, needs = _first_line(error), "pip install 'psycopg[binary]'" if isinstance(error, ImportError) else ""
-        raise _away(url, why, needs) from None
-    if url.startswith("sqlite:"):
+            _require_ours(url, engine)
+            storage = RDBStorage(url, engine, heartbeat_interval=BEAT_SECONDS, grace_period=GRACE_SECONDS)
+    except (*LOST, OSError, ImportError, RuntimeError, Refusal) as error:
+        for each in new:
+            each.unlink(missing_ok=True)
+        if isinstance(error, Refusal):
+            raise
+        raise _away(url, _first_line(error), "pip install 'psycopg[binary]'" * isinstance(error, ImportError)) from None
+    if is_file:
         event.listen(storage.engine, "connect", _make_light)
         storage.engine.dispose()
     return storage
+
+
+def _require_ours(url: str, engine: dict[str, Any]) -> None:
+    """Refuse a database that holds something else: its tables are left alone."""
+    if url.startswith("sqlite:") and not _path(url).exists():
+        return
+    tables = inspect(create_engine(url, **engine)).get_table_names()
+    if tables and "studies" not in tables:
+        where = f"hydra.sweeper.storage={shown(url)}"
+        raise Refusal(where, f"it is the database of something else: it holds {', '.join(sorted(tables)[:4])}",
+                      allowed="a database of its own", example="hydra.sweeper.storage=null")  # fmt: skip
 
 
 def _make_light(connection: Any, record: Any) -> None:
@@ -384,7 +448,7 @@ def _making(url: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
         return
-    with create_engine(url).connect() as connection:  # the lock ends with the connection
+    with create_engine(url, connect_args=IMPATIENT).connect() as connection:  # the lock ends with the connection
         connection.exec_driver_sql(f"select pg_advisory_lock({MAKING})")
         yield
         connection.exec_driver_sql(f"select pg_advisory_unlock({MAKING})")
@@ -400,25 +464,49 @@ def _first_line(error: BaseException) -> str:
 
 def _read(stage: str, study: Study) -> list[Trial]:
     everyone = study.get_trials(deepcopy=False)
-    again = {number for each in everyone for number in each.system_attrs.get("retry_history", ())}
-    return [_plain(stage, each, each.number in again) for each in everyone]
+    again = {number for each in everyone for number in _history(each)}
+    return [_plain(stage, each, everyone, each.number in again) for each in everyone]
 
 
-def _plain(stage: str, trial: FrozenTrial, tried_again: bool) -> Trial:
+def _plain(stage: str, trial: FrozenTrial, everyone: Sequence[FrozenTrial], tried_again: bool) -> Trial:
     state: State = "killed" if tried_again else STATES[trial.state]
     facts = trial.user_attrs
     if state == "failed" and "cause" not in facts:
+        kills = sum(_was_killed(everyone[number]) for number in (*_history(trial), trial.number))
+        state = "waiting" if kills < 2 else "failed"  # killed once: whoever comes next lets it be tried again
         facts = {**facts, "cause": "killed twice", "why": "its process was killed from outside, twice"}
+    origin = next(iter(_history(trial)), trial.number)
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    return Trial(stage, trial.number, state, dict(trial.params), value, dict(trial.intermediate_values), facts)
+    return Trial(stage, trial.number, state, dict(trial.params), value, dict(trial.intermediate_values), facts, origin)
 
 
-def _released(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("owner", {}).get("released"))
+def _history(trial: FrozenTrial) -> list[int]:
+    """Return the earlier attempts of a trial, as Optuna records them."""
+    return trial.system_attrs.get("retry_history", [])
+
+
+def _again(trial: FrozenTrial) -> FrozenTrial:
+    """Return a waiting trial of the same point, in Optuna's own record of a retry, with nothing of what the first one told.
+
+    A point that was not yet sampled to its end is sampled anew, the same.
+    """
+    whole = SAMPLED in trial.user_attrs
+    history = [*_history(trial), trial.number]
+    record: dict[str, Any] = {"failed_trial": history[0], "retry_history": history}
+    fixed = {key: trial.system_attrs[key] for key in ("fixed_params",) if key in trial.system_attrs}
+    kept = {key: trial.user_attrs[key] for key in KEPT if key in trial.user_attrs}
+    return optuna.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params if whole else {},
+        distributions=trial.distributions if whole else {},
+        user_attrs=kept,
+        system_attrs={**fixed, **record},
+    )
 
 
 def _was_killed(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL and "cause" not in trial.user_attrs
+    """Whether a trial that failed without a cause had begun, and was not given back."""
+    return not trial.user_attrs.get("owner", {"released": True})["released"]
 
 
 def _suggest(trial: optuna.Trial, each: Parameter) -> Value:
@@ -429,18 +517,15 @@ def _suggest(trial: optuna.Trial, each: Parameter) -> Value:
     return trial.suggest_float(each.name, each.low, each.high, log=each.log)
 
 
-def _sampler(kind: str, seed: int, stage: str, place: int, space: Space) -> optuna.samplers.BaseSampler:
-    """Return a sampler that draws the same for the same place, whoever drew the others, and after a kill."""
-    alone, whole = _derived(seed, stage, place), _derived(seed, stage, 0)
-    if kind == "quasi_random":
-        return optuna.samplers.QMCSampler(seed=whole, scramble=True)
+def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a sampler for one trial, seeded by its place: it draws the same whoever drew the others, and after a kill."""
     if kind == "tpe":
         return optuna.samplers.TPESampler(
-            seed=alone, n_startup_trials=5, multivariate=True, group=True, constant_liar=True
+            seed=seed, n_startup_trials=5, multivariate=True, group=True, constant_liar=True
         )
     if kind == "gp":
-        return optuna.samplers.GPSampler(seed=alone, n_startup_trials=5)
-    return optuna.samplers.RandomSampler(seed=alone)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=5)
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _derived(seed: int, stage: str, place: int) -> int:

@@ -19,6 +19,7 @@ class Trial:
         values: of the parameters, by name. value: the monitored number on dev, None until it is complete.
         curve: the monitored number by epoch, as far as it was reported.
         facts: what the trial told of itself: folder, epochs, threads, seconds, cause, why, unmet, saved, seed, planned.
+        origin: the number of its first attempt.
     """
 
     stage: str
@@ -28,6 +29,7 @@ class Trial:
     value: float | None
     curve: dict[int, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    origin: int = -1
 
     @property
     def counts(self) -> bool:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -30,7 +30,7 @@ class Worker:
 
     Attributes:
         job: None while it waits. since: when it was given the job, or became free. busy: seconds with a job.
-        ready: whether it has ever answered.
+        ready: whether it has said that it is there.
     """
 
     process: Any
@@ -92,6 +92,8 @@ class Pool:
                 yield self._replaced(worker), ("lost", job)
                 continue
             worker.ready = True
+            if message[0] == "ready":
+                continue
             if message[0] == "done":
                 message = ("done", (worker.job, message[1]))
                 self._free(worker)
@@ -143,6 +145,7 @@ def serve(work: Work, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    pipe.send(("ready", None))
     while True:
         job = inbox.get()
         pipe.send(("done", _done(work, job, pipe, inbox)))
@@ -158,7 +161,7 @@ def _listen(pipe: Connection, inbox: "queue.SimpleQueue[Any]") -> None:
 
 
 def _done(work: Work, job: Assignment, pipe: Connection, inbox: "queue.SimpleQueue[Any]") -> Outcome:
-    seen = 0
+    seen, start = 0, time.monotonic()
 
     def tell(epoch: int, value: float) -> None:
         nonlocal seen
@@ -168,11 +171,12 @@ def _done(work: Work, job: Assignment, pipe: Connection, inbox: "queue.SimpleQue
             raise Pruned(stop)
 
     try:
-        return work(job, tell)
+        outcome = work(job, tell)
     except Pruned as pruned:
-        return Outcome("pruned", facts={"epochs": seen, "why": str(pruned)})
+        outcome = Outcome("pruned", facts={"epochs": seen, "why": str(pruned)})
     except Exception as error:  # noqa: BLE001  (whatever it is, it is this trial's, and the search goes on)
-        return Outcome("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _told(error)})
+        outcome = Outcome("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _told(error)})
+    return replace(outcome, facts={**outcome.facts, "seconds": time.monotonic() - start})
 
 
 def cause_of(error: Exception) -> str:

@@ -71,7 +71,10 @@ def _make(folder: Path, fresh: bool) -> tuple[Path, list[Path]]:
     except OSError as error:
         _unmake(folder, missing)
         raise Refusal(
-            str(folder), f"cannot be written: {error}", allowed="a folder that can", example="hydra.run.dir=DIR"
+            str(folder),
+            f"cannot be written: {error}",
+            allowed="a folder that can",
+            example="hydra.run.dir=DIR; of a search hydra.sweep.dir=DIR",
         ) from None
     return folder, [*made, *missing]
 

@@ -28,7 +28,7 @@ POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
-STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
 TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
 OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
@@ -139,7 +139,8 @@ class Mirror:
     def _on_start(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, Param
 
-        params = [Param(name, str(value)[:6000]) for name, value in _flat(self.config).items()]
+        known = self.client.get_run(self.state["run_id"]).data.params  # of a sweep that another folder began
+        params = [Param(name, str(value)[:6000]) for name, value in _flat(self.config).items() if name not in known]
         facts = event["data"]
         source, profile = json.dumps({"sha256": facts["key"]}), json.dumps(facts["sizes"])
         data = Dataset(facts["name"], facts["key"][:32], "local", source, None, profile)
@@ -163,6 +164,9 @@ class Mirror:
 
     def _on_pruned(self, event: Event) -> None:
         self.client.set_terminated(self.state["run_id"], STATUS["pruned"], int(event["time"] * 1000))
+
+    def _on_stopped(self, event: Event) -> None:
+        self.client.set_terminated(self.state["run_id"], STATUS["stopped"], int(event["time"] * 1000))
 
     def _on_searched(self, event: Event) -> None:
         for file in event["files"]:
