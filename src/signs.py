@@ -15,6 +15,7 @@ from crucible.training.probe import dead_units
 from crucible.training.run import Run
 from wiring import Parts
 
+_SHIFTS: dict[tuple[Any, ...], dict[str, Any]] = {}
 LEARNED = 0.98  # of the loss of guessing: a train loss that was never below it has not left it
 
 
@@ -43,9 +44,12 @@ def is_independent(batches: Batches) -> bool:
 
 def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:
     """Return how likely chance makes two splits this different, and whether that is too unlikely."""
-    (x, y), (x_other, y_other) = batches.stored(one), batches.stored(other)
-    found = two_samples((x, x_other), (y, y_other))
-    return {"features": found.features, "labels": found.labels, "differs": found.differs}
+    known = (*batches.identity, one, other)
+    if known not in _SHIFTS:  # the trials of a search share their data
+        (x, y), (x_other, y_other) = batches.stored(one), batches.stored(other)
+        found = two_samples((x, x_other), (y, y_other))
+        _SHIFTS[known] = {"features": found.features, "labels": found.labels, "differs": found.differs}
+    return dict(_SHIFTS[known])
 
 
 def read(told: Mapping[str, Any]) -> Signs:

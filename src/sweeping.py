@@ -1,5 +1,6 @@
 """What python src/train.py -m sweep=... does: the configuration's side of a search, and what a trial is."""
 
+import copy
 import json
 import os
 import re
@@ -10,12 +11,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 import entry
 import promotion
@@ -56,9 +59,24 @@ class Base:
 
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the checked configuration of a trial."""
-        cfg = entry.plain(entry.compose(self.args, [*self.overrides, *words]))
+        composed = [each for each in words if each.partition("=")[0] in entry.GROUPS or each.startswith(("+", "~"))]
+        known = _composition(self.args.config_dir, self.args.config_name, (*self.overrides, *composed))
+        cfg = entry.plain(_with(known, [each for each in words if each not in composed]))
         entry.validate(cfg)
         return cfg
+
+
+@cache
+def _composition(directory: str | None, name: str | None, overrides: tuple[str, ...]) -> DictConfig:
+    return entry.compose(Namespace(config_dir=directory, config_name=name), list(overrides))
+
+
+def _with(composed: DictConfig, words: Sequence[str]) -> DictConfig:
+    """Return a composition with values changed, as Hydra changes them when it composes: a hundred times as fast."""
+    changed = copy.deepcopy(composed)
+    for each in OverridesParser.create().parse_overrides(list(words)):
+        OmegaConf.update(changed, each.key_or_group, each.value(), merge=True)
+    return changed
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,10 @@ def _searched(question: Question, search: Search, folder: Path) -> Standing:
     build(question.cfg["tracking"], folder, wiring.home()).start()
     with search:
         standing = search.run()
-    print(f"{standing.workers[1]} worker(s) had a trial {standing.busy:.0%} of the time", flush=True)
+    print(
+        f"{standing.workers[1]} worker(s) had a trial {standing.busy:.0%} of the time from their first to their last",
+        flush=True,
+    )
     return standing
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -343,10 +344,16 @@ def identity(cfg: Config, card: Card) -> Identity:
     """Return what makes two trainings the same one: configuration, data, code."""
     kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
+    return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, _code())
+
+
+@cache
+def _code() -> str:
+    """Return the hash of the code as it was when this process first asked."""
     code = sha256()
     for path in sorted((ROOT / "src").rglob("*.py")):
         code.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, code.hexdigest())
+    return code.hexdigest()
 
 
 def config_text(cfg: Config) -> str:
@@ -368,6 +375,7 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
     return {"name": job.cfg["run_name"] or " ".join(differing) or "defaults", "tags": tags}
 
 
+@cache
 def _commit() -> str:
     git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return git.stdout.strip() if git.returncode == 0 else ""

@@ -200,7 +200,7 @@ def tried(case: Case) -> tuple[int, str, list[str]]:
     finally:
         os.chdir(here)
         sys.argv = argv
-    return code, screen.getvalue(), sorted(str(path) for path in {*home.rglob("*")} - before)
+    return code, screen.getvalue().replace(f"{home}/", ""), sorted(str(path) for path in {*home.rglob("*")} - before)
 
 
 def table() -> str:

@@ -46,6 +46,7 @@ def test_the_best_share_goes_on() -> None:
     assert stopped(half, rank=2, others=2) is None  # too few others
     assert stopped(half, rank=2, others=3) is None and stopped(half, rank=3, others=3) == 2
     assert stopped(half, rank=1, others=100) is None
+    assert stopped(half, rank=3, others=4) is None and stopped(half, rank=4, others=4) == 3  # half of five is three
 
 
 def test_a_stage_may_begin_while_a_tenth_of_the_last_still_runs() -> None:

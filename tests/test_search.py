@@ -23,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from crucible.errors import Refusal, Stopped
+from crucible.search import workers
 from crucible.search.plan import Confirm
 from crucible.search.search import Search
 from crucible.search.space import Choice, Range, Space
@@ -342,6 +343,7 @@ def test_a_trial_of_another_machine_is_left_alone_while_its_heart_beats(url, tmp
     there.open("only", lambda: (SPACE, 1, []))
     trial = there.claim("only", SPACE, "random", 1)
     assert trial is not None and here.claim("only", SPACE, "random", 1) is None
+    monkeypatch.setattr("crucible.search.stages.BEAT_SECONDS", 0)  # it looks again at once
     with sqlite3.connect(tmp_path / "s.db") as database:  # half an hour later
         database.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-30 minutes')")
     second = here.claim("only", SPACE, "random", 1)
@@ -468,6 +470,12 @@ def test_whatever_is_killed_the_count_is_exact(repetition: int, url: str, tmp_pa
             finished(main)
     finished(start(url, tmp_path / "w", 20, 2))
     require_exact(url, 12, 8)
+
+
+def test_the_busy_share_leaves_out_the_start_and_the_end() -> None:
+    pool = workers.Pool.__new__(workers.Pool)
+    pool.workers = [workers.Worker(None, None, busy=9.0, waited=1.0), workers.Worker(None, None, busy=10.0)]
+    assert pool.busy_share() == pytest.approx(0.95)
 
 
 def test_what_kills_every_worker_stops_the_search(url, tmp_path) -> None:

@@ -67,6 +67,7 @@ def test_where_the_best_lies_at_a_narrowed_edge_the_next_range_goes_past_it() ->
     found = now.narrowed(LR, [1e-2, 8e-3], 0.1)
     assert found.high == pytest.approx(10**-1.5)  # half a decade past it
     assert found.low == pytest.approx(10 ** (math.log10(8e-3) - 0.1))
+    assert now.narrowed(LR, [1e-3, 2e-3], 0.1).low == pytest.approx(10**-3.5)
     inside = now.narrowed(LR, [5e-3, 1e-2], 0.1)  # the second best at the edge extends nothing
     assert inside.high == pytest.approx(1e-2)
 

@@ -364,3 +364,19 @@ def test_where_the_best_lies_at_the_users_own_bound_a_wider_space_is_proposed_if
     assert lr > 9e-5  # too small a rate everywhere: the largest wins
     assert [each.partition("=")[0] for each in best()["wider"]] == ["optimizer.lr"]  # above 1 no keep_prob is legal
     assert "the best lies at the bound of the space" in done.out and "interval(1e-05, 0.000316228)" in done.out
+
+
+def test_a_trial_is_composed_as_hydra_composes_it(monkeypatch) -> None:
+    from argparse import Namespace
+
+    import entry
+    from sweeping import Base
+
+    base = Base(Namespace(config_dir=None, config_name=None), ("model=mlp", "schedule=cosine"), "f1", "")
+    for words in (
+        ["optimizer=sgd", "optimizer.lr=0.5", "model.layers=[16,8]", "trainer.total_epochs=7", "seed=3"],
+        ["optimizer.lr=1e-05", "model.batch_norm=true", "trainer.batch_size=null", "data.name='a, b'"],
+    ):
+        whole = entry.plain(entry.compose(base.args, [*base.overrides, *words]))
+        assert base.composed(words) == whole
+        assert whole["schedule"]["epochs"] == whole["trainer"]["total_epochs"]

@@ -43,7 +43,8 @@ class Batches:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling = sampling
         self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
-        self._folder, self.splits = folder, read_card(folder).splits
+        self._folder, own = folder, read_card(folder)
+        self.splits, self.identity = own.splits, (own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
         self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))

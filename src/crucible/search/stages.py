@@ -116,7 +116,7 @@ class Studies:
         self._held: dict[tuple[str, int], optuna.Trial] = {}
         self._known: dict[str, Study] = {}
         self._beat = time.monotonic()
-        self._lost = -math.inf
+        self._lost = self._looked = -math.inf
 
     @patient
     def recorded(self) -> dict[str, Any] | None:
@@ -177,9 +177,8 @@ class Studies:
             trials: how many the stage has in all; None: only those that wait.
         """
         with self._lock():
-            self._mend(stage)
+            kept = [each for each in self._mend(stage) if each.state != "killed"]
             study = self._study(stage)
-            kept = [each for each in _read(stage, study) if each.state != "killed"]
             waiting = min(
                 (each for each in kept if each.state == "waiting"), key=lambda each: each.origin, default=None
             )
@@ -188,7 +187,7 @@ class Studies:
             place = len(kept) if waiting is None else sum(each.origin < waiting.origin for each in kept)
             if waiting is None and sampler == "quasi_random":
                 study.enqueue_trial(self._sobol(stage, place, space))
-                waiting = _read(stage, study)[-1]
+                waiting = _read(stage, study.get_trials(deepcopy=False))[-1]
             trial = study.ask() if waiting is None else self._taken(stage, waiting.number)
             origin = trial.number if waiting is None else waiting.origin
             trial.study.sampler = _sampler(sampler, _derived(self._seed, stage, place))
@@ -249,8 +248,9 @@ class Studies:
     @patient
     def trials(self, stage: str) -> list[Trial]:
         """Return the trials of a stage, oldest first; none where it has not begun."""
-        names = optuna.get_all_study_names(self._storage)
-        return _read(stage, self._study(stage)) if f"{self.name}/{stage}" in names else []
+        if stage not in self._known and f"{self.name}/{stage}" not in optuna.get_all_study_names(self._storage):
+            return []
+        return _read(stage, self._study(stage).get_trials(deepcopy=False))
 
     @patient
     def beat(self) -> None:
@@ -286,19 +286,26 @@ class Studies:
             pass
         return self._study(stage)
 
-    def _mend(self, stage: str) -> None:
-        """Fail the trials whose process died, and let those that were killed wait to be tried again, once."""
+    def _mend(self, stage: str) -> list[Trial]:
+        """Fail the trials whose process died, and let those that were killed wait to be tried again, once; return all."""
         study = self._study(stage)
         self.beat()
-        if time.monotonic() - self._lost > GRACE_SECONDS:  # after an outage nobody's heart could be heard
+        now = time.monotonic()
+        if (
+            now - self._looked > BEAT_SECONDS and now - self._lost > GRACE_SECONDS
+        ):  # in an outage no heart could be heard
+            self._looked = now
             fail_stale_trials(study)
-        for each in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for each in running:
             if (stage, each.number) not in self._held and self._is_dead(each):
                 self._fail(stage, each.number)
         everyone = study.get_trials(deepcopy=False)
-        for each, plain in zip(everyone, _read(stage, study), strict=True):
-            if each.state == TrialState.FAIL and plain.state == "waiting":
-                study.add_trial(_again(each))
+        found = _read(stage, everyone)
+        killed = [each for each, plain in zip(everyone, found, strict=True) if _is_killed(each, plain)]
+        for each in killed:
+            study.add_trial(_again(each))
+        return _read(stage, study.get_trials(deepcopy=False)) if killed else found
 
     def _fail(self, stage: str, number: int) -> None:
         self._study(stage).tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -462,8 +469,7 @@ def _first_line(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error.__cause__ or error).strip().split("\n")[0]
 
 
-def _read(stage: str, study: Study) -> list[Trial]:
-    everyone = study.get_trials(deepcopy=False)
+def _read(stage: str, everyone: Sequence[FrozenTrial]) -> list[Trial]:
     again = {number for each in everyone for number in _history(each)}
     return [_plain(stage, each, everyone, each.number in again) for each in everyone]
 
@@ -478,6 +484,11 @@ def _plain(stage: str, trial: FrozenTrial, everyone: Sequence[FrozenTrial], trie
     origin = next(iter(_history(trial)), trial.number)
     value = trial.value if trial.state == TrialState.COMPLETE else None
     return Trial(stage, trial.number, state, dict(trial.params), value, dict(trial.intermediate_values), facts, origin)
+
+
+def _is_killed(trial: FrozenTrial, plain: Trial) -> bool:
+    """Whether a trial was killed and nobody has let it be tried again yet."""
+    return trial.state == TrialState.FAIL and plain.state == "waiting"
 
 
 def _history(trial: FrozenTrial) -> list[int]:

@@ -30,6 +30,7 @@ class Worker:
 
     Attributes:
         job: None while it waits. since: when it was given the job, or became free. busy: seconds with a job.
+        waited: seconds between one job and the next.
         ready: whether it has said that it is there.
     """
 
@@ -38,6 +39,7 @@ class Worker:
     job: Assignment | None = None
     since: float = 0.0
     busy: float = 0.0
+    waited: float = 0.0
     ready: bool = False
 
 
@@ -54,7 +56,6 @@ class Pool:
     def __init__(self, work: Work, count: int) -> None:
         self._work, self._stillborn = work, 0
         self.workers = [self._started() for _ in range(count)]
-        self.began: float | None = None
 
     def idle(self) -> Iterator[Worker]:
         """Give the workers without a job."""
@@ -68,7 +69,7 @@ class Pool:
     def give(self, worker: Worker, job: Assignment) -> None:
         """Hand a job to an idle worker."""
         now = time.monotonic()
-        self.began = self.began or now
+        worker.waited += now - worker.since if worker.busy else 0.0
         worker.job, worker.since = job, now
         with suppress(OSError):  # it is gone: messages() will say so
             worker.pipe.send(job)
@@ -100,10 +101,10 @@ class Pool:
             yield worker, message
 
     def busy_share(self) -> float:
-        """Return the share of the time since the first job that workers had one."""
+        """Return the share of the time from a worker's first job to its last that it had one."""
         now = time.monotonic()
         busy = sum(each.busy + (now - each.since if each.job is not None else 0.0) for each in self.workers)
-        return busy / max(1e-9, (now - (self.began or now)) * len(self.workers))
+        return busy / max(1e-9, busy + sum(each.waited for each in self.workers))
 
     def close(self) -> None:
         """End every worker, whatever it is doing."""
@@ -136,6 +137,7 @@ class Pool:
             )
         fresh = self._started()
         fresh.busy = worker.busy + (time.monotonic() - worker.since if worker.job is not None else 0.0)
+        fresh.since, fresh.waited = time.monotonic(), worker.waited
         self.workers[self.workers.index(worker)] = fresh
         return fresh
 
