@@ -429,7 +429,8 @@ def test_a_worker_without_a_parent_ends(tmp_path) -> None:
 
 def start(url: str, folder: Path, n_trials: int, n_jobs: int) -> "subprocess.Popen[bytes]":
     words = [*TOY, url, str(folder), str(n_trials), str(n_jobs)]
-    return subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
 
 
 def family(main: "subprocess.Popen[bytes]") -> list[psutil.Process]:
@@ -472,6 +473,23 @@ def test_whatever_is_killed_the_count_is_exact(repetition: int, url: str, tmp_pa
     require_exact(url, 12, 8)
 
 
+def test_a_retry_takes_the_point_and_nothing_that_the_first_attempt_told(url, tmp_path) -> None:
+    studies = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "w")
+    studies.open("only", lambda: (SPACE, 2, [{"optimizer": "adam", "optimizer.lr": 0.1}]))
+    trial = studies.claim("only", SPACE, "random", 2)
+    assert trial is not None
+    studies.tell_facts("only", trial.number, {"folder": "x", "unmet": ["b"], "why": "y"})
+    studies.lose("only", trial.number)
+    again = only(url)[-1]
+    assert again.state == TrialState.WAITING and again.params == trial.values and again.user_attrs == {"first": 0}
+
+
+def test_a_stage_waits_for_the_one_before_unless_a_tenth_of_it_is_left(url, tmp_path) -> None:
+    searched(url, tmp_path / "w", planned(10, 4), interrupting)
+    ends = [t.datetime_complete for t in trials_of(url, "coarse")]
+    assert len(ends) == 6 and max(ends) <= min(t.datetime_start for t in trials_of(url, "fine"))
+
+
 def test_the_busy_share_leaves_out_the_start_and_the_end() -> None:
     pool = workers.Pool.__new__(workers.Pool)
     pool.workers = [workers.Worker(None, None, busy=9.0, waited=1.0), workers.Worker(None, None, busy=10.0)]
@@ -494,7 +512,7 @@ def test_interrupted_by_hand_any_number_of_times_nothing_has_failed(url, tmp_pat
     for _ in range(3):
         main = start(url, tmp_path / "w", 20, 1)
         time.sleep(1.6)
-        main.send_signal(signal.SIGINT)
+        os.killpg(main.pid, signal.SIGINT)  # as a terminal does: main and workers
         main.wait(timeout=30)
         main.communicate()
     finished(start(url, tmp_path / "w", 20, 1))
