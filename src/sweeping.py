@@ -10,11 +10,12 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,7 +34,7 @@ from crucible.schema import check
 from crucible.search.plan import Settings, allotted, require_shares
 from crucible.search.search import Listen, Plan, Search, Standing
 from crucible.search.space import Space
-from crucible.search.stages import Studies, machine, require_reachable, shown
+from crucible.search.stages import Studies, machine, require_reachable
 from crucible.search.trials import Assignment, Outcome, Trial
 from crucible.search.workers import Tell
 from crucible.targets import build
@@ -49,7 +50,7 @@ class Base:
 
     Attributes:
         args: where the configuration stands. overrides: the same for all. monitor: the number on dev that is reported.
-        parent: the journal of the sweep, for the record.
+        parent: the journal of the sweep, the same for all its processes; empty until it has begun.
     """
 
     args: Namespace
@@ -112,9 +113,10 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         except Refusal:
             _unmake(made)
             raise
-        record = {"parts": question.parts, "host": machine(), "folder": str(folder)}
-        parts = studies.begin(next(iter(question.plan.stages)), record)["parts"]
-        print(promotion.opening(question, studies, parts["code"] != question.parts["code"]), flush=True)
+        own = {"parts": question.parts, "host": machine(), "folder": str(folder), "journal": uuid4().hex}
+        record = studies.begin(next(iter(question.plan.stages)), own)
+        question = replace(question, base=replace(question.base, parent=record["journal"]))
+        print(promotion.opening(question, studies, record["parts"]["code"] != question.parts["code"]), flush=True)
         standing = _kept(question, studies, folder, list(arguments))
     print(promotion.screen(question, standing, folder))
 
@@ -250,7 +252,7 @@ def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
         asked.max_failure_rate,
     )  # fmt: skip
     storage = asked.storage or f"sqlite:///outputs/studies/{name}.db"
-    base = Base(args, (*fixed, *pinned), task.monitor, _parent(storage, name))
+    base = Base(args, (*fixed, *pinned), task.monitor, "")
     return Question(base, cfg, plan, card, name, storage, parts)
 
 
@@ -311,18 +313,18 @@ def _opened(question: Question, new: Path, named: bool, made: list[Path], stack:
     studies = _studies(question, new)
     folder = _home(question, studies, new, named)
     folder = stack.enter_context(locked(folder, fresh=not named and not folder.exists()))
-    _require_own(folder, question)
+    _require_own(folder, studies)
     return folder, _studies(question, folder)
 
 
-def _require_own(folder: Path, question: Question) -> None:
+def _require_own(folder: Path, studies: Studies) -> None:
     """Refuse a folder that holds another search; under DVC, which makes a stage's outputs anew, empty it.
 
     Raises:
         Refusal: the trials of that search would be written over.
     """
-    start = next(read_events(folder / NAME), None)
-    if start is None or start["journal"] == question.base.parent:
+    start, record = next(read_events(folder / NAME), None), studies.recorded()
+    if start is None or (record is not None and start["journal"] == record["journal"]):
         return
     if "DVC_STAGE" not in os.environ:
         raise Refusal(
@@ -397,8 +399,3 @@ def _journal(question: Question, folder: Path, arguments: list[str]) -> Journal:
     journal.append("start", journal=question.base.parent, name=f"sweep {question.name}", tags={**tags, "optuna.study": question.name},
                    config=wiring.config_text(config), data=data)  # fmt: skip
     return journal
-
-
-def _parent(storage: str, name: str) -> str:
-    """Return the identity of a sweep's journal: the same for all its processes."""
-    return sha256(f"{shown(storage)}/{name}".encode()).hexdigest()[:32]

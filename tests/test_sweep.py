@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,10 +152,17 @@ def test_where_no_stage_trains_in_full_the_winner_is_run_in_full(command) -> Non
 
 def test_another_search_in_the_same_folder_is_refused(command) -> None:
     assert command("train", *QUICK, *SMALL).code == 0
-    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.suffix != ".db"}
+    before = {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and ".db" not in p.name}
     done = command("train", *QUICK, *SMALL, "optimizer=sgd")
     assert done.code == 2 and "another search is in this folder" in done.err and "hydra.sweep.dir=sweep-2" in done.err
-    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and p.suffix != ".db"} == before
+    assert {p: p.read_bytes() for p in Path().rglob("*") if p.is_file() and ".db" not in p.name} == before
+
+
+def test_a_search_whose_study_is_gone_is_another(command) -> None:
+    assert command("train", *QUICK, *SMALL).code == 0
+    shutil.rmtree("outputs")
+    done = command("train", *QUICK, *SMALL)
+    assert done.code == 2 and "another search is in this folder" in done.err and not Path("outputs").exists()
 
 
 def test_a_stage_of_the_pipeline_makes_its_folder_anew(command, monkeypatch) -> None:
