@@ -210,4 +210,5 @@ def _diagnosis(folder: Path) -> list[tuple[str, str]]:
         return [("note", f"the winner's run is not on this machine: {folder}")]
     told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     advice = told["diagnosis"]["advice"][0]
-    return [("gap", gap(told)), ("verdict", verdict(told["diagnosis"])), ("advice", advice["why"])]
+    said = [("advice", advice["why"]), ("", advice["command"] or "")]
+    return [("gap", gap(told)), ("verdict", verdict(told["diagnosis"])), *said]
