@@ -240,7 +240,8 @@ class Studies:
         """Give back the trials of this process, unharmed: being given back is no kill."""
         with self._lock():
             for (stage, number), trial in list(self._held.items()):
-                trial.set_user_attr("owner", {**self._owner, "released": True})
+                with suppress(UpdateFinishedTrialError):  # another machine took it for dead
+                    trial.set_user_attr("owner", {**self._owner, "released": True})
                 del self._held[stage, number]
                 self._fail(stage, number)
                 self._mend(stage)
