@@ -106,7 +106,7 @@ class Search:
         self._best: Trial | None = None
 
     def __enter__(self) -> "Search":
-        """Start the workers: they import while the rest is checked."""
+        """Start the workers."""
         self._pool = Pool(self._work, self._plan.n_jobs)
         return self
 
@@ -183,7 +183,7 @@ class Search:
             trial = self._next()
             if trial is None:
                 self._asleep = time.monotonic() + AGAIN_SECONDS
-                return not pool.running and self._is_confirmed()
+                return not pool.running and CONFIRM in self._over
             pool.give(worker, self._assigned(trial))
         return False
 
@@ -244,9 +244,6 @@ class Search:
             if not any(each.state in ("running", "waiting") for each in self._trials.get(CONFIRM, ())):
                 self._over.add(CONFIRM)
         return None
-
-    def _is_confirmed(self) -> bool:
-        return CONFIRM in self._over
 
     def _take(self, pool: Pool, worker: Worker, message: Message) -> None:
         kind, told = message

@@ -505,14 +505,14 @@ def _again(trial: FrozenTrial) -> FrozenTrial:
     whole = SAMPLED in trial.user_attrs
     history = [*_history(trial), trial.number]
     record: dict[str, Any] = {"failed_trial": history[0], "retry_history": history}
-    fixed = {key: trial.system_attrs[key] for key in ("fixed_params",) if key in trial.system_attrs}
+    record |= {"fixed_params": trial.system_attrs["fixed_params"]} if "fixed_params" in trial.system_attrs else {}
     kept = {key: trial.user_attrs[key] for key in KEPT if key in trial.user_attrs}
     return optuna.create_trial(
         state=TrialState.WAITING,
         params=trial.params if whole else {},
         distributions=trial.distributions if whole else {},
         user_attrs=kept,
-        system_attrs={**fixed, **record},
+        system_attrs=record,
     )
 
 
