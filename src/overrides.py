@@ -124,6 +124,8 @@ def _differences(known: Config, node: Config, prefix: str) -> Iterator[tuple[str
 def _typed(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_typed(each)}" for key, each in value.items()) + "}"
     return (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
     )

@@ -75,6 +75,30 @@ def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None)
     return folder, read_card(folder)
 
 
+def described(job: Job) -> Card:
+    """Return the card of the job's data; one that holds no more than shape and classes where both are declared.
+
+    Raises:
+        Refusal: only one of them is declared, or the rest of the configuration does not fit.
+    """
+    data, needs_classes = job.cfg["data"], resolve(job.cfg["task"]["_target_"]).targets == "classes"
+    shape, classes = data["feature_shape"], data["num_classes"]
+    if shape is None and classes is None:
+        return prepared(job, fits(job.cfg))[1]
+    if shape is None or (classes is None and needs_classes):
+        raise Refusal(
+            "data.feature_shape, data.num_classes", "only one of them is declared", allowed="both, or data that have them",
+            example="python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000",
+        )  # fmt: skip
+    names = [str(i) for i in range(classes or 0)]
+    counts = {"size": 1, "class_counts": [1] * len(names)}
+    normalize = {"kind": "none", "mean": [0.0], "std": [1.0], "fitted_on": "train", "fitted_size": 0}
+    target = {"mean": 0.0, "std": 1.0, "quartiles": [-1.0, 0.0, 1.0]}
+    card = Card(data["name"], "", {}, {"train": counts}, names, shape, "float32", normalize, {}, {}, target=target)
+    fits(job.cfg)(card)
+    return card
+
+
 def require_run(job: Job) -> Path:
     """Return the run folder that the job names.
 

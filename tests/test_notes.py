@@ -13,11 +13,11 @@ from crucible.diagnosis.gap import diagnose
 from crucible.losses import binary_cross_entropy, cross_entropy
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.models.activations import ACTIVATIONS, Step
+from crucible.models.measure import measure
 from crucible.models.mlp import MLP
 from crucible.models.perceptron import Perceptron
 from crucible.optim.averages import averages
 from crucible.tasks.classification import Binary, Classification
-from crucible.training.device import multiplications
 
 TASK = {"monitor": "f1", "goal": "maximize", "tolerance": 0.02}
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -208,8 +208,8 @@ def test_the_costs_of_the_inception_bottleneck() -> None:
     """000, part 10: 120.4 million multiplications; with the bottleneck 12.44, not 12.04, million."""
     direct = nn.Conv2d(192, 32, 5, padding=2)
     bottleneck = nn.Sequential(nn.Conv2d(192, 16, 1), nn.Conv2d(16, 32, 5, padding=2))
-    assert multiplications(direct, [192, 28, 28]) == 120_422_400
-    assert multiplications(bottleneck, [192, 28, 28]) == 12_443_648
+    assert sum(row.multiplications for row in measure(direct, [192, 28, 28])) == 120_422_400
+    assert sum(row.multiplications for row in measure(bottleneck, [192, 28, 28])) == 12_443_648
 
 
 def test_satisficing_takes_b() -> None:

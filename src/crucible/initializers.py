@@ -5,13 +5,14 @@ and a layer whose weights were `given` keeps those.
 """
 
 from collections.abc import Callable
-from math import sqrt
+from math import prod, sqrt
 
 from torch import Tensor, nn
 
 from crucible.schema import Positive
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 Initializer = Callable[[nn.Module], None]
 
 
@@ -49,13 +50,16 @@ def _rule(std: Callable[[int], float]) -> Initializer:
     def apply(model: nn.Module) -> None:
         for layer in model.modules():
             if isinstance(layer, LAYERS) and not hasattr(layer, "given"):
-                nn.init.normal_(layer.weight, std=std(_inputs(layer.weight)))
+                nn.init.normal_(layer.weight, std=std(_inputs(layer)))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
     return apply
 
 
-def _inputs(weight: Tensor) -> int:
-    """Inputs of one unit: weight (out, in, ...) has in x kernel of them."""
+def _inputs(layer: nn.Module) -> int:
+    """Inputs of one unit: weight (out, in, ...) has in x kernel of them; a transposed one (in, out, ...) about in."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]  # of the layers above it is one
+    if isinstance(layer, TRANSPOSED):
+        return max(1, weight.shape[0] * weight[0, 0].numel() // prod(layer.stride))
     return weight[0].numel()

@@ -128,7 +128,7 @@ def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
 
 def shift_and_scale(card: Card) -> tuple[Tensor, Tensor]:
     """Return -mean/std and 1/std, shaped to broadcast over a batch; both 0 for a deviation of 0."""
-    shape = (-1, 1, 1) if card.is_images else (-1,)
+    shape = (-1, *(1 for _ in card.feature_shape[1:]))
     mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
     scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
     return -mean * scale, scale

@@ -8,7 +8,7 @@ ROUNDING = 1e-12
 
 
 class Moments:
-    """Mean and deviation per channel of images (n, C, H, W), or per feature of vectors (n, F)."""
+    """Mean and deviation per channel of images (n, C, H, W) and volumes (n, C, D, H, W), or per feature of vectors (n, F)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,7 +35,7 @@ class Moments:
 
 
 def _is_bytes(chunk: Array) -> bool:
-    return chunk.dtype == np.uint8 and chunk.ndim == 4
+    return chunk.dtype == np.uint8 and chunk.ndim >= 4
 
 
 def _of_bytes(chunk: Array) -> tuple[Array, Array, int]:
@@ -48,7 +48,7 @@ def _of_bytes(chunk: Array) -> tuple[Array, Array, int]:
 
 
 def _of_numbers(chunk: Array) -> tuple[Array, Array, int]:
-    axes = (0, 2, 3) if chunk.ndim == 4 else (0,)
+    axes = (0, *range(2, chunk.ndim)) if chunk.ndim >= 4 else (0,)
     numbers = chunk.astype(np.float64)
     mean = numbers.mean(axis=axes, keepdims=True)
     squares = ((numbers - mean) ** 2).sum(axis=axes)

@@ -1,4 +1,4 @@
-"""A residual network for small images: three stages of basic blocks (He et al., 2016, arXiv:1512.03385, section 4.2)."""
+"""Residual networks: those of table 1 of the paper, and its small ones for 32x32 (He et al., 2016, arXiv:1512.03385)."""
 
 from collections.abc import Sequence
 
@@ -7,54 +7,75 @@ from torch import Tensor, nn
 from crucible.errors import Refusal
 from crucible.schema import Count, Probability
 
-STEM_SIZE = 32  # the paper's images; larger ones are halved at the stem until they fit
-SMALLEST = 4
+# Table 1: blocks of each of the four stages, and whether they are bottlenecks (1x1, 3x3, 1x1 to four times the width).
+TABLE: dict[int, tuple[tuple[int, ...], bool]] = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+STEM_SIZE = 32  # section 4.2: the paper's small images; larger ones are halved at the stem until they fit
+SMALLEST, LARGE = 4, 64  # from 64x64 on the networks of table 1 begin with 7x7, stride 2, and a pool
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem, three stages of (depth - 2) / 6 blocks with width, 2 width, 4 width channels, average pool, linear.
+    """A stem, stages of residual blocks, average pool, linear.
+
+    depth 18, 34, 50, 101, 152: four stages with width, 2, 4 and 8 times width channels (table 1): 11,689,512, 21,797,672,
+    25,557,032, 44,549,160 and 60,192,808 parameters for 224x224x3 and 1000 classes.
+    depth 6n + 2 (8, 14, 20, 26, 32, 56, 110): three stages of n blocks with width, 2 and 4 times width (section 4.2).
 
     Args:
         feature_shape: (C, H, W); H and W at least 4.
         num_outputs: 1 for a binary task, else the number of classes, K.
-        depth: weighted layers on the main path: 8 is one block a stage, 14 two, 20 three.
-        width: channels of the first stage.
+        depth: weighted layers on the main path.
+        width: channels of the first stage; null: 64 in table 1, 16 in section 4.2.
         keep_prob: probability of keeping a pooled feature in training.
+        residual: false leaves the shortcuts out: the paper's plain networks.
     """
 
     def __init__(
-        self, feature_shape: Sequence[int], num_outputs: int, *, depth: Count, width: Count, keep_prob: Probability
+        self,
+        feature_shape: Sequence[int],
+        num_outputs: int,
+        *,
+        depth: Count,
+        width: Count | None,
+        keep_prob: Probability,
+        residual: bool = True,
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise Refusal("model.depth", f"{depth} is not 6n + 2", allowed="8, 14, 20, 26, 32, ...")
+        if depth not in TABLE and (depth < 8 or (depth - 2) % 6):
+            raise Refusal("model.depth", f"{depth} is neither in table 1 nor 6n + 2", allowed=f"{', '.join(map(str, TABLE))}; 8, 14, 20, 26, 32, ...")  # fmt: skip
         if len(feature_shape) != 3 or min(feature_shape[1:]) < SMALLEST:
             raise Refusal(
                 "model=resnet",
                 f"it needs images of at least {SMALLEST}x{SMALLEST}, an example has shape {list(feature_shape)}",
                 allowed="model=logistic, model=mlp",
             )
-        halvings = sum(max(feature_shape[1:]) > STEM_SIZE << i for i in range(16))
-        self.stem = nn.Sequential(
-            nn.Conv2d(feature_shape[0], width, 3, stride=min(2, 1 + halvings), padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            *(nn.MaxPool2d(3, stride=2, padding=1) for _ in range(halvings - 1)),
-        )
-        channels, blocks = width, []
-        for stage in range(3):
-            for block in range((depth - 2) // 6):
+        blocks, bottleneck = TABLE.get(depth, (((depth - 2) // 6,) * 3, False))
+        first = width or first_width(depth)
+        self.stem = nn.Sequential(*(_stem if depth in TABLE else _small_stem)(feature_shape, first))
+        make, channels = Bottleneck if bottleneck else Block, first
+        self.stages = nn.Sequential()
+        for stage, count in enumerate(blocks):
+            for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(Block(channels, width << stage, stride))
-                channels = width << stage
-        self.stages = nn.Sequential(*blocks)
+                self.stages.append(make(channels, first << stage, stride, residual=residual))
+                channels = make.expansion * first << stage
         self.dropout = nn.Dropout(1 - keep_prob)
         self.head = nn.Linear(channels, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K)."""
-        features = self.stages(self.stem(x)).mean(dim=(2, 3))  # (B, 4 width)
+        features = self.stages(self.stem(x)).mean(dim=(2, 3))  # (B, channels of the last stage)
         return self.head(self.dropout(features))
+
+
+def first_width(depth: int) -> int:
+    """Return the channels of the paper's first stage."""
+    return 64 if depth in TABLE else 16
 
 
 class Block(nn.Module):
@@ -63,23 +84,72 @@ class Block(nn.Module):
     Args:
         inputs, outputs: channels.
         stride: of the first convolution and of the projection.
+        residual: whether there is a shortcut.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    expansion = 1
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, residual: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.activation1, self.activation2 = nn.ReLU(), nn.ReLU()
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else _projection(inputs, outputs, stride)
+        self.shortcut = _shortcut(inputs, outputs, stride) if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
-        residual = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
-        return self.activation2(residual + self.shortcut(x))
+        changed = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
+        return self.activation2(changed + self.shortcut(x) if self.shortcut is not None else changed)
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+class Bottleneck(nn.Module):
+    """1x1 to `width`, 3x3, 1x1 to four times `width`, beside a shortcut (section 4.1; the stride is the 3x3's).
+
+    Args:
+        inputs: channels. width: of the 3x3. stride: of the 3x3 and of the projection. residual: whether there is a shortcut.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, *, residual: bool = True) -> None:
+        super().__init__()
+        outputs = self.expansion * width
+        self.conv1, self.norm1 = nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3, self.norm3 = nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.activation1, self.activation2, self.activation3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.shortcut = _shortcut(inputs, outputs, stride) if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, 4 width, H/stride, W/stride)."""
+        changed = self.activation1(self.norm1(self.conv1(x)))
+        changed = self.norm3(self.conv3(self.activation2(self.norm2(self.conv2(changed)))))
+        return self.activation3(changed + self.shortcut(x) if self.shortcut is not None else changed)
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+def _stem(feature_shape: Sequence[int], width: int) -> list[nn.Module]:
+    """7x7, stride 2, and a pool; 3x3 for images below 64x64."""
+    large = min(feature_shape[1:]) >= LARGE
+    size, stride, padding = (7, 2, 3) if large else (3, 1, 1)
+    first = nn.Conv2d(feature_shape[0], width, size, stride=stride, padding=padding, bias=False)
+    return [first, nn.BatchNorm2d(width), nn.ReLU(), *([nn.MaxPool2d(3, stride=2, padding=1)] if large else [])]
+
+
+def _small_stem(feature_shape: Sequence[int], width: int) -> list[nn.Module]:
+    """3x3; halved until 32x32 are left."""
+    halvings = sum(max(feature_shape[1:]) > STEM_SIZE << i for i in range(16))
+    return [
+        nn.Conv2d(feature_shape[0], width, 3, stride=min(2, 1 + halvings), padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        *(nn.MaxPool2d(3, stride=2, padding=1) for _ in range(halvings - 1)),
+    ]

@@ -13,7 +13,7 @@ from crucible.errors import Refusal
 from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.task import Batch, Measured
+from crucible.tasks.task import Batch, Measured, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
@@ -68,10 +68,11 @@ class Classification:
         self.guess = self.guessing(counts)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss of a batch: `x` (B, ...), `label` (B,)."""
+        """Return the loss of a batch, `x` (B, ...), `label` (B,), and that of the model's further heads."""
         if self._weight is not None:
             self._weight = self._weight.to(batch["label"].device)
-        return {"loss": self._loss(model(batch["x"]), batch["label"], self._weight, self._smoothing)}
+        label, weight, smoothing = batch["label"], self._weight, self._smoothing
+        return loss_terms(model, batch["x"], lambda outputs: self._loss(outputs, label, weight, smoothing))
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean loss () of logits (B, K), unweighted and unsmoothed."""

@@ -12,7 +12,7 @@ from crucible.errors import Refusal
 from crucible.losses import mean_squared_error
 from crucible.metrics.regression import Residuals
 from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Batch, Measured
+from crucible.tasks.task import Batch, Measured, loss_terms
 
 Score = Literal["loss", "error", "rmse", "r2"]
 
@@ -65,7 +65,7 @@ class Regression:
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the squared error of a batch: `x` (B, ...), `label` (B,) in the target's unit."""
-        return {"loss": self.loss(model(batch["x"]), batch["label"])}
+        return loss_terms(model, batch["x"], lambda outputs: self.loss(outputs, batch["label"]))
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean squared error () of outputs (B, 1), both standardised."""

@@ -1,11 +1,27 @@
 """The three methods by which one loop serves every family of tasks."""
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
 Measured = Literal["latency_ms_per_example", "parameters"]  # numbers of every model that a bound may be about
+
+
+def loss_terms(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return `loss` () of the model's outputs, and `auxiliary` where in training it gives those of further heads too.
+
+    Args:
+        model: gives outputs, or (outputs, those of each further head) and then has their weight as `auxiliary`.
+        x: (B, ...). loss: of outputs.
+    """
+    outputs = model(x)
+    if isinstance(outputs, Tensor):
+        return {"loss": loss(outputs)}
+    first, *further = outputs
+    weight: Any = model.auxiliary
+    return {"loss": loss(first), "auxiliary": weight * sum((loss(each) for each in further), start=first.new_zeros(()))}
 
 
 class Metrics(Protocol):

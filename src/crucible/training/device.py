@@ -1,13 +1,13 @@
 """Where to compute, with how many threads, and how exactly."""
 
 import os
-from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from crucible.errors import Refusal
+from crucible.models.measure import measure
 
 SMALL_STEP = (
     1e9  # floating-point operations, about 15 ms on a core: below, a second thread gains little and, on a busy machine,
@@ -30,29 +30,9 @@ def choose_threads(threads: int | Literal["auto"], model: nn.Module, feature_sha
     """Return the number of CPU threads: `auto` takes one where a step is small, else one a core."""
     if threads != "auto":
         return threads
-    operations = 6 * multiplications(model, feature_shape) * batch_size  # 2 a multiply-add; backward is twice forward
+    multiplications = sum(row.multiplications for row in measure(model, feature_shape))
+    operations = 6 * multiplications * batch_size  # 2 a multiply-add; backward is twice forward
     return 1 if operations < SMALL_STEP else len(os.sched_getaffinity(0))
-
-
-def multiplications(model: nn.Module, feature_shape: list[int]) -> int:
-    """Return the multiplications of one example's forward pass through linear and convolutional layers."""
-    counts: list[int] = []
-
-    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        counts.append(prod(output.shape) * weight[0].numel())
-
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        model(torch.zeros(1, *feature_shape, device=next(model.parameters()).device))
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
 
 
 def be_deterministic(deterministic: bool) -> None:

@@ -71,7 +71,7 @@ def channels_first(shape: tuple[int, ...], where: str) -> Callable[[Array], Arra
     """Return how to bring chunks of arrays shaped (N, ...) to (n, F) or (n, C, H, W).
 
     (N, F) stays; (N, H, W) gains a channel; (N, H, W, C) with C of 1, 3 or 4 is transposed; (N, C, H, W) with C of 1
-    or 3 stays.
+    or 3 stays, and so do volumes (N, C, D, H, W).
 
     Raises:
         Refusal: any other shape.
@@ -82,10 +82,12 @@ def channels_first(shape: tuple[int, ...], where: str) -> Callable[[Array], Arra
         return lambda chunk: chunk[:, None]
     if len(shape) == 4 and shape[3] in (1, 3, 4):
         return lambda chunk: np.ascontiguousarray(chunk[..., :3].transpose(0, 3, 1, 2))
-    if len(shape) == 4 and shape[1] in (1, 3):
+    if len(shape) in (4, 5) and shape[1] in (1, 3):
         return lambda chunk: chunk
     raise Refusal(
-        where, f"an array of shape {shape} holds no examples", allowed="(N, F), (N, H, W), (N, H, W, C) or (N, C, H, W)"
+        where,
+        f"an array of shape {shape} holds no examples",
+        allowed="(N, F), (N, H, W), (N, H, W, C), (N, C, H, W), or volumes (N, C, D, H, W)",
     )
 
 

@@ -1,0 +1,67 @@
+"""A convolutional network declared as a list of layers (notes 000, part 8), and what the classic ones are built on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from crucible.errors import Refusal
+from crucible.models.activations import Activation
+from crucible.models.layers import Shape, Style, TooSmall, parse, shapes, smallest, stack
+from crucible.schema import Probability
+
+
+class ConvNet(nn.Module):
+    """The declared layers, then one linear layer (flattening first what is not flat yet).
+
+    Args:
+        feature_shape: (F) or (C, L) signals, (C, H, W) images, (C, D, H, W) volumes; a vector is a signal of one channel.
+        num_outputs: 1 for a binary task, else the number of classes, K.
+        layers: see crucible.models.layers; hidden layers only.
+        activation, batch_norm, keep_prob: for every layer that does not say otherwise; keep_prob for fc layers.
+
+    Raises:
+        Refusal: a layer that is none, or an example that is too small for them.
+    """
+
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        num_outputs: int,
+        *,
+        layers: list[str | dict[str, Any]],
+        activation: Activation,
+        batch_norm: bool,
+        keep_prob: Probability,
+    ) -> None:
+        super().__init__()
+        declared = parse(layers)
+        self.shape: Shape = (1, *feature_shape) if len(feature_shape) == 1 else tuple(feature_shape)
+        left = self._left(declared)
+        if len(left) > 1:
+            declared, left = declared + parse(["flatten"]), (_product(left),)
+        self.features = stack(declared, self.shape, Style(activation, batch_norm, keep_prob))
+        self.head = nn.Linear(left[0], num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map examples (B, ...) to logits (B, K)."""
+        return self.head(self.features(x.view(len(x), *self.shape)))
+
+    def _left(self, declared: list[Any]) -> Shape:
+        try:
+            return shapes(declared, self.shape)[-1] if declared else self.shape
+        except TooSmall as error:
+            side = smallest(declared, self.shape)
+            example = f"data.image_size=[{side},{side}]" if len(self.shape) == 3 else ""
+            name = type(self).__name__.lower()
+            raise Refusal(
+                f"model={name}", f"{error}: an example has shape {list(self.shape)}",
+                allowed=f"sides of {side} or more", example=example,
+            ) from None  # fmt: skip
+
+
+def _product(shape: Shape) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size

@@ -1,0 +1,55 @@
+"""Show a network layer by layer, without data: python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import entry
+import finish
+import wiring
+from crucible.models.measure import measure, savings
+from crucible.report import architecture
+from crucible.report.screen import lined
+from crucible.targets import build
+from overrides import choices_of, train_command
+
+
+def main(job: entry.Job) -> None:
+    """Print the table of layers, what bottlenecks save, and the sums; write the table and its picture."""
+    card = wiring.described(job)
+    with torch.device("meta"):
+        model = build(job.cfg["model"], card.feature_shape, build(job.cfg["task"], card).num_outputs)
+    rows = measure(model, card.feature_shape)
+    name = choices_of(job.cfg)["model"]
+    title = f"{name} on {'x'.join(map(str, card.feature_shape))}"
+    parameters, multiplications = sum(p.numel() for p in model.parameters()), sum(row.multiplications for row in rows)
+    picture = (Path("outputs/describe") if job.new_folder else job.folder) / f"{title.replace(' on ', '-')}.png"
+    files = architecture.draw(title, rows, picture)
+    totals = {
+        "model": name,
+        "feature_shape": card.feature_shape,
+        "parameters": parameters,
+        "multiplications": multiplications,
+    }
+    finish.write_json(picture.with_suffix(".json"), totals | {"layers": [asdict(row) for row in rows]})
+    print(architecture.table(card.feature_shape, rows))
+    found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
+    result = f"{title}: {parameters:,} parameters, {multiplications:,} multiplications an example"
+    print(lined([*found, ("result", result), ("files", "  ".join(map(str, files))), ("next", _following(job))]))
+
+
+def _following(job: entry.Job) -> str:
+    """Return the command that trains this network: on pictures of the declared shape, or on the data it was shown for."""
+    data = job.cfg["data"]
+    if data["feature_shape"] is None:
+        return train_command(job.cfg)
+    own = {**job.cfg, "data": {**data, "feature_shape": None, "num_classes": None}}
+    c, *sides = data["feature_shape"]
+    size = f"data.image_size=[{','.join(map(str, sides))}]"
+    pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
+    return train_command(own, pictures if len(sides) == 2 else ("data=npz", "data.path=FILE"))
+
+
+if __name__ == "__main__":
+    entry.run(main)
