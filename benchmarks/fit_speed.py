@@ -50,7 +50,7 @@ def ours(
     model: nn.Module, data: Path, card: Card, epochs: int, batch_size: int, log_every: int | None = None
 ) -> tuple[float, list[float]]:
     """Train with journal, checkpoints and mirror on; return examples a second and the losses of the steps logged."""
-    model = placed(model, CPU)
+    model = placed(model, CPU, channels_last=True)
     task = Classification(card, monitor="f1", goal="maximize", tolerance=0.02)
     batches = Batches(data, card, CPU, batch_size=batch_size, augment=Identity(), seed=0)
     batches.arrays("train")

@@ -1,6 +1,5 @@
 """Show a network layer by layer, without data: python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -32,7 +31,7 @@ def main(job: entry.Job) -> None:
         "parameters": parameters,
         "multiplications": multiplications,
     }
-    finish.write_json(picture.with_suffix(".json"), totals | {"layers": [asdict(row) for row in rows]})
+    finish.write_json(picture.with_suffix(".json"), totals | {"layers": [row.told() for row in rows]})
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     result = f"{title}: {parameters:,} parameters, {multiplications:,} multiplications an example"

@@ -31,12 +31,12 @@ from crucible.targets import check_node
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 GROUPS = (
-    "data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking", "sweep",
-    "experiment",
+    "data", "augment", "model", "init", "transfer", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking",
+    "sweep", "experiment",
 )  # fmt: skip
 TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "sweep", "experiment"))
 TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
-TEXTS += ("hydra.run.dir", "hydra.sweep.dir")
+TEXTS += ("hydra.run.dir", "hydra.sweep.dir", "transfer.source")
 JUDGED = (
     "run",
     "report",

@@ -15,6 +15,7 @@ def main(job: entry.Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if finish.is_finished(job):
         return finish.show(job)
+    job = wiring.pinned(job)
     with locked(job.folder, fresh=job.new_folder) as folder, progress(job.tell) as tell:
         job = replace(job, folder=folder)
         data, card, device, who = wiring.ready(job)

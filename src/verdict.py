@@ -102,12 +102,28 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
     looked = found if job.other_data or "dev" not in batches.splits else judge(saved.model, saved.task, batches, "dev")
-    worst = _worst(looked) if saved.card.is_images and saved.card.classes else []
+    worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else []
     if len(worst):
         split = "test" if looked is found else "dev"
         figures.mistakes(batches.stored(split)[0][worst], _titles(looked, saved, worst), made["mistakes"])
         shown[f"Worst mistakes on {split}"] = made["mistakes"]
+        if job.cfg["report"] == "full":
+            shown |= _maps(saved, looked, batches, split, worst, home_of)
+    if job.cfg["report"] == "full":
+        import lookinside
+
+        shown |= lookinside.pictures(saved, batches, home_of)
     return shown
+
+
+def _maps(
+    saved: Saved, looked: Judgement, batches: Batches, split: str, worst: np.ndarray[Any, Any], home_of: Path
+) -> dict[str, Path]:
+    import lookinside
+
+    return lookinside.maps(
+        saved, batches, split, worst, looked.predicted[worst], _titles(looked, saved, worst), home_of
+    )
 
 
 def _worst(found: Judgement) -> np.ndarray[Any, Any]:

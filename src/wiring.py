@@ -30,12 +30,15 @@ from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
+from crucible.tracking.folder import sha256_of
 from crucible.tracking.journal import NAME, read_events
-from crucible.training.device import be_deterministic, choose_device, choose_threads, with_precision
+from crucible.tracking.mirror import FETCHED, fetch
+from crucible.training.device import be_deterministic, choose_device, choose_threads, compiled, with_precision
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
-from entry import ROOT, Job
+from crucible.transfer import Pretrained, pretrained
+from entry import ROOT, Job, named_run
 from overrides import choices_of, overrides_of
 
 Config = dict[str, Any]
@@ -188,6 +191,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
         _require_gradients(model)
+        build(cfg["transfer"], _pretrained(cfg), card).check(model)
         if cfg["trainer"]["batch_size"] == 1 and any(
             isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
         ):
@@ -206,7 +210,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 def _require_classes(data: Config, card: Card) -> None:
     if card.classes and (data["human_error"] or 0) > 1:
         raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
-    if not card.classes and data["sampling"] == "balanced":
+    if card.recipe.get("targets", "classes") != "classes" and data["sampling"] == "balanced":
         raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
 
 
@@ -247,11 +251,13 @@ class Parts:
     batches: Batches
     optimizer: Guarded
     schedule: Any
+    fitted: tuple[nn.Module, Batches]  # the model and its batches; or its head alone, and what frozen layers give it
 
     @property
     def trained(self) -> tuple[Any, ...]:
         """What `fit` takes by position."""
-        return self.model, self.penalised, self.batches, self.optimizer, self.schedule
+        model, batches = self.fitted
+        return model, self.penalised, batches, self.optimizer, self.schedule
 
 
 def ready(job: Job) -> tuple[Path, Card, torch.device, Identity]:
@@ -270,16 +276,57 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     seed_global(cfg["seed"], "init")
     model = build(cfg["model"], card.feature_shape, task.num_outputs)
     build(cfg["init"])(model)
-    model = with_precision(placed(model, device), device, cfg["trainer"]["precision"])
-    optimizer = build(cfg["optimizer"], model.parameters())
+    transfer = build(cfg["transfer"], _pretrained(cfg), card)
+    transfer(model)
+    trainer = cfg["trainer"]
+    model = placed(model, device, channels_last=trainer["channels_last"])
+    model = compiled(with_precision(model, device, trainer["precision"]), wanted=trainer["compile"])
+    optimizer = build(cfg["optimizer"], transfer.groups(model))
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("share", 1.0)
+    data = batches(cfg, folder, card, device)
     return Parts(
         task=task,
         penalised=build(cfg["regularizer"], task, card.size("train")),
         model=model,
-        batches=batches(cfg, folder, card, device),
-        optimizer=Guarded(optimizer, max_norm=cfg["trainer"]["max_norm"]),
+        batches=data,
+        optimizer=Guarded(optimizer, max_norm=trainer["max_norm"]),
         schedule=build(cfg["schedule"], optimizer),
+        fitted=transfer.fitted(model, data, fixed=_is_fixed(cfg)),
     )
+
+
+def _is_fixed(cfg: Config) -> bool:
+    """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
+    return not build(cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
+
+
+def _pretrained(cfg: Config) -> Pretrained | None:
+    source = cfg["transfer"].get("source")
+    return None if source is None else pretrained(Path(source))
+
+
+def pinned(job: Job) -> Job:
+    """Return the job with what it starts from as a local path that stays: `latest` may point elsewhere tomorrow.
+
+    Raises:
+        Refusal: it cannot be fetched, or DVC would not see it change.
+    """
+    source = job.cfg["transfer"].get("source")
+    if source is None or job.cfg["resume"] is not None:
+        return job
+    if source.startswith(FETCHED):
+        uri = job.cfg["tracking"].get("uri") or f"sqlite:///{home() / 'mlflow.db'}"
+        local = fetch(source, uri, Path("artifacts/transfer"))
+    else:
+        local = named_run(source) if source == "latest" else Path(source).expanduser()
+        local = ROOT / local if not local.exists() and (ROOT / local).exists() else local
+    if "DVC_STAGE" in os.environ and not local.resolve().is_relative_to(Path("pretrained").resolve()):
+        raise Refusal(
+            f"transfer.source={source}", "DVC would not see these weights change", allowed="a path under pretrained/",
+            example=f"cp -r {local} pretrained/{local.name}, then transfer.source=pretrained/{local.name}",
+        )  # fmt: skip
+    return replace(job, cfg={**job.cfg, "transfer": {**job.cfg["transfer"], "source": str(local)}})
 
 
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:
@@ -345,7 +392,7 @@ def remembered(
         "monitor": task.monitor,
         "goal": task.goal,
         "tell": tell,
-        "probe": Probe(parts.model, next(parts.batches.judge("train"))),
+        "probe": Probe(parts.fitted[0], next(parts.fitted[1].judge("train"))),
         "watch": _watch(job.folder),
         "identity": asdict(who),
     }
@@ -368,6 +415,8 @@ def identity(cfg: Config, card: Card) -> Identity:
     """Return what makes two trainings the same one: configuration, data, code."""
     kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
+    if (start := _pretrained(cfg)) is not None:  # what it starts from, wherever that lies
+        kept["transfer"] = {**cfg["transfer"], "source": sha256_of(start.file)}
     return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, _code())
 
 
@@ -424,7 +473,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         batch_size=cfg["trainer"]["batch_size"],
         dev_share=cfg["data"]["split"]["dev"],
         feature_shape=card.feature_shape,
-        class_counts=card.splits["train"]["class_counts"],
+        class_counts=[] if "known" in card.splits["train"] else card.splits["train"]["class_counts"],
         class_weights=cfg["task"].get("class_weights", "none"),
         sampling=cfg["data"]["sampling"],
         max_norm=cfg["trainer"]["max_norm"],
@@ -433,6 +482,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         train_size=card.size("train"),
         seed=cfg["seed"],
         signs=signs,
+        freeze=cfg["transfer"].get("freeze"),
     )
 
 

@@ -30,6 +30,17 @@ def binary_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = 
     return _weighted(F.binary_cross_entropy_with_logits(z, target, reduction=_reduction(weight)), label, weight)
 
 
+def masked_binary_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the mean of -y log a - (1 - y) log(1 - a) over the labels that are known; 0 where none is.
+
+    Args:
+        logits: (B, T). label: (B, T) of 1, 0, and below 0 for unknown, which has no gradient.
+    """
+    z, known = _precise(logits), label >= 0
+    each = F.binary_cross_entropy_with_logits(z, label.clamp(min=0).to(z.dtype), reduction="none")
+    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
+
+
 def squared_probabilities(
     probabilities: Tensor, label: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:

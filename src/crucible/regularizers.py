@@ -1,6 +1,6 @@
 """Penalties on the weights: each wraps a task and adds one named term to its losses.
 
-Weights are parameters with two axes or more: biases and batch norm's scales are left alone. The notes divide by the batch
+Weights are parameters with two axes or more that learn: biases and batch norm's scales are left alone. The notes divide by the batch
 size in part 5; m, the number of train examples, keeps the strength's meaning when the batch size changes.
 """
 
@@ -32,8 +32,12 @@ class Penalised:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the task's losses and `penalty`."""
         losses = self._task.losses(model, batch)
-        sums = [p.abs().sum() if self._power == 1 else p.pow(2).sum() for p in model.parameters() if p.dim() > 1]
-        return {**losses, "penalty": self._factor * sum(sums, start=sums[0].new_zeros(()))}
+        sums = [
+            p.abs().sum() if self._power == 1 else p.pow(2).sum()
+            for p in model.parameters()
+            if p.dim() > 1 and p.requires_grad
+        ]
+        return {**losses, "penalty": self._factor * sum(sums, start=losses["loss"].new_zeros(()))}
 
     def predict(self, outputs: Any) -> Any:
         """Return the task's predictions."""

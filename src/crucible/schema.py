@@ -70,6 +70,8 @@ class Trainer(Section):
     precision: Literal["float32", "bfloat16"]
     threads: Literal["auto"] | Count
     deterministic: bool
+    channels_last: bool
+    compile: bool
     checkpoint_every: Count | None
     log_every: Count | None
     gradient_check: bool
@@ -83,6 +85,7 @@ class Root(Section):
     augment: Node
     model: Node
     init: Node
+    transfer: Node
     task: Node
     regularizer: Node
     optimizer: Node
@@ -93,7 +96,7 @@ class Root(Section):
     run_name: str | None
     run: str | None
     resume: str | None
-    report: Literal["standard", "none"]
+    report: Literal["standard", "full", "none"]
 
 
 SYNONYMS = {"learning_rate": "lr", "lambda": "strength", "dropout": "keep_prob", "hidden": "layers", "units": "layers"}

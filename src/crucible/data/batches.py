@@ -1,7 +1,8 @@
 """Prepared arrays as normalised batches on the device: one gather and one fused normalisation a batch, no workers."""
 
+import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,16 @@ class Batches:
             batch = self.augment({"x": stored, "label": y.index_select(0, rows.to(y.device))}, moves)
             yield {**batch, "x": self.normalize(batch["x"])}
 
-    def judge(self, split: str) -> Iterator[Batch]:
-        """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split."""
+    def judge(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
+        """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
+
+        Args:
+            size: examples at a time; None: as many as take 64 MB.
+        """
         if split not in self.splits:
             return
         x, y = self.arrays(split)
-        size = max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
+        size = size or max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
         for start in range(0, len(y), size):
             part = x[start : start + size].to(self.device, non_blocking=True)
             yield {"x": self.normalize(part), "label": y[start : start + size]}
@@ -74,6 +79,13 @@ class Batches:
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
         return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
+
+    def replaced(self, features: Mapping[str, Tensor]) -> "Batches":
+        """Return these batches, in the same order, with features (N, F) of each split in place of its examples."""
+        twin = copy.copy(self)
+        twin._arrays = {split: (x, self.arrays(split)[1]) for split, x in features.items()}
+        twin._shift, twin._scale = (torch.full((), value, device=self.device) for value in (0.0, 1.0))
+        return twin
 
     def drawn_counts(self) -> list[int]:
         """Return how often each class is drawn, up to a factor."""

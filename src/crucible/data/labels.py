@@ -60,6 +60,61 @@ def _no_number(pool: str, row: int, value: object) -> Refusal:
     )  # fmt: skip
 
 
+UNKNOWN = -1
+FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1} | dict.fromkeys(
+    ("", "?", "nan", "-1", "none"), UNKNOWN
+)
+
+
+def flags(labels: Mapping[str, Array], names: Sequence[str] | None) -> tuple[list[str], dict[str, Array]]:
+    """Return the names of T yes-or-no labels, and each pool's labels (N, T) as int64: 1, 0, or -1 for unknown.
+
+    Args:
+        labels: per pool, (N, T) of 0 and 1 (or true and false, yes and no); -1, NaN, ? or nothing where unknown.
+        names: of the labels, where the source has them.
+
+    Raises:
+        Refusal: any other value, or names of another number.
+    """
+    tables = {pool: array[:, None] if array.ndim == 1 else array for pool, array in labels.items()}
+    count = next(iter(tables.values())).shape[1]
+    if (
+        any(table.ndim != 2 or table.shape[1] != count for table in tables.values())
+        or len(names or [0] * count) != count
+    ):
+        found = {pool: list(table.shape) for pool, table in tables.items()}
+        raise Refusal(
+            "the labels",
+            f"their shapes are {found}",
+            allowed=f"(N, {len(names or [0] * count)}): a column for each label",
+        )
+    return list(names or map(str, range(count))), {pool: _flags(pool, table) for pool, table in tables.items()}
+
+
+def _flags(pool: str, table: Array) -> Array:
+    if table.dtype.kind in "iufb":
+        known = np.where(np.isnan(table), UNKNOWN, table) if table.dtype.kind == "f" else table.astype(np.int64)
+        wrong = np.argwhere(~np.isin(known, (0, 1, UNKNOWN)))
+    else:
+        words = np.char.lower(np.char.strip(np.char.decode(table) if table.dtype.kind == "S" else table.astype(str)))
+        words = np.where(
+            [[_is_whole(each) for each in row] for row in words], np.char.partition(words, ".")[..., 0], words
+        )
+        known = np.vectorize(lambda word: FLAGS.get(word, 2))(words)
+        wrong = np.argwhere(known == 2)
+    if len(wrong):
+        row, column = wrong[0]
+        raise Refusal(
+            f"the labels of {pool}, row {row}, label {column}", f"{str(table[row, column])!r} is neither yes nor no",
+            allowed="1 and 0, true and false, yes and no; -1, NaN, ? or nothing where unknown", example="task=classification",
+        )  # fmt: skip
+    return known.astype(np.int64)
+
+
+def _is_whole(word: str) -> bool:
+    return bool(re.fullmatch(r"-?[01]\.0*", word))
+
+
 def strata(values: Array, count: int = 4) -> Array:
     """Return for each target (N,) the quarter of all of them that it is in, so that splits can be alike in them."""
     edges = np.quantile(values, np.arange(1, count) / count) if len(values) else np.zeros(0)

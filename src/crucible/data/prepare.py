@@ -15,7 +15,7 @@ import numpy as np
 from crucible.data.card import Card, read_card
 from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit
-from crucible.data.labels import encode, numbers, strata
+from crucible.data.labels import encode, flags, numbers, strata
 from crucible.data.moments import Moments
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
@@ -35,7 +35,7 @@ class Recipe:
     duplicates: str
     image_size: Sequence[int] | None
     channels: int | None
-    targets: Literal["classes", "numbers"] = "classes"
+    targets: Literal["classes", "numbers", "flags"] = "classes"
     judge: Sequence[str] | None = None  # the classes of the run that judges these data, all of them as `test`
     columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
@@ -113,6 +113,8 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
     found = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
     if recipe.judge is None and recipe.targets == "classes":
         require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
+    if recipe.judge is None and recipe.targets == "flags":
+        _require_both(split_of, labels, classes)
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
@@ -139,6 +141,9 @@ def _labels(
     if recipe.targets == "numbers":
         values = numbers(raw)
         return [], values, {pool: strata(array) for pool, array in values.items()}
+    if recipe.targets == "flags":
+        names, known = flags(raw, source.classes)
+        return names, known, {pool: (array == 1).sum(axis=1) for pool, array in known.items()}
     classes, labels = encode(raw, source.classes, judge=recipe.judge)
     return classes, labels, labels
 
@@ -274,12 +279,27 @@ def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
 
 def _sizes(split: Array, labels: Array, num_classes: int) -> dict[str, dict[str, Any]]:
     return {
-        SPLITS[number]: {
-            "size": int((split == number).sum()),
-            "class_counts": np.bincount(labels[split == number], minlength=num_classes).tolist() if num_classes else [],
-        }
+        SPLITS[number]: {"size": int((split == number).sum()), **_counts(labels[split == number], num_classes)}
         for number in np.unique(split[split >= 0]).tolist()
     }
+
+
+def _counts(labels: Array, num_classes: int) -> dict[str, list[int]]:
+    """Return examples of each class; of yes-or-no labels (N, T) how often each is yes, and how often it is known."""
+    if labels.ndim == 2:
+        return {"class_counts": (labels == 1).sum(axis=0).tolist(), "known": (labels >= 0).sum(axis=0).tolist()}
+    return {"class_counts": np.bincount(labels, minlength=num_classes).tolist() if num_classes else []}
+
+
+def _require_both(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:
+    """Refuse a label that in train is never yes, or never no: nothing can be learned about it."""
+    train = np.concatenate([labels[pool][split_of[pool] == SPLITS.index("train")] for pool in split_of])
+    for name, column in zip(names, train.T, strict=True):
+        if not {0, 1} <= set(column.tolist()):
+            raise Refusal(
+                "the train split", f"the label {name!r} is never {'yes' if 1 not in column else 'no'} in it",
+                allowed="both answers for every label: more examples, or leave the label away",
+            )  # fmt: skip
 
 
 def _near(split: Array, split_of: Mapping[str, Array], scans: Mapping[str, _Scan], fit: Fit) -> list[dict[str, Any]]:

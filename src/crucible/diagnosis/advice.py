@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from crucible.models.resnet import first_width
+
 
 @dataclass(frozen=True)
 class Signs:
@@ -79,6 +81,12 @@ class Situation:
     seed: int
     max_norm: float = inf
     signs: Signs = field(default_factory=Signs)
+    freeze: str | int | None = None  # old layers that do not learn; None: no transfer
+
+    @property
+    def width(self) -> int | None:
+        """Channels of a residual network's first stage; None: another model."""
+        return self.settings["width"] or first_width(self.settings["depth"]) if "width" in self.settings else None
 
     @property
     def is_images(self) -> bool:
@@ -180,8 +188,8 @@ def _smaller_model(now: Situation) -> Iterator[Advice]:
     if now.model == "mlp" and max(now.settings["layers"], default=1) > 1:
         layers = [max(1, width // 2) for width in now.settings["layers"]]
         yield Advice(missed, (f"model.layers=[{','.join(map(str, layers))}]",))
-    if now.settings.get("width", 1) > 1:
-        yield Advice(missed, (f"model.width={now.settings['width'] // 2}",))
+    if now.width is not None and now.width > 1:
+        yield Advice(missed, (f"model.width={now.width // 2}",))
 
 
 def _larger_model(now: Situation) -> Iterator[Advice]:
@@ -190,8 +198,16 @@ def _larger_model(now: Situation) -> Iterator[Advice]:
     if now.model == "mlp" and 2 * max(now.settings["layers"], default=0) <= WIDE:
         layers = [2 * width for width in now.settings["layers"]] or [64]
         yield Advice("High bias: make the network larger.", (f"model.layers=[{','.join(map(str, layers))}]",))
-    if 2 * now.settings.get("width", WIDE) <= WIDE:
-        yield Advice("High bias: make the network wider.", (f"model.width={2 * now.settings['width']}",))
+    if now.width is not None and 2 * now.width <= WIDE:
+        yield Advice("High bias: make the network wider.", (f"model.width={2 * now.width}",))
+
+
+def _thaw(now: Situation) -> Iterator[Advice]:
+    if now.freeze not in (None, "none", 0):
+        yield Advice(
+            "High bias with old layers frozen: let them learn, too (notes 000, part 7, section 4).",
+            ("transfer.freeze=none",),
+        )
 
 
 def _longer(now: Situation) -> Iterator[Advice]:
@@ -336,7 +352,7 @@ INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from tr
     "exploding": (_exploding,),
     "dead_units": (_dead,),
 }
-BIAS: tuple[Rule, ...] = (_other_start, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
+BIAS: tuple[Rule, ...] = (_other_start, _thaw, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
 VARIANCE: tuple[Rule, ...] = (_augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {

@@ -31,15 +31,15 @@ def two_samples(x: tuple[Array, Array], y: tuple[Array, Array], *, seed: int = 0
     """Test two splits against each other.
 
     Args:
-        x: examples (N, ...) and (M, ...). y: labels (N,) and (M,). At most 1000 of each are looked at.
+        x: examples (N, ...) and (M, ...). y: labels (N,) and (M,), or (N, T) and (M, T). At most 1000 of each are looked at.
         seed: of the sample, the projections and the draws.
     """
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(len(part))[:MOST] for part in y]
     features = describe(np.concatenate([np.asarray(part[np.sort(r)]) for part, r in zip(x, rows, strict=True)]), rng)
-    labels = np.concatenate([part[np.sort(r)] for part, r in zip(y, rows, strict=True)])[:, None]
+    labels = np.concatenate([part[np.sort(r)] for part, r in zip(y, rows, strict=True)])
     first = len(rows[0])
-    return Shift(p_value(features, first, rng), p_value(labels.astype(np.float64), first, rng))
+    return Shift(p_value(features, first, rng), p_value(labels.reshape(len(labels), -1).astype(np.float64), first, rng))
 
 
 def describe(x: Array, rng: np.random.Generator) -> Array:

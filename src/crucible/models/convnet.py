@@ -45,7 +45,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map examples (B, ...) to logits (B, K)."""
-        return self.head(self.features(x.view(len(x), *self.shape)))
+        return self.head(self.features(x.view(-1, *self.shape)))
 
     def _left(self, declared: list[Any]) -> Shape:
         try:

@@ -4,7 +4,7 @@ On torch's meta device nothing is computed and no memory is taken: VGG-16 takes 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, inf, prod
 from typing import Any
@@ -14,9 +14,24 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-Field = tuple[
-    tuple[float, float], ...
-]  # of each side: how many input pixels a value sees, and how far its neighbour is
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the values of a map see of the input along one side, in pixels.
+
+    Attributes:
+        size: of the window that one value sees; infinite: everything. jump: from one value's window to the next one's.
+        start: the middle of the first value's window.
+    """
+
+    size: float = 1.0
+    jump: float = 1.0
+    start: float = 0.5
+
+
+Field = tuple[Sight, ...]
+WHOLE = Sight(inf)
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Row:
     Attributes:
         name, kind: as in the model. shape: of its output, for one example.
         parameters: its own. multiplications: for one example.
-        receptive_field: input pixels along each side that one value sees; None: all of them.
+        sight: along each side of the input.
     """
 
     name: str
@@ -34,7 +49,17 @@ class Row:
     shape: tuple[int, ...]
     parameters: int
     multiplications: int
-    receptive_field: tuple[int, ...] | None
+    sight: Field
+
+    @property
+    def receptive_field(self) -> tuple[int, ...] | None:
+        """Input pixels along each side that one value sees; None: all of them."""
+        return None if any(each.size == inf for each in self.sight) else tuple(int(each.size) for each in self.sight)
+
+    def told(self) -> dict[str, Any]:
+        """Return the row as plain values."""
+        names = ("name", "kind", "shape", "size", "parameters", "multiplications", "receptive_field")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def size(self) -> int:
@@ -61,12 +86,17 @@ def measure(model: nn.Module, feature_shape: Sequence[int]) -> list[Row]:
     handles = [handle for name, module in _layers(model) for handle in _watched(name, module, trace, rows)]
     try:
         with torch.no_grad(), trace:
-            model(trace.started(torch.zeros(1, *feature_shape, device=next(model.parameters()).device)))
+            uncompiled(model)(trace.started(torch.zeros(1, *feature_shape, device=next(model.parameters()).device)))
     finally:
         for handle in handles:
             handle.remove()
         model.train(training)
     return rows
+
+
+def uncompiled(model: nn.Module) -> Callable[..., Any]:
+    """Return the model as it is written: in compiled code nobody calls the hooks of its layers."""
+    return model._call_impl
 
 
 def savings(model: nn.Module, rows: Sequence[Row]) -> list[Saving]:
@@ -101,9 +131,16 @@ def _watched(name: str, module: nn.Module, trace: "_Trace", rows: list[Row]) -> 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         output = output[0] if isinstance(output, tuple) else output  # a max pool may give its places, too
         kind, parameters = type(module).__name__, sum(p.numel() for p in module.parameters(recurse=False))
-        field = trace.field(output)
-        sees = None if any(size == inf for size, _ in field) else tuple(int(size) for size, _ in field)
-        rows.append(Row(name, kind, tuple(output.shape[1:]), parameters, trace.multiplications - before.pop(), sees))
+        rows.append(
+            Row(
+                name,
+                kind,
+                tuple(output.shape[1:]),
+                parameters,
+                trace.multiplications - before.pop(),
+                trace.field(output),
+            )
+        )
 
     yield module.register_forward_hook(after)
 
@@ -120,12 +157,12 @@ class _Trace(TorchDispatchMode):
 
     def started(self, x: Tensor) -> Tensor:
         """Take in the input: each of its values sees itself."""
-        self._keep(x, ((1.0, 1.0),) * self._sides)
+        self._keep(x, (Sight(),) * self._sides)
         return x
 
     def field(self, output: Tensor) -> Field:
         """Return what a value of `output` sees."""
-        return self._fields.get(id(output), ((inf, 1.0),) * self._sides)
+        return self._fields.get(id(output), (WHOLE,) * self._sides)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -135,7 +172,7 @@ class _Trace(TorchDispatchMode):
             self.multiplications += _MULTIPLICATIONS.get(name, lambda args, out: 0)(args, first)
             known = [self._fields[id(a)] for a in _tensors(args) if id(a) in self._fields]
             if known:
-                widest = tuple((max(f[i][0] for f in known), max(f[i][1] for f in known)) for i in range(self._sides))
+                widest = tuple(max((f[i] for f in known), key=lambda sight: sight.size) for i in range(self._sides))
                 self._keep(first, _seen(name, args, first, widest))
         return out
 
@@ -162,28 +199,49 @@ _MULTIPLICATIONS: dict[str, Callable[[Sequence[Any], Tensor], int]] = {
     "addmm": lambda args, out: out.numel() * args[1].shape[1],
     "mm": lambda args, out: out.numel() * args[0].shape[1],
 }
-WHOLE = ("addmm", "mm", "mean", "sum", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+WHOLE_OF = ("addmm", "mm", "mean", "sum", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 
 
 def _seen(name: str, args: Sequence[Any], out: Tensor, field: Field) -> Field:
     """Return what a value of `out` sees, of inputs whose values see `field` (notes 002, 7.2: receptive field)."""
-    if name in WHOLE:
-        return tuple((inf, 1.0) for _ in field)
+    if name in WHOLE_OF:
+        return (WHOLE,) * len(field)
+    if name == "constant_pad_nd":
+        before = (args[1][-2::-2] + [0] * len(field))[: len(field)] if len(field) > 1 else args[1][:1]
+        return tuple(replace(s, start=s.start - n * s.jump) for s, n in zip(field, before, strict=True))
     if name == "convolution":
-        window, stride, grows = list(args[1].shape[2:]), list(args[3]), args[6]
+        window, stride, padding, grows = list(args[1].shape[2:]), args[3], args[4], args[6]
     elif "pool" in name and "unpool" not in name:
-        window, stride, grows = list(args[1]), list(args[2] if len(args) > 2 and args[2] else args[1]), False
+        window, stride, padding, grows = (
+            args[1],
+            args[2] if len(args) > 2 and args[2] else args[1],
+            (*args[3:4], [0])[0],
+            False,
+        )
     elif name.startswith("upsample"):
-        factors = [after // before for after, before in zip(out.shape[2:], args[0].shape[2:], strict=True)]
-        window, stride, grows = [2 if "linear" in name else 1] * len(factors), factors, True
-        window = [w * s if "linear" in name else s for w, s in zip(window, stride, strict=True)]
+        stride = [after // before for after, before in zip(out.shape[2:], args[0].shape[2:], strict=True)]
+        window = [2 * s if "linear" in name else s for s in stride]
+        padding, grows = [(w - s) / 2 for w, s in zip(window, stride, strict=True)], True
     else:
         return field
-    sides = list(zip(window, stride, strict=True))[-len(field) :]
-    return tuple(_one_side(*side, *each, grows) for side, each in zip(sides, field, strict=True))
+    windows, strides, paddings = (_each(part, len(field)) for part in (window, stride, padding))
+    found = zip(windows, strides, paddings, field, strict=True)
+    return tuple(_one_side(w, s, p, sight, grows) for w, s, p, sight in found)
 
 
-def _one_side(window: int, stride: int, size: float, jump: float, grows: bool) -> tuple[float, float]:
+def _each(values: Sequence[float], count: int) -> list[float]:
+    """Return one value for each side: the last ones of many, or one for all."""
+    values = list(values)
+    return values[-count:] if len(values) >= count else values * count
+
+
+def _one_side(window: float, stride: float, padding: float, sight: Sight, grows: bool) -> Sight:
     if grows:  # each value comes from about window / stride neighbours, and stands closer to the next
-        return size + (ceil(window / stride) - 1) * jump, jump / stride
-    return size + (window - 1) * jump, jump * stride
+        jump = sight.jump / stride
+        return Sight(
+            sight.size + (ceil(window / stride) - 1) * sight.jump,
+            jump,
+            sight.start + (padding - (window - 1) / 2) * jump,
+        )
+    start = sight.start + ((window - 1) / 2 - padding) * sight.jump
+    return Sight(sight.size + (window - 1) * sight.jump, sight.jump * stride, start)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from crucible.schema import Decay, NonNegative, Positive
 
-Parameters = Iterable[nn.Parameter]
+Parameters = Iterable[Any]  # parameters, or groups of them as torch takes them
 Form = Literal["averaged", "velocity"]
 
 
@@ -53,6 +53,11 @@ def nesterov(parameters: Parameters, *, lr: Positive, beta: Decay, form: Form) -
     times as far.
     """
     return Velocity(parameters, lr=lr, beta=beta, form=form, ahead=True)
+
+
+def _flat(parameters: Parameters) -> Iterator[nn.Parameter]:
+    for each in parameters:
+        yield from each["params"] if isinstance(each, dict) else [each]
 
 
 def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Any]]]:
@@ -97,7 +102,7 @@ class Velocity(Optimizer):
 def adagrad(parameters: Parameters, *, lr: Positive, eps: Positive) -> Optimizer:
     """h = h + g^2, w = w - lr g / (sqrt(h) + eps) (notes 002, 6.2.3; Duchi et al., 2011): the rate only ever falls."""
     parameters = list(parameters)
-    on_cpu = all(p.device.type == "cpu" for p in parameters)
+    on_cpu = all(p.device.type == "cpu" for p in _flat(parameters))
     return torch.optim.Adagrad(parameters, lr=lr, eps=eps, fused=on_cpu, foreach=not on_cpu)
 
 

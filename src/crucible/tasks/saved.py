@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -40,24 +41,31 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the model on the device, its image filters stored channels last: 1.5 times as fast on the CPU."""
-    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+def placed(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """Return the model on the device; its image filters stored channels last are 1.5 times as fast on the CPU."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device).to(memory_format=form)  # type: ignore[call-overload]  # torch's stub lacks it
 
 
 def load_run(folder: Path, device: torch.device) -> Saved:
     """Build the run's model on the device and load its weights.
 
     Raises:
-        Refusal: no run folder, or a run that has not finished.
+        Refusal: no run folder, a run that has not finished, or weights that are damaged or of another model.
     """
     config, card = read_config(folder), read_card(folder)
     if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
         raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
     task = build(config["task"], card)
     model = build(config["model"], card.feature_shape, task.num_outputs)
-    model.load_state_dict(load_file(folder / WEIGHTS))
-    return Saved(config, card, task, placed(model.eval(), device))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise Refusal(
+            str(folder / WEIGHTS), f"damaged, or of another model: {str(error).splitlines()[0]}",
+            allowed="the file that this run wrote", example=f"python src/train.py resume={folder}",
+        ) from None  # fmt: skip
+    return Saved(config, card, task, placed(model.eval(), device, channels_last=config["trainer"]["channels_last"]))
 
 
 class Predictor(nn.Module):

@@ -1,9 +1,35 @@
-"""Starting the mirror: a process of its own that the training never waits for."""
+"""Starting the mirror: a process of its own that the training never waits for; and fetching a run's files from MLflow."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from crucible.errors import Refusal
+
+QUIET = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+
+
+FETCHED = ("runs:/", "models:/")
+
+
+def fetch(source: str, uri: str, folder: Path) -> Path:
+    """Return a local copy of the run that MLflow knows as runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION.
+
+    Another process asks MLflow, so that this one need not import it.
+
+    Raises:
+        Refusal: there is no such run, it holds no weights, or the store cannot be reached.
+    """
+    words = [sys.executable, "-m", "crucible.tracking.mlflow", source, "--uri", uri, "--fetch", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | QUIET)
+    if done.returncode:
+        why = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no answer")
+        raise Refusal(
+            f"transfer.source={source}", why, allowed="runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION of this store",
+            example="tracking.uri=http://127.0.0.1:5000 names another store",
+        )  # fmt: skip
+    return Path(done.stdout.splitlines()[-1])
 
 
 class Mlflow:
@@ -31,7 +57,6 @@ class Mlflow:
         self._launch()
 
     def _launch(self, *more: str) -> None:
-        quiet = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
         with (self._folder / "mirror.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self._command, *more],
@@ -39,7 +64,7 @@ class Mlflow:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | quiet,
+                env=os.environ | QUIET,
             )
 
 

@@ -10,12 +10,14 @@ import fcntl
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
 STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
 TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
+NEEDED = ("torch", "numpy", "pydantic", "safetensors", "pyyaml")  # beside our own code, to serve a model elsewhere
 OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
 
@@ -188,7 +191,7 @@ class Mirror:
             self._save(artifacts=sorted({*self.state["artifacts"], file.name}))
 
     def _log_model(self) -> None:
-        """Log the model that takes stored values and gives probabilities, with signature and input example."""
+        """Log the model that takes stored values and gives probabilities, with signature, input example and our code."""
         import mlflow
         import numpy as np
         import torch
@@ -199,11 +202,12 @@ class Mirror:
         example = np.zeros((2, *read_shape(self.folder)), np.float32)
         with torch.inference_mode():
             signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())
-        pinned = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
+        pinned = [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
         with mlflow.start_run(run_id=self.state["run_id"]):
             mlflow.pytorch.log_model(
-                predictor, name="model", signature=signature, input_example=example, pip_requirements=pinned
-            )
+                predictor, name="model", signature=signature, input_example=example, pip_requirements=pinned,
+                code_paths=[str(Path(__file__).parents[1])],
+            )  # fmt: skip
 
     def _save(self, **changes: Any) -> None:
         self.state |= changes
@@ -333,6 +337,45 @@ def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def fetch(source: str, uri: str, home: Path) -> Path:
+    """Bring a run's weights, configuration and card here and return their folder, `home`/RUN_ID.
+
+    Args:
+        source: runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION. uri: the store.
+
+    Raises:
+        LookupError: the run holds no weights, or there is no such store.
+    """
+    import mlflow
+
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise LookupError(f"there is no store {uri}")
+    client = mlflow.MlflowClient(uri)
+    run = _run_of(source, client)
+    if (home / run).exists():
+        return home / run
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as draft:
+        there = {each.path for each in client.list_artifacts(run)}
+        if WEIGHTS not in there:
+            raise LookupError(f"run {run} holds no {WEIGHTS}")
+        for name in (CONFIG, CARD, SUMMARY, WEIGHTS):
+            client.download_artifacts(run, name, draft)
+        Path(draft).rename(home / run)
+        Path(draft).mkdir()  # for the context to take away
+    return home / run
+
+
+def _run_of(source: str, client: Any) -> str:
+    kind, _, name = source.partition(":/")
+    if kind == "runs":
+        return name.split("/")[0]
+    model, at, alias = name.partition("@")
+    if at:
+        return client.get_model_version_by_alias(model, alias).run_id
+    return client.get_model_version(*name.rsplit("/", 1)).run_id
+
+
 def main() -> int:
     """Mirror the named run, then those of the project that are behind; exit 1 if something is left."""
     parser = argparse.ArgumentParser(prog="python -m crucible.tracking.mlflow", description=__doc__)
@@ -341,7 +384,13 @@ def main() -> int:
     parser.add_argument("--experiment", help="default: the one the run declared")
     parser.add_argument("--follow", type=int, metavar="PID", help="follow the journal while this parent process lives")
     parser.add_argument("--root", type=Path, help="mirror the runs below it, too, that are behind")
+    parser.add_argument(
+        "--fetch", type=Path, metavar="DIR", help="the other way: bring a run, runs:/ID, into this folder"
+    )
     args = parser.parse_args()
+    if args.fetch:
+        print(fetch(str(args.folder), args.uri, args.fetch))
+        return 0
     if not (args.folder / NAME).exists():
         parser.error(f"{args.folder} holds no {NAME}: it is no run folder")
     uri = args.uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"

@@ -96,9 +96,11 @@ def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[di
 
 
 def set_starting_rate(schedule: LRScheduler, lr: float) -> None:
-    """Let `lr` take the place of the schedule's starting rate: the current rate changes by the same factor."""
+    """Let `lr` take the place of the schedule's starting rate: the current rate changes by the same factor, and so do
+    the rates of further groups."""
+    first = schedule.base_lrs[0]
+    schedule.base_lrs = [lr * (base / first) for base in schedule.base_lrs]
     for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-        group["lr"] *= lr / base
-        group["initial_lr"] = lr
-    schedule.base_lrs = [lr for _ in schedule.base_lrs]
+        group["lr"] *= base / group["initial_lr"]
+        group["initial_lr"] = base
     schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]

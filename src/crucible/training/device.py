@@ -1,6 +1,7 @@
 """Where to compute, with how many threads, and how exactly."""
 
 import os
+import shutil
 from typing import Literal
 
 import torch
@@ -40,6 +41,24 @@ def be_deterministic(deterministic: bool) -> None:
     if deterministic != torch.are_deterministic_algorithms_enabled():  # the call itself imports a compiler
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(deterministic)
+
+
+def compiled(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Return the model, compiled in place where that is wanted.
+
+    Raises:
+        Refusal: torch has no C++ compiler to do it with.
+    """
+    if wanted:
+        if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
+            raise Refusal(
+                "trainer.compile=true",
+                "there is no C++ compiler",
+                allowed="install g++",
+                example="trainer.compile=false",
+            )
+        model.compile()
+    return model
 
 
 def with_precision(model: nn.Module, device: torch.device, precision: str) -> nn.Module:

@@ -90,7 +90,8 @@ def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
     loss().backward()
     draw = torch.Generator().manual_seed(seed)
     difference, compared, skipped = {}, 0, 0
-    for name, p in sorted(model.named_parameters(), key=lambda item: order[item[0]]):
+    free = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for name, p in sorted(free, key=lambda item: order[item[0]]):
         gradient = torch.zeros_like(p) if p.grad is None else p.grad
         pairs = [(float(gradient.reshape(-1)[i]), _slope(loss, p, i)) for i in _coordinates(gradient, draw)]
         smooth = [pair for pair in pairs if pair[1] is not None]

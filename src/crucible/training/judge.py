@@ -21,7 +21,8 @@ class Judgement:
 
     Attributes:
         scores: named numbers. confusion: counts (G, G), rows are labels, in the task's groups. mistakes: the error
-            (G, G) in the same groups. label, predicted: (N,). answers: (N, K) probabilities, or (N, 1) numbers.
+            (G, G) in the same groups. label, predicted: (N,), or (N, T) of several
+            labels. answers: (N, K) probabilities, or (N, 1) numbers.
     """
 
     scores: dict[str, float]
@@ -67,9 +68,15 @@ def latency_ms(model: nn.Module, example: Tensor) -> float:
 
 
 def predictions_csv(found: Judgement, classes: list[str]) -> str:
-    """Return a table: index, label, predicted, one probability for each class; without classes, numbers."""
+    """Return a table: index, label, predicted, one probability for each class or label; without classes, numbers."""
     rows = enumerate(zip(found.label.tolist(), found.predicted.tolist(), found.answers.tolist(), strict=True))
-    if classes:
+    if found.label.dim() == 2:  # 1, 0 or ? for each label, in order
+        signs = {1: "1", 0: "0", -1: "?"}
+        table = [
+            [i, *("".join(signs[v] for v in row) for row in (ys, ps)), *(f"{q:.6f}" for q in qs)]
+            for i, (ys, ps, qs) in rows
+        ]
+    elif classes:
         table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in rows]
     else:
         table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]

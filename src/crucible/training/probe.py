@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.models.activations import Step
+from crucible.models.measure import uncompiled
 from crucible.tasks.task import Batch
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -35,7 +36,7 @@ class Probe:
                 hooks.enter_context(_hooked(layer, lambda outputs, name=name: found.update({name: outputs})))
             self._model.eval()
             with torch.inference_mode():
-                self._model(self._x)
+                uncompiled(self._model)(self._x)
         activations = {f"activation/{name}": outputs.float().std(correction=0) for name, outputs in found.items()}
         gradients = {
             f"gradient/{name}": layer.weight.grad.float().pow(2).mean().sqrt()
@@ -66,7 +67,7 @@ def dead_units(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         for name, layer in layers.items():
             hooks.enter_context(_hooked(layer, lambda outputs, name=name: look(name, outputs)))
         for batch in batches:
-            model(batch["x"])
+            uncompiled(model)(batch["x"])
     return {name: 1 - float(alive.float().mean()) for name, alive in fired.items()}
 
 

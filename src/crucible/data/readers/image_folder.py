@@ -91,11 +91,15 @@ def _group(file: Path, pattern: str) -> str:
 
 def _chunks(files: list[Path]) -> Iterator[list[Array]]:
     for start in range(0, len(files), PICTURES_PER_CHUNK):
-        yield [_decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]
+        yield [decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]
 
 
-def _decode(file: Path) -> Array:
-    """Return one picture (C, H, W) uint8, upright; C is 1 or 3."""
+def decode(file: Path) -> Array:
+    """Return one picture (C, H, W) uint8, upright; C is 1 or 3.
+
+    Raises:
+        Refusal: no picture, or a damaged one.
+    """
     try:
         with Image.open(file) as picture:
             picture.load()

@@ -12,7 +12,7 @@ import numpy as np
 from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
 from crucible.errors import Refusal
 
-LAYOUT = "arrays x_train y_train [x_dev y_dev] x_test y_test, or x y"
+LAYOUT = "arrays x_train y_train [x_dev y_dev] x_test y_test, or x y; perhaps classes, their names"
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
@@ -27,8 +27,9 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     if "all" not in suffixes and not {"train", "test"} <= set(suffixes):
         raise Refusal(f"data.path={path}", f"it holds {sorted(names) or 'no arrays'}", allowed=LAYOUT)
     pools = {split: _pool(path, suffix, label or "y", group_by, names) for split, suffix in suffixes.items()}
+    classes = [str(each) for each in _load(path, "classes")] if "classes" in names else None
     files = {"": path} if path.is_file() else {f.name: f for f in sorted(path.glob("*.npy"))}
-    return Source(pools, files)
+    return Source(pools, files, classes=classes)
 
 
 def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[str]) -> Pool:

@@ -1,0 +1,146 @@
+"""Answers of a finished run to new examples: from files to what it says of each."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crucible.data.images import Fit
+from crucible.data.readers import csv, image_folder
+from crucible.data.readers.source import Array, channels_first, require_path
+from crucible.errors import Refusal
+from crucible.tasks.saved import Predictor, Saved
+
+WANTED = "a picture, a folder of pictures, an array (.npy, .npz), or a table (.csv)"
+AT_A_TIME = 64
+FAR = 10.0  # deviations of train from its mean
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says of one example.
+
+    Attributes:
+        name: file or row. said: the class, the labels that apply, or the number.
+        probabilities: by class or label; nothing for a number.
+    """
+
+    name: str
+    said: str | float | list[str]
+    probabilities: dict[str, float]
+
+
+@torch.inference_mode()
+def answers(saved: Saved, examples: Iterator[tuple[list[str], Array]]) -> tuple[list[Answer], bool]:
+    """Return the run's answers, and whether some examples are far from all it has learned from.
+
+    Args:
+        examples: names and stored values (n, ...), as `examples` gives them.
+    """
+    predictor, found, far = Predictor(saved).eval(), list[Answer](), False
+    device = predictor.shift.device
+    for names, values in examples:
+        x = torch.from_numpy(values).to(device).float()
+        normalised = torch.addcmul(predictor.shift, x, predictor.scale)
+        far = far or bool((normalised.flatten(1).mean(dim=1).abs() > FAR).any())
+        for name, row in zip(names, predictor(x).cpu(), strict=True):
+            found.append(_answer(name, row, saved))
+    return found, far
+
+
+def _answer(name: str, row: Tensor, saved: Saved) -> Answer:
+    if saved.task.targets == "numbers":
+        return Answer(name, float(row[0]), {})
+    shares = dict(zip(saved.card.classes, row.tolist(), strict=True))
+    if saved.task.targets == "flags":
+        return Answer(name, [each for each, share in shares.items() if share > 0.5], shares)
+    return Answer(name, saved.card.classes[int(row.argmax())], shares)
+
+
+def examples(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+    """Give names and stored values (n, ...) of what a path holds, brought to the shape the run knows.
+
+    Raises:
+        Refusal: nothing is there, it is none of what is read, or examples of another shape.
+    """
+    require_path(path, WANTED)
+    shape = saved.card.feature_shape
+    if path.is_dir() or path.suffix.lower() in image_folder.SUFFIXES:
+        if not saved.card.is_images:
+            raise Refusal(f"input={path}", f"this run takes examples of shape {shape}", allowed="an array or a table")
+        yield from _pictures(path, saved)
+    elif path.suffix.lower() == ".csv":
+        yield from _table(path, saved)
+    elif path.suffix.lower() in (".npy", ".npz"):
+        yield from _array(path, saved)
+    else:
+        raise Refusal(f"input={path}", f"files of the kind '{path.suffix}' are not read", allowed=WANTED)
+
+
+def _pictures(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+    files = (
+        [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in image_folder.SUFFIXES)
+    )
+    if not files:
+        raise Refusal(f"input={path}", "there are no pictures", allowed=WANTED)
+    for start in range(0, len(files), AT_A_TIME):
+        some = files[start : start + AT_A_TIME]
+        yield [str(file) for file in some], _fitted([image_folder.decode(file) for file in some], saved, map(str, some))
+
+
+def _table(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+    if saved.card.is_images or saved.card.columns is None:
+        raise Refusal(f"input={path}", "this run was not trained on a table", allowed="a picture, a folder, an array")
+    start = 0
+    for rows in csv.features(path, saved.card.columns):
+        yield [f"row {start + i}" for i in range(len(rows))], rows
+        start += len(rows)
+
+
+def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        values = loaded["x"] if path.suffix.lower() == ".npz" else loaded
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise Refusal(
+            f"input={path}", f"cannot be read: {error}", allowed="an array of numbers; in .npz it is named x"
+        ) from None
+    if values.dtype.kind not in "buif":
+        raise Refusal(f"input={path}", f"an array of {values.dtype} holds no numbers")
+    values = _as_many(values, saved.card.feature_shape)
+    arranged = channels_first(values.shape, str(path))(values) if values.ndim < 5 else values
+    if saved.card.is_images and arranged.ndim == 4:
+        arranged = _fitted(list(arranged), saved, (f"row {i}" for i in range(len(arranged))))
+    if list(arranged.shape[1:]) != saved.card.feature_shape:
+        raise Refusal(
+            f"input={path}",
+            f"an example has shape {list(arranged.shape[1:])}, the run's have {saved.card.feature_shape}",
+        )
+    for start in range(0, len(arranged), AT_A_TIME):
+        some = np.ascontiguousarray(arranged[start : start + AT_A_TIME])
+        yield [f"row {start + i}" for i in range(len(some))], some
+
+
+def _as_many(values: Array, shape: Sequence[int]) -> Array:
+    """Return one example alone as an array of one: (H, W), (H, W, C) or (C, H, W) for images, (F,) for vectors."""
+    images = len(shape) == 3
+    alone = values.ndim == len(shape) or (images and values.ndim == 2)
+    if images and values.ndim == 3:  # many grey images, or one of several channels
+        alone = values.shape[-1] in (3, 4) or list(values.shape) == list(shape)
+    return values[None] if alone else values
+
+
+def _fitted(images: list[Array], saved: Saved, names: Any) -> Array:
+    """Bring images to the size and channels that the run was trained on."""
+    c, *size = saved.card.feature_shape
+    channels = c if c in (1, 3) else None
+    names = list(names)
+    values = Fit(size, channels)(images, lambda i: names[i])
+    if list(values.shape[1:]) != saved.card.feature_shape:
+        raise Refusal(names[0], f"its shape is {list(values.shape[1:])}, the run's have {saved.card.feature_shape}")
+    return values

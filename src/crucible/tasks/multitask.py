@@ -1,0 +1,88 @@
+"""Several yes-or-no labels for each example, learned by one network (notes 003, multi-task learning): a sigmoid for each.
+
+A label that nobody gave is left out: it adds nothing to the loss, to its gradient or to any number.
+"""
+
+from collections.abc import Mapping
+from math import log
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from crucible.data.card import Card
+from crucible.errors import Refusal
+from crucible.losses import masked_binary_cross_entropy
+from crucible.metrics.flags import Flags
+from crucible.schema import Bound, NonNegative
+from crucible.tasks.task import Batch, Measured, loss_terms
+
+Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
+
+
+class Multitask:
+    """T sigmoid units, one for each label; the loss is the mean over the labels that are known.
+
+    Args:
+        card: tells the labels.
+        monitor: the number on dev that picks the best epoch; means over the labels, which are told one by one too.
+        goal: `maximize` or `minimize`.
+        satisficing: bounds on further numbers.
+        loss: the one there is. tolerance: a part of the gap above it is high.
+
+    Raises:
+        Refusal: a goal against the metric.
+    """
+
+    targets = "flags"
+    error = "error"
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        monitor: Score,
+        goal: Literal["maximize", "minimize"],
+        tolerance: NonNegative,
+        satisficing: Mapping[Measured | Score, Bound] | None = None,
+        loss: Literal["cross_entropy"] = "cross_entropy",
+    ) -> None:
+        if (monitor in ("loss", "error")) != (goal == "minimize"):
+            raise Refusal(
+                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=f1 task.goal=maximize"
+            )
+        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self.names, self.num_outputs = card.classes, len(card.classes)
+        self.groups = [f"{name}: {answer}" for name in self.names for answer in ("no", "yes")]
+        self._known = card.splits.get("train", {}).get("known", [])
+        self.guess = self.guessing(card.splits.get("train", {}).get("class_counts", []))
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch: `x` (B, ...), `label` (B, T) of 1, 0 and -1 for unknown."""
+        return loss_terms(model, batch["x"], lambda outputs: self.loss(outputs, batch["label"]))
+
+    def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
+        """Return the mean loss () of logits (B, T) over the known labels."""
+        return masked_binary_cross_entropy(outputs, label)
+
+    def guessing(self, counts: list[int]) -> float:
+        """Return the loss of always saying each label's share: ln 2 where all are as often yes as no."""
+        pairs = [(yes / known, known) for yes, known in zip(counts, self._known, strict=False) if known]
+        entropies = [-known * sum(q * log(q) for q in (p, 1 - p) if q > 0) for p, known in pairs]
+        return sum(entropies) / sum(known for _, known in pairs) if pairs else 0.0
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return 1 (B, T) where the probability is above one half."""
+        return (outputs > 0).long()
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return the probability of each label (B, T)."""
+        return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
+
+    def error_of(self, mean: float) -> float:
+        """Return the error that a share of mistakes amounts to: itself."""
+        return mean
+
+    def metrics(self) -> Flags:
+        """Return an empty accumulator."""
+        return Flags(self.names, self.loss, self.predict)

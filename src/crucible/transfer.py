@@ -1,0 +1,248 @@
+"""Start from what another network has learned (notes 000, part 7, section 4; 003; 004, 4.4).
+
+The layers before the head come from the source, the head starts anew where the classes are others; few examples: freeze
+the old layers and train the head alone; more: freeze fewer; many: take the old weights as a start for all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crucible.data.batches import Batches
+from crucible.data.card import Card, read_card
+from crucible.errors import Refusal
+from crucible.files import CARD, WEIGHTS
+from crucible.schema import Positive, nearest
+
+Freeze = Literal["all", "none"] | Annotated[int, Field(ge=0)]
+EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights to start from: a safetensors file, and the card of the data they were learned from where it is known."""
+
+    file: Path
+    card: Card | None
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return each tensor's shape, without reading any.
+
+        Raises:
+            Refusal: no safetensors file, or a damaged one; nothing in such a file is ever run.
+        """
+        try:
+            with safe_open(self.file, framework="pt") as tensors:
+                return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise Refusal(
+                f"transfer.source={self.file}", f"no safetensors file, or damaged: {error}",
+                allowed="weights without code: a run folder, or a .safetensors file", example=EXAMPLE,
+            ) from None  # fmt: skip
+
+
+def pretrained(source: Path) -> Pretrained:
+    """Return what a run folder, or a safetensors file, holds.
+
+    Raises:
+        Refusal: nothing is there, or a run that has not finished.
+    """
+    file = source / WEIGHTS if source.is_dir() else source
+    if not file.is_file():
+        what = "this folder holds no finished run" if source.is_dir() else "does not exist"
+        raise Refusal(
+            f"transfer.source={source}", what, allowed="a run folder, or a .safetensors file", example=EXAMPLE
+        )
+    return Pretrained(file, read_card(file.parent) if (file.parent / CARD).exists() else None)
+
+
+class Scratch:
+    """No transfer: every weight is drawn, every layer learns."""
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse nothing."""
+
+    def __call__(self, model: nn.Module) -> None:
+        """Leave the model as it was drawn."""
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return what the optimizer shall move."""
+        return [{"params": list(model.parameters())}]
+
+    def fitted(self, model: nn.Module, batches: Batches, *, fixed: bool) -> tuple[nn.Module, Batches]:
+        """Return what is trained, and on what."""
+        return model, batches
+
+
+def none(source: Pretrained | None, card: Card) -> Scratch:
+    """Return the neutral element."""
+    return Scratch()
+
+
+class FromRun(Scratch):
+    """Weights of another run.
+
+    Args:
+        source: where they are. card: of the data to learn from now.
+        freeze: `all` before the head, `none`, or the first N blocks; a block is a layer with weights and what follows it
+            up to the next, or a residual block or Inception module. Frozen batch norm keeps its statistics, frozen
+            dropout keeps every unit.
+        old_rate: the share of optimizer.lr that layers from the source learn with, where they are not frozen.
+        cache: compute the features that frozen layers give once, and train on those; `auto`: where freeze=all and
+            nothing changes the images in training.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained | None,
+        card: Card,
+        *,
+        source: str | None,
+        freeze: Freeze,
+        old_rate: Positive,
+        cache: Literal["auto"] | bool,
+    ) -> None:
+        if pretrained is None:
+            raise Refusal("transfer.source", "is missing", allowed="a run folder, a .safetensors file, runs:/ID, models:/NAME@ALIAS", example=EXAMPLE)  # fmt: skip
+        self._source, self._card, self._freeze = pretrained, card, freeze
+        self._old_rate, self._cache = old_rate, cache
+        self._old: set[str] = set()
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a source that does not fit the model; nothing is read but shapes.
+
+        Raises:
+            Refusal: naming the first tensor that does not fit, or a number of blocks that there is not.
+        """
+        self._names(model)
+        count = len(blocks(model))
+        if isinstance(self._freeze, int) and self._freeze > count:
+            raise Refusal(f"transfer.freeze={self._freeze}", f"before the head there are {count} blocks", allowed=f"all, none, 0 to {count}")  # fmt: skip
+
+    def __call__(self, model: nn.Module) -> None:
+        """Load the old layers' weights and freeze what shall be frozen."""
+        self._old = self._names(model)
+        loaded = load_file(self._source.file)
+        model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
+        for block in _first(blocks(model), self._freeze):
+            for module in block:
+                _freeze(module)
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return new layers, then old ones with their share of the rate, without the frozen."""
+        free = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        new, old = ([p for name, p in free if (name in self._old) is is_old] for is_old in (False, True))
+        groups: list[dict[str, Any]] = [{"params": new}, {"params": old, "share": self._old_rate}]
+        return [group for group in groups if group["params"]]
+
+    def fitted(self, model: nn.Module, batches: Batches, *, fixed: bool) -> tuple[nn.Module, Batches]:
+        """Return the head and the features it takes, computed once; or the whole model and its batches.
+
+        Args:
+            fixed: whether nothing changes the images in training.
+
+        Raises:
+            Refusal: the cache is asked for, and features change.
+        """
+        alone = all(
+            not p.requires_grad for name, p in model.named_parameters() if not name.startswith(f"{head(model)[0]}.")
+        )
+        if self._cache is True and not (alone and fixed):
+            raise Refusal(
+                "transfer.cache=true", "the features change from step to step",
+                allowed="transfer.freeze=all, augment=none and trainer.precision=float32; or transfer.cache=auto",
+            )  # fmt: skip
+        if not (self._cache and alone and fixed):
+            return model, batches
+        return head(model)[1], batches.replaced({split: _features(model, batches, split) for split in batches.splits})
+
+    def _names(self, model: nn.Module) -> set[str]:
+        """Return the names of what comes from the source: all but the head, that too where the classes are the same."""
+        found, wanted = self._source.shapes(), {name: tuple(p.shape) for name, p in model.state_dict().items()}
+        same = self._source.card is not None and self._card.classes == self._source.card.classes != []
+        outputs = head(model)[1].weight.shape[0]
+        new = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and len(m.weight) == outputs and (
+            name.split(".")[0] == "heads" or name == head(model)[0])}  # fmt: skip
+        rest = {name for name in wanted if name.rpartition(".")[0] not in new}
+        if missing := sorted(rest - set(found)) or sorted(set(found) - set(wanted)):
+            raise self._other(missing[0], "is in one of them only", nearest(missing[0], set(found) ^ set(wanted)))
+        if wrong := next((name for name in wanted if name in rest and found[name] != wanted[name]), ""):
+            raise self._other(wrong, f"has shape {list(found[wrong])} there and {list(wanted[wrong])} here")
+        kept = {name for name in wanted if name not in rest and same and found.get(name) == wanted[name]}
+        return rest | kept
+
+    def _other(self, name: str, what: str, close: str = "") -> Refusal:
+        shape = self._source.card.feature_shape if self._source.card is not None else []
+        example = ""
+        if len(shape) == 3 and shape != self._card.feature_shape:
+            example = f"data.channels={shape[0]} data.image_size=[{shape[1]},{shape[2]}]"
+        return Refusal(
+            f"transfer.source={self._source.file}", f"its network is another than this model: '{name}' {what}",
+            allowed="the same model with the same widths, on examples of the same channels", nearest=close, example=example,
+        )  # fmt: skip
+
+
+def head(model: nn.Module) -> tuple[str, Any]:
+    """Return the last linear layer and its name."""
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+
+
+def blocks(model: nn.Module) -> list[list[nn.Module]]:
+    """Return the blocks before the head in order: each unit with weights, and what follows it up to the next."""
+    found: list[list[nn.Module]] = []
+    weighted = False  # whether the last block has its weights
+    for module in _units(model, head(model)[1]):
+        has = any(p.dim() > 1 for p in module.parameters())
+        if not found or (has and weighted):
+            found, weighted = [*found, []], False
+        found[-1].append(module)
+        weighted = weighted or has
+    return found if weighted else []
+
+
+def _units(model: nn.Module, last: nn.Module) -> Iterator[nn.Module]:
+    """Give the parts of a model in order, lists and sequences opened; neither its head nor heads in the middle."""
+    for name, module in model.named_children():
+        if module is last or name == "heads":
+            continue
+        if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+            yield from _units(module, last)
+        else:
+            yield module
+
+
+def _first(found: Sequence[list[nn.Module]], freeze: Freeze) -> Sequence[list[nn.Module]]:
+    return found if freeze == "all" else found[: 0 if freeze == "none" else freeze]
+
+
+def _freeze(module: nn.Module) -> None:
+    """Let a module neither learn nor change: it stays in evaluation mode, whatever its model is told."""
+    module.requires_grad_(False).eval()
+    for part in module.modules():
+        part.train = MethodType(_stay, part)  # type: ignore[method-assign]  # of this instance
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+def _features(model: nn.Module, batches: Batches, split: str) -> Tensor:
+    """Return what the head takes (N, F) for a split."""
+    taken: list[Tensor] = []
+    hook = head(model)[1].register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0].clone()))
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in batches.judge(split, size=batches.batch_size):
+            model(batch["x"])
+    hook.remove()
+    model.train(training)
+    return torch.cat(taken)

@@ -1,0 +1,39 @@
+"""Write a finished run as an ONNX file: python src/export.py run=latest [out=model.onnx]; needs pip install 'crucible-dl[export]'."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import entry
+import words
+from crucible.export import export
+from crucible.report.screen import lined
+from crucible.tasks.saved import load_run
+
+KEYS = {"run": "latest", "out": ""}
+EXAMPLE = "python src/export.py run=latest"
+CHECKED = 8
+
+
+def main(arguments: list[str]) -> None:
+    """Export, check the file's answers against the run's, and say how far they are apart."""
+    given = words.parsed(arguments, KEYS, example=EXAMPLE)
+    folder = entry.named_run(given["run"])
+    path = Path(given["out"] or folder / "model.onnx")
+    saved = load_run(folder, torch.device("cpu"))
+    draw = torch.Generator().manual_seed(0)
+    mean, std = (
+        torch.tensor(saved.card.normalize[key]).view(-1, *(1 for _ in saved.card.feature_shape[1:]))
+        for key in ("mean", "std")
+    )
+    examples = mean + std * torch.randn(CHECKED, *saved.card.feature_shape, generator=draw)
+    apart = export(saved, examples.float(), path)
+    size = f"{path.stat().st_size / 2**20:.1f} MB"
+    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}) float32, as stored, to answers"
+    print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
+                 ("next", f"python src/predict.py run={given['run']} input=PICTURE")]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    entry.guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""Pictures of what a finished run has learned, for the report and for inside.py."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crucible.data.batches import Batches
+from crucible.diagnosis import inside
+from crucible.models.measure import measure
+from crucible.report import inside as draw
+from crucible.tasks.saved import Saved
+
+LAYERS, UNITS, PATCHES, FILTERS = 4, 4, 9, 64  # in a report
+Array = np.ndarray[Any, Any]
+
+
+def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
+    """Draw filters, what excites some units of some layers, and the map of the test set; return heading -> picture."""
+    found = {}
+    weights = inside.filters(saved.model, saved.card.feature_shape)[:FILTERS].numpy()
+    if len(weights):
+        lines = [list(map(_as_image, weights[i : i + 16])) for i in range(0, len(weights), 16)]
+        draw.grid(
+            lines, [f"{16 * i} to {16 * i + len(line) - 1}" for i, line in enumerate(lines)], home / "filters.png"
+        )
+        found["The first layer's filters"] = home / "filters.png"
+    if saved.card.is_images and (layers := _some(list(inside.conv_layers(saved.model)), LAYERS)):
+        rows, titles = _excited(saved, batches, layers)
+        draw.grid(rows, titles, home / "patches.png")
+        found["What excites a unit most: layer, unit, and the image parts"] = home / "patches.png"
+    if saved.task.targets == "classes" and "test" in batches.splits:
+        points, shares = inside.embedding(saved.model, batches.judge("test"))
+        labels = np.asarray(batches.stored("test")[1])
+        draw.scatter(points.numpy(), labels, saved.card.classes, shares.tolist(), home / "embedding.png")
+        found["The test set as the last layer sees it (principal components)"] = home / "embedding.png"
+    return found
+
+
+def maps(
+    saved: Saved, batches: Batches, split: str, rows: Array, classes: torch.Tensor, titles: list[str], home: Path
+) -> dict[str, Path]:
+    """Draw where the network found the classes it said, on some images of a split; nothing without maps."""
+    if not inside.conv_layers(saved.model) or not len(rows):
+        return {}
+    stored = batches.stored(split)[0][rows]
+    x = batches.normalize(torch.from_numpy(stored).to(batches.device))
+    found = inside.activation_maps(saved.model, x, classes.to(batches.device))
+    draw.heat(list(stored.astype(np.float32)), list(found.cpu().numpy()), titles, home / "maps.png")
+    return {f"Where it looked, in the worst mistakes on {split}": home / "maps.png"}
+
+
+def parts(saved: Saved, batches: Batches, split: str, found: list[inside.Patch]) -> list[Array]:
+    """Return the image parts that patches name (C, h, w)."""
+    stored = batches.stored(split)[0]
+    return [_cut(stored[each.row], each.box) for each in found]
+
+
+def _excited(saved: Saved, batches: Batches, layers: list[str]) -> tuple[list[list[Array]], list[str]]:
+    rows, titles = [], []
+    shape = saved.card.feature_shape
+    measured = {row.name: row for row in measure(saved.model, shape)}
+    for layer in layers:
+        found = inside.excitation(saved.model, layer, batches.judge("train"), top=PATCHES)
+        for unit in found[0][:, 0].topk(min(UNITS, len(found[0]))).indices.tolist():
+            rows.append(parts(saved, batches, "train", inside.patches_of(found, unit, measured[layer], shape)))
+            titles.append(f"{layer}, {unit}")
+    return rows, titles
+
+
+def _cut(image: Array, box: tuple[int, int, int, int]) -> Array:
+    top, left, bottom, right = box
+    return image[:, top:bottom, left:right].astype(np.float32)
+
+
+def _as_image(weight: Array) -> Array:
+    """Return a filter of one or three channels as it is, others as the mean over them."""
+    return weight if len(weight) in (1, 3) else weight.mean(axis=0, keepdims=True)
+
+
+def _some(names: list[str], count: int) -> list[str]:
+    """Return some names from first to last, evenly."""
+    if len(names) <= count:
+        return names
+    return [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]

@@ -1,0 +1,53 @@
+"""The words of commands that compose nothing: key=value, each known, each once."""
+
+from collections.abc import Iterable, Mapping
+
+from crucible.errors import Refusal
+from crucible.schema import nearest
+
+
+def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: str) -> dict[str, str]:
+    """Return the value of every key, the default where a word does not give one.
+
+    Raises:
+        Refusal: a word that is no key=value, a key that is unknown or given twice.
+    """
+    given: dict[str, str] = {}
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        if not equals or key not in defaults:
+            what = f"there is no key '{key}'" if equals else "it is no key=value"
+            raise Refusal(
+                word,
+                what,
+                allowed=", ".join(f"{each}=..." for each in defaults),
+                nearest=nearest(key, defaults),
+                example=example,
+            )
+        if key in given:
+            raise Refusal(word, f"{key} is given twice", example=example)
+        given[key] = value
+    return {**defaults, **given}
+
+
+def count(key: str, value: str) -> int:
+    """Return a whole number from 0.
+
+    Raises:
+        Refusal: it is none.
+    """
+    if not value.isdecimal():
+        raise Refusal(f"{key}={value}", "it is no whole number", allowed="0, 1, 2, ...", example=f"{key}=3")
+    return int(value)
+
+
+def one_of(key: str, value: str, allowed: Iterable[str]) -> str:
+    """Return the value.
+
+    Raises:
+        Refusal: it is none of those allowed.
+    """
+    allowed = list(allowed)
+    if value not in allowed:
+        raise Refusal(f"{key}={value}", "is refused", allowed=", ".join(allowed), nearest=nearest(value, allowed))
+    return value
