@@ -3,7 +3,7 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -39,11 +39,16 @@ def prepared(folder: Path, size: int) -> Card:
     (folder / "train").mkdir(parents=True)
     np.save(folder / "train" / "x.npy", rng.integers(0, 256, (size, 1, 28, 28), dtype=np.uint8))
     np.save(folder / "train" / "y.npy", rng.integers(0, 10, size))
-    normalize = {"kind": "standard", "mean": [MEAN], "std": [STD], "fitted_on": "train", "fitted_size": size}
-    splits = {"train": {"size": size, "class_counts": [size // 10] * 10}}
-    card = Card("random", "0" * 64, {}, splits, [str(i) for i in range(10)], [1, 28, 28], "uint8", normalize, {}, {})
+    card = card_of_images((1, 28, 28), size)
     card.write(folder / "card.json")
     return card
+
+
+def card_of_images(shape: Sequence[int], size: int = 100) -> Card:
+    """Return the card of random images of ten classes."""
+    normalize = {"kind": "standard", "mean": [MEAN], "std": [STD], "fitted_on": "train", "fitted_size": size}
+    splits = {"train": {"size": size, "class_counts": [size // 10] * 10}}
+    return Card("random", "0" * 64, {}, splits, [str(i) for i in range(10)], list(shape), "uint8", normalize, {}, {})
 
 
 def ours(
@@ -130,7 +135,7 @@ def main() -> None:
     compare("mlp", make_mlp, plain.mlp, 60_000, 3, 128, repeats)
     compare("mlp long", make_mlp, plain.mlp, 60_000, 60, 128, max(1, repeats // 3))
     torch.set_num_threads(2)
-    make_resnet = lambda: ResNet(shape, 10, depth=8, width=16, keep_prob=1.0)  # noqa: E731
+    make_resnet = lambda: ResNet(shape, 10, depth=8, width=None, keep_prob=1.0)  # noqa: E731
     compare("resnet8", make_resnet, plain.ResNet8, 6_400, 2, 128, repeats)
 
 

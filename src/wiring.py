@@ -33,7 +33,14 @@ from crucible.tasks.task import Task
 from crucible.tracking.folder import sha256_of
 from crucible.tracking.journal import NAME, read_events
 from crucible.tracking.mirror import FETCHED, fetch
-from crucible.training.device import be_deterministic, choose_device, choose_threads, compiled, with_precision
+from crucible.training.device import (
+    be_deterministic,
+    choose_device,
+    choose_threads,
+    compiled,
+    require_compiler,
+    with_precision,
+)
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
@@ -191,7 +198,9 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
         _require_gradients(model)
-        build(cfg["transfer"], _pretrained(cfg), card).check(model)
+        build(cfg["transfer"], _pretrained(cfg), card).check(model, fixed=_is_fixed(cfg))
+        if cfg["trainer"]["compile"]:
+            require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
             isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
         ):

@@ -7,12 +7,14 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "crucible"
 ORDER = [
-    "errors", "files", "schema", "targets", "seeds", "data", "models", "initializers", "losses", "metrics", "tasks", "transfer", "regularizers",
+    "errors", "files", "schema", "targets", "seeds", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
     "optim", "tracking", "training", "diagnosis", "search", "report",
 ]  # fmt: skip
 DOORS = {
     "mlflow": {"tracking/mlflow.py"},
     "optuna": {"search/stages.py"},
+    "onnx": {"export.py"},
+    "onnxruntime": {"export.py"},
     "hydra": set(),
     "omegaconf": set(),
     "dvc": set(),
@@ -51,5 +53,5 @@ def test_the_library_never_sees_the_configuration() -> None:
 
 
 def test_entry_points_are_thin() -> None:
-    for name in ("compose", "prepare", "train", "evaluate"):
+    for name in ("compose", "prepare", "train", "evaluate", "export", "inside"):
         assert len((ROOT / "src" / f"{name}.py").read_text().splitlines()) <= 35, name

@@ -346,3 +346,65 @@ def test_a_transposed_convolution_starts_at_the_scale_of_its_inputs() -> None:
     model = convnet([64, 8, 8], [{"transposed": 64, "f": 4, "s": 2, "p": 1, "activation": "identity"}])
     inverse()(model)
     assert abs(float(model.features[:1](torch.randn(16, 64, 8, 8))[:, :, 2:-2, 2:-2].std()) - 1) < 0.05
+
+
+# --- storage order, compiled code
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet", "inception", "convnet", "vgg16"])
+def test_channels_last_computes_the_same(name: str) -> None:
+    from conftest import composed
+
+    from crucible.targets import build
+    from crucible.tasks.saved import placed
+
+    x, label = torch.randn(8, 1, 32, 32), torch.arange(8) % 3
+    task = Classification(card_of((1, 32, 32)), monitor="f1", goal="maximize", tolerance=0.02)
+    found = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        model = placed(
+            build(composed(f"model={name}")["model"], [1, 32, 32], 3), torch.device("cpu"), channels_last=channels_last
+        )
+        assert (
+            any(
+                p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in model.parameters()
+            )
+            is channels_last
+        )
+        torch.manual_seed(1)
+        losses = task.losses(model.train(), {"x": x, "label": label})
+        sum(losses.values()).backward()
+        found.append((losses, model.head.weight.grad))
+    for one, other in zip(found[0][0].values(), found[1][0].values(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_training_gives_the_same_numbers_within_rounding(command) -> None:
+    import json
+    from pathlib import Path
+
+    found = {}
+    for compiled in ("true", "false"):
+        own = [
+            "model=lenet5",
+            "trainer.total_epochs=2",
+            "tracking=none",
+            f"trainer.compile={compiled}",
+            f"hydra.run.dir={compiled}",
+        ]
+        done = command("train", *own)
+        assert done.code == 0, done.err
+        found[compiled] = json.loads(Path(compiled, "train.json").read_text())
+    for split in ("train", "dev"):
+        assert found["true"][split]["loss"] == pytest.approx(found["false"][split]["loss"], rel=1e-4)
+    header = Path("true", "curves.csv").read_text().splitlines()[0]
+    assert header == Path("false", "curves.csv").read_text().splitlines()[0]  # the layers are still looked at
+
+
+def test_without_a_compiler_compiling_is_refused(command, monkeypatch) -> None:
+    monkeypatch.setattr("crucible.training.device.shutil.which", lambda name: None)
+    done = command("train", "trainer.compile=true", "tracking=none")
+    assert done.code == 2 and "there is no C++ compiler" in done.err

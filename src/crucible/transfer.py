@@ -67,7 +67,7 @@ def pretrained(source: Path) -> Pretrained:
 class Scratch:
     """No transfer: every weight is drawn, every layer learns."""
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module, *, fixed: bool) -> None:
         """Refuse nothing."""
 
     def __call__(self, model: nn.Module) -> None:
@@ -116,12 +116,20 @@ class FromRun(Scratch):
         self._old_rate, self._cache = old_rate, cache
         self._old: set[str] = set()
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module, *, fixed: bool) -> None:
         """Refuse a source that does not fit the model; nothing is read but shapes.
 
+        Args:
+            fixed: whether nothing changes the images in training.
+
         Raises:
-            Refusal: naming the first tensor that does not fit, or a number of blocks that there is not.
+            Refusal: naming the first tensor that does not fit; a number of blocks that there is not; a cache of what changes.
         """
+        if self._cache is True and not (fixed and self._is_alone(model)):
+            raise Refusal(
+                "transfer.cache=true", "the features change from step to step",
+                allowed="transfer.freeze=all, augment=none and trainer.precision=float32; or transfer.cache=auto",
+            )  # fmt: skip
         self._names(model)
         count = len(blocks(model))
         if isinstance(self._freeze, int) and self._freeze > count:
@@ -148,21 +156,15 @@ class FromRun(Scratch):
 
         Args:
             fixed: whether nothing changes the images in training.
-
-        Raises:
-            Refusal: the cache is asked for, and features change.
         """
-        alone = all(
-            not p.requires_grad for name, p in model.named_parameters() if not name.startswith(f"{head(model)[0]}.")
-        )
-        if self._cache is True and not (alone and fixed):
-            raise Refusal(
-                "transfer.cache=true", "the features change from step to step",
-                allowed="transfer.freeze=all, augment=none and trainer.precision=float32; or transfer.cache=auto",
-            )  # fmt: skip
-        if not (self._cache and alone and fixed):
+        if not (self._cache and fixed and self._is_alone(model)):
             return model, batches
         return head(model)[1], batches.replaced({split: _features(model, batches, split) for split in batches.splits})
+
+    def _is_alone(self, model: nn.Module) -> bool:
+        """Whether nothing but the head learns."""
+        found = blocks(model)
+        return len(_first(found, self._freeze)) == len(found) and not hasattr(model, "heads")
 
     def _names(self, model: nn.Module) -> set[str]:
         """Return the names of what comes from the source: all but the head, that too where the classes are the same."""

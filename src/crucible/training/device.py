@@ -43,20 +43,17 @@ def be_deterministic(deterministic: bool) -> None:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def compiled(model: nn.Module, *, wanted: bool) -> nn.Module:
-    """Return the model, compiled in place where that is wanted.
+def require_compiler() -> None:
+    """Refuse to compile where there is no C++ compiler, which torch needs for it."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
+        raise Refusal(
+            "trainer.compile=true", "there is no C++ compiler", allowed="install g++", example="trainer.compile=false"
+        )
 
-    Raises:
-        Refusal: torch has no C++ compiler to do it with.
-    """
+
+def compiled(model: nn.Module, *, wanted: bool) -> nn.Module:
+    """Return the model, compiled in place where that is wanted."""
     if wanted:
-        if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
-            raise Refusal(
-                "trainer.compile=true",
-                "there is no C++ compiler",
-                allowed="install g++",
-                example="trainer.compile=false",
-            )
         model.compile()
     return model
 
