@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCHS = 40
+EPOCHS = 80
 BASE = ["model=resnet", "model.width=8", "init=he", "optimizer=momentum", "optimizer.form=velocity", "optimizer.lr=0.05", "schedule.warmup_epochs=2",
         f"trainer.total_epochs={EPOCHS}", "data.split.dev=0", "tracking=none", "trainer.threads=1", "schedule=step",
-        "schedule.every_epochs=20", "schedule.factor=0.1"]  # fmt: skip
+        "schedule.every_epochs=40", "schedule.factor=0.1"]  # fmt: skip
 
 
 def train(depth: int, residual: bool, seed: int) -> tuple[float, list[float]]:

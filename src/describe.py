@@ -4,19 +4,19 @@ from pathlib import Path
 
 import torch
 
+import declared
 import entry
 import finish
-import wiring
 from crucible.models.measure import measure, savings
 from crucible.report import architecture
 from crucible.report.screen import lined
 from crucible.targets import build
-from overrides import choices_of, train_command
+from overrides import choices_of
 
 
 def main(job: entry.Job) -> None:
     """Print the table of layers, what bottlenecks save, and the sums; write the table and its picture."""
-    card = wiring.described(job)
+    card = declared.described(job)
     with torch.device("meta"):
         model = build(job.cfg["model"], card.feature_shape, build(job.cfg["task"], card).num_outputs)
     rows = measure(model, card.feature_shape)
@@ -35,19 +35,7 @@ def main(job: entry.Job) -> None:
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     result = f"{title}: {parameters:,} parameters, {multiplications:,} multiplications an example"
-    print(lined([*found, ("result", result), ("files", "  ".join(map(str, files))), ("next", _following(job))]))
-
-
-def _following(job: entry.Job) -> str:
-    """Return the command that trains this network: on pictures of the declared shape, or on the data it was shown for."""
-    data = job.cfg["data"]
-    if data["feature_shape"] is None:
-        return train_command(job.cfg)
-    own = {**job.cfg, "data": {**data, "feature_shape": None, "num_classes": None}}
-    c, *sides = data["feature_shape"]
-    size = f"data.image_size=[{','.join(map(str, sides))}]"
-    pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
-    return train_command(own, pictures if len(sides) == 2 else ("data=npz", "data.path=FILE"))
+    print(lined([*found, ("result", result), ("files", "  ".join(map(str, files))), ("next", declared.following(job))]))
 
 
 if __name__ == "__main__":

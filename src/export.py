@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> None:
         for key in ("mean", "std")
     )
     examples = mean + std * torch.randn(CHECKED, *saved.card.feature_shape, generator=draw)
-    apart = export(saved, examples.float(), path)
+    apart = export(saved, examples, path)
     size = f"{path.stat().st_size / 2**20:.1f} MB"
-    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}) float32, as stored, to answers"
+    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}), as stored, to answers"
     print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
                  ("next", f"python src/predict.py run={given['run']} input=PICTURE")]))  # fmt: skip
 

@@ -21,7 +21,7 @@ EXAMPLE = "python src/inside.py run=latest layer=stem.0 unit=3"
 def main(arguments: list[str]) -> None:
     """Print and draw the image parts that excite the unit most, the best first."""
     given = words.parsed(arguments, KEYS, example=EXAMPLE)
-    unit, top = (words.count(key, given[key]) for key in ("unit", "top"))
+    unit, top = words.count("unit", given["unit"]), words.count("top", given["top"], least=1)
     folder = entry.named_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
     if not saved.card.is_images or not conv_layers(saved.model):

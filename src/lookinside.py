@@ -42,7 +42,7 @@ def maps(
     saved: Saved, batches: Batches, split: str, rows: Array, classes: torch.Tensor, titles: list[str], home: Path
 ) -> dict[str, Path]:
     """Draw where the network found the classes it said, on some images of a split; nothing without maps."""
-    if not inside.conv_layers(saved.model) or not len(rows):
+    if not len(rows) or not inside.has_maps(saved.model, saved.card.feature_shape):
         return {}
     stored = batches.stored(split)[0][rows]
     x = batches.normalize(torch.from_numpy(stored).to(batches.device))

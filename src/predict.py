@@ -1,8 +1,5 @@
 """Ask a finished run about new examples: python src/predict.py run=latest input=picture.png [format=table|json|csv] [out=FILE]."""
 
-import csv
-import io
-import json
 import sys
 from pathlib import Path
 
@@ -11,8 +8,9 @@ import torch
 import entry
 import words
 from crucible.errors import Refusal
+from crucible.report.answers import FORMATS
 from crucible.report.screen import lined
-from crucible.tasks.answers import Answer, answers, examples
+from crucible.tasks.answers import answers, examples
 from crucible.tasks.saved import load_run
 from crucible.tracking.folder import write_atomic
 
@@ -45,43 +43,6 @@ def main(arguments: list[str]) -> None:
     ]
     note = [("note", "far from all this run has learned from: other units, or another kind of picture?")] if far else []
     print(lined([*lines[:1], *note, *lines[1:]]))
-
-
-def _table(found: list[Answer]) -> str:
-    rows = []
-    for each in found:
-        best = sorted(each.probabilities.items(), key=lambda pair: -pair[1])[:3]
-        rows.append((each.name, _said(each), ", ".join(f"{name} {share:.3f}" for name, share in best)))
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
-    return "".join(
-        f"  {name.ljust(widths[0])}  {said.ljust(widths[1])}  {shares}".rstrip() + "\n" for name, said, shares in rows
-    )
-
-
-def _json(found: list[Answer]) -> str:
-    rows = [{"input": each.name, "predicted": each.said, "probabilities": each.probabilities} for each in found]
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-
-
-def _csv(found: list[Answer]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["input", "predicted", *(found[0].probabilities if found else ())])
-    writer.writerows([each.name, _said(each), *(f"{q:.6f}" for q in each.probabilities.values())] for each in found)
-    return buffer.getvalue()
-
-
-def _said(each: Answer) -> str:
-    return (
-        "+".join(each.said)
-        if isinstance(each.said, list)
-        else f"{each.said:.6g}"
-        if isinstance(each.said, float)
-        else each.said
-    )
-
-
-FORMATS = {"table": _table, "json": _json, "csv": _csv}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 import entry
 import promotion
 import spaces
+import starting
 import wiring
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
@@ -137,14 +138,14 @@ def _kept(question: Question, studies: Studies, folder: Path, arguments: list[st
         raise
     finally:
         journal.close()
-        build(question.cfg["tracking"], folder, wiring.home()).refresh()
+        build(question.cfg["tracking"], folder, starting.home()).refresh()
     return standing
 
 
 def _searched(question: Question, search: Search, folder: Path) -> Standing:
     if search.is_over():
         return search.standing()
-    build(question.cfg["tracking"], folder, wiring.home()).start()
+    build(question.cfg["tracking"], folder, starting.home()).start()
     with search:
         standing = search.run()
     print(

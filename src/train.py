@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import entry
 import finish
+import starting
 import wiring
 from crucible.report.progress import progress
 from crucible.tracking.folder import locked
@@ -15,9 +16,8 @@ def main(job: entry.Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if finish.is_finished(job):
         return finish.show(job)
-    job = wiring.pinned(job)
     with locked(job.folder, fresh=job.new_folder) as folder, progress(job.tell) as tell:
-        job = replace(job, folder=folder)
+        job = replace(starting.pinned(job), folder=folder)
         data, card, device, who = wiring.ready(job)
         parts = wiring.assemble(job.cfg, data, card, device)
         wiring.checked(job.cfg, parts)

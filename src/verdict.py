@@ -24,7 +24,8 @@ from crucible.training.curves import read_curves
 from crucible.training.judge import Judgement, confusion_csv, judge, predictions_csv
 from entry import Job
 from finish import is_dvc, judged, write_json
-from wiring import config_text, home
+from starting import home
+from wiring import config_text
 
 WORST = 12
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
 from crucible.files import SUMMARY
 from crucible.models.activations import Step
+from crucible.models.measure import measure
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
@@ -32,7 +33,6 @@ from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
 from crucible.tracking.folder import sha256_of
 from crucible.tracking.journal import NAME, read_events
-from crucible.tracking.mirror import FETCHED, fetch
 from crucible.training.device import (
     be_deterministic,
     choose_device,
@@ -44,9 +44,10 @@ from crucible.training.device import (
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
-from crucible.transfer import Pretrained, pretrained
-from entry import ROOT, Job, named_run
+from crucible.transfer import Scratch
+from entry import ROOT, Job
 from overrides import choices_of, overrides_of
+from starting import home, source_of
 
 Config = dict[str, Any]
 NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
@@ -83,30 +84,6 @@ def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None)
         source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
     )
     return folder, read_card(folder)
-
-
-def described(job: Job) -> Card:
-    """Return the card of the job's data; one that holds no more than shape and classes where both are declared.
-
-    Raises:
-        Refusal: only one of them is declared, or the rest of the configuration does not fit.
-    """
-    data, needs_classes = job.cfg["data"], resolve(job.cfg["task"]["_target_"]).targets == "classes"
-    shape, classes = data["feature_shape"], data["num_classes"]
-    if shape is None and classes is None:
-        return prepared(job, fits(job.cfg))[1]
-    if shape is None or (classes is None and needs_classes):
-        raise Refusal(
-            "data.feature_shape, data.num_classes", "only one of them is declared", allowed="both, or data that have them",
-            example="python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000",
-        )  # fmt: skip
-    names = [str(i) for i in range(classes or 0)]
-    counts = {"size": 1, "class_counts": [1] * len(names)}
-    normalize = {"kind": "none", "mean": [0.0], "std": [1.0], "fitted_on": "train", "fitted_size": 0}
-    target = {"mean": 0.0, "std": 1.0, "quartiles": [-1.0, 0.0, 1.0]}
-    card = Card(data["name"], "", {}, {"train": counts}, names, shape, "float32", normalize, {}, {}, target=target)
-    fits(job.cfg)(card)
-    return card
 
 
 def require_run(job: Job) -> Path:
@@ -197,8 +174,9 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         _require_classes(cfg["data"], card)
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
+            _require_passage(model, card.feature_shape)
         _require_gradients(model)
-        build(cfg["transfer"], _pretrained(cfg), card).check(model, fixed=_is_fixed(cfg))
+        build(cfg["transfer"], source_of(cfg), card).check(model, fixed=_is_fixed(cfg))
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
@@ -221,6 +199,16 @@ def _require_classes(data: Config, card: Card) -> None:
         raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
     if card.recipe.get("targets", "classes") != "classes" and data["sampling"] == "balanced":
         raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
+
+
+def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
+    """Let an example pass, on the device that computes nothing."""
+    try:
+        measure(model, feature_shape)
+    except (RuntimeError, ValueError) as error:
+        raise Refusal(
+            "model", f"an example of shape {feature_shape} does not pass: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _require_gradients(model: nn.Module) -> None:
@@ -260,7 +248,16 @@ class Parts:
     batches: Batches
     optimizer: Guarded
     schedule: Any
-    fitted: tuple[nn.Module, Batches]  # the model and its batches; or its head alone, and what frozen layers give it
+    transfer: Scratch
+    fixed: bool  # whether nothing changes the examples in training
+
+    @cached_property
+    def fitted(self) -> tuple[nn.Module, Batches]:
+        """The model and its batches; or its head alone, and what frozen layers give it.
+
+        Computed when it is first asked for, with the threads that the training has.
+        """
+        return self.transfer.fitted(self.model, self.batches, fixed=self.fixed)
 
     @property
     def trained(self) -> tuple[Any, ...]:
@@ -285,7 +282,7 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     seed_global(cfg["seed"], "init")
     model = build(cfg["model"], card.feature_shape, task.num_outputs)
     build(cfg["init"])(model)
-    transfer = build(cfg["transfer"], _pretrained(cfg), card)
+    transfer = build(cfg["transfer"], source_of(cfg), card)
     transfer(model)
     trainer = cfg["trainer"]
     model = placed(model, device, channels_last=trainer["channels_last"])
@@ -301,41 +298,14 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
         batches=data,
         optimizer=Guarded(optimizer, max_norm=trainer["max_norm"]),
         schedule=build(cfg["schedule"], optimizer),
-        fitted=transfer.fitted(model, data, fixed=_is_fixed(cfg)),
+        transfer=transfer,
+        fixed=_is_fixed(cfg),
     )
 
 
 def _is_fixed(cfg: Config) -> bool:
     """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
     return not build(cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
-
-
-def _pretrained(cfg: Config) -> Pretrained | None:
-    source = cfg["transfer"].get("source")
-    return None if source is None else pretrained(Path(source))
-
-
-def pinned(job: Job) -> Job:
-    """Return the job with what it starts from as a local path that stays: `latest` may point elsewhere tomorrow.
-
-    Raises:
-        Refusal: it cannot be fetched, or DVC would not see it change.
-    """
-    source = job.cfg["transfer"].get("source")
-    if source is None or job.cfg["resume"] is not None:
-        return job
-    if source.startswith(FETCHED):
-        uri = job.cfg["tracking"].get("uri") or f"sqlite:///{home() / 'mlflow.db'}"
-        local = fetch(source, uri, Path("artifacts/transfer"))
-    else:
-        local = named_run(source) if source == "latest" else Path(source).expanduser()
-        local = ROOT / local if not local.exists() and (ROOT / local).exists() else local
-    if "DVC_STAGE" in os.environ and not local.resolve().is_relative_to(Path("pretrained").resolve()):
-        raise Refusal(
-            f"transfer.source={source}", "DVC would not see these weights change", allowed="a path under pretrained/",
-            example=f"cp -r {local} pretrained/{local.name}, then transfer.source=pretrained/{local.name}",
-        )  # fmt: skip
-    return replace(job, cfg={**job.cfg, "transfer": {**job.cfg["transfer"], "source": str(local)}})
 
 
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:
@@ -370,7 +340,7 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
     following = (
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
-    return f"training {words}\n     run  {job.folder}\nif it is interrupted: {following}"
+    return f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
 
 
 def checked(cfg: Config, parts: Parts) -> None:
@@ -424,7 +394,7 @@ def identity(cfg: Config, card: Card) -> Identity:
     """Return what makes two trainings the same one: configuration, data, code."""
     kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
-    if (start := _pretrained(cfg)) is not None:  # what it starts from, wherever that lies
+    if (start := source_of(cfg)) is not None:  # what it starts from, wherever that lies
         kept["transfer"] = {**cfg["transfer"], "source": sha256_of(start.file)}
     return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, _code())
 
@@ -461,11 +431,6 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
 def _commit() -> str:
     git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return git.stdout.strip() if git.returncode == 0 else ""
-
-
-def home() -> Path:
-    """Return the project that runs are recorded in: the parent of a temporary DVC experiment, else this one."""
-    return Path(os.environ.get("DVC_ROOT") or ROOT)
 
 
 def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NOTHING_SEEN) -> Situation:

@@ -30,14 +30,19 @@ def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: st
     return {**defaults, **given}
 
 
-def count(key: str, value: str) -> int:
-    """Return a whole number from 0.
+def count(key: str, value: str, *, least: int = 0) -> int:
+    """Return a whole number.
 
     Raises:
         Refusal: it is none.
     """
-    if not value.isdecimal():
-        raise Refusal(f"{key}={value}", "it is no whole number", allowed="0, 1, 2, ...", example=f"{key}=3")
+    if not value.isdecimal() or int(value) < least:
+        raise Refusal(
+            f"{key}={value}",
+            f"it is no whole number from {least}",
+            allowed=f"{least}, {least + 1}, ...",
+            example=f"{key}=3",
+        )
     return int(value)
 
 

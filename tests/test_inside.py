@@ -188,6 +188,7 @@ def test_a_chosen_unit_from_the_command_line(command) -> None:
         ("layer=stage.1", "nearest"),
         ("unit=99", "has 4 units"),
         ("unit=x", "no whole number"),
+        ("top=0", "no whole number from 1"),
         ("split=test", "is refused"),
     ):
         done = command("inside", "run=latest", wrong)

@@ -53,5 +53,5 @@ def test_the_library_never_sees_the_configuration() -> None:
 
 
 def test_entry_points_are_thin() -> None:
-    for name in ("compose", "prepare", "train", "evaluate", "export", "inside"):
+    for name in ("compose", "prepare", "train", "evaluate"):
         assert len((ROOT / "src" / f"{name}.py").read_text().splitlines()) <= 35, name

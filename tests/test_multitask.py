@@ -167,3 +167,39 @@ def test_the_traits_are_those_of_the_digits() -> None:
     found = traits(ROOT / "data/digits", unknown=0.0, seed=0).pools["all"].labels
     for digit, row in zip(y[:200].tolist(), found[:200].tolist(), strict=True):
         assert row == [int(digit % 2 == 0), int(digit > 4), int(digit in (2, 3, 5, 7))]
+
+
+def test_other_data_are_judged_by_the_names_of_the_labels(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    rows = [f"{a:.4f},{b:.4f},{int(a > 0)},{int(b > 0)}" for a, b in x]
+    (tmp_path / "t.csv").write_text("\n".join(["u,v,a,b", *rows]) + "\n")
+    own = [
+        "data=csv",
+        "data.path=t.csv",
+        "data.label=a,b",
+        *QUICK,
+        "trainer.total_epochs=30",
+        "optimizer.lr=0.05",
+        "hydra.run.dir=run",
+    ]
+    assert command("train", *own).code == 0
+    (tmp_path / "other.csv").write_text(
+        "\n".join(
+            ["u,v,b,a", *(",".join((r.split(",")[0], r.split(",")[1], r.split(",")[3], r.split(",")[2])) for r in rows)]
+        )
+        + "\n"
+    )
+    done = command("evaluate", "run=run", "data=csv", "data.path=other.csv", "data.label=b,a", "data.duplicates=keep")
+    assert done.code == 0, done.err
+    assert json.loads(Path("run/judged/csv/metrics.json").read_text())["test"]["accuracy"] > 0.9
+    (tmp_path / "third.csv").write_text("\n".join(["u,v,a,c", *rows]) + "\n")
+    done = command("evaluate", "run=run", "data=csv", "data.path=third.csv", "data.label=a,c", "data.duplicates=keep")
+    assert done.code == 2 and "those of the run: a, b" in done.err
+
+
+def test_a_label_that_nobody_knows_has_no_say() -> None:
+    found = Flags(["a", "b"], masked_binary_cross_entropy, lambda z: (z > 0).long())
+    found.update(torch.tensor([[2.0, 1.0], [-2.0, 1.0]]), {"label": torch.tensor([[1, -1], [0, -1]])})
+    numbers = found.compute()
+    assert numbers["f1"] == numbers["accuracy"] == 1.0 and "f1/b" not in numbers and numbers["f1/a"] == 1.0

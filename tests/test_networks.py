@@ -183,7 +183,7 @@ def test_partial_connections_are_a_convolution_with_the_others_at_zero() -> None
 def test_subsampling_is_a_weighted_sum_of_each_window() -> None:
     layer, x = Subsampling(3), torch.randn(2, 3, 4, 6)
     with torch.no_grad():
-        layer.coefficient.copy_(torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1)), layer.bias.fill_(0.1)
+        layer.coefficient.copy_(torch.tensor([0.5, 1.0, 2.0])), layer.bias.fill_(0.1)
     window = x[1, 2, 2:4, 4:6].sum() * 2.0 + 0.1
     assert torch.allclose(layer(x)[1, 2, 1, 2], 1.7159 * torch.tanh(2 / 3 * window))
     assert torch.allclose(
@@ -408,3 +408,52 @@ def test_without_a_compiler_compiling_is_refused(command, monkeypatch) -> None:
     monkeypatch.setattr("crucible.training.device.shutil.which", lambda name: None)
     done = command("train", "trainer.compile=true", "tracking=none")
     assert done.code == 2 and "there is no C++ compiler" in done.err
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("{max_pool: 2, p: 2}", "padding of 2 is more than half"),
+        ("flatten, {local_response_norm: 5}", "local_response_norm takes maps"),
+        ("{max_pool: 3, s: 2, p: 1}, {unpool: 2}", "only a max_pool without overlap"),
+    ],
+)  # fmt: skip
+def test_layers_that_torch_would_not_run_are_refused_before_anything_is_kept(command, layers, message) -> None:
+    from pathlib import Path
+
+    done = command("train", "model=convnet", f"model.layers=[{layers}]", "tracking=none")
+    assert done.code == 2 and message in done.err and not [*Path().iterdir()], done.err
+
+
+def test_volumes_are_trained_judged_and_deterministic(command, tmp_path) -> None:
+    import json
+
+    import numpy as np
+
+    y = np.arange(60) % 2
+    x = np.random.default_rng(0).integers(0, 99, (60, 1, 6, 6, 6)) + 90 * y[:, None, None, None, None]
+    np.savez(tmp_path / "data.npz", x=x.astype(np.uint8), y=y)
+    layers = "model.layers=[{conv: 2, f: 3, p: same}, {max_pool: 2}, {unpool: 2}, {max_pool: 3}]"
+    own = ["data=npz", "data.path=data.npz", "model=convnet", layers, "trainer.total_epochs=40", "optimizer.lr=0.03", "tracking=none"]
+    assert command("train", *own, "trainer.deterministic=true", "hydra.run.dir=run").code == 0
+    done = command("evaluate", "run=run", "report=full")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["test"]["accuracy"] > 0.9
+    card = json.loads((tmp_path / "run/card.json").read_text())
+    assert card["feature_shape"] == [1, 6, 6, 6] and len(card["normalize"]["mean"]) == 1
+    torch.use_deterministic_algorithms(False)
+
+
+def test_the_weights_of_the_1998_network_are_penalised_and_initialised_and_its_biases_not() -> None:
+    from crucible.initializers import zeros
+    from crucible.regularizers import L2
+
+    model = LeNet5([1, 32, 32], 3, variant=1998, keep_prob=1.0)
+    penalised = {name for name, p in model.named_parameters() if p.dim() > 1}
+    assert penalised == {
+        f"{name}.weight" for name in ("features.conv1", "features.conv2", "features.fc1", "features.fc2", "head")
+    }
+    zeros()(model)
+    task = Classification(card_of((1, 32, 32)), monitor="f1", goal="maximize", tolerance=0.02)
+    losses = L2(task, 10, strength=1.0).losses(model, {"x": torch.zeros(2, 1, 32, 32), "label": torch.tensor([0, 1])})
+    assert float(losses["penalty"].detach()) == 0

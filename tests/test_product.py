@@ -266,3 +266,62 @@ def test_class_names_may_come_with_the_arrays(command, tmp_path) -> None:
     own = ["data=npz", "data.path=data.npz", "trainer.total_epochs=1", "tracking=none", "hydra.run.dir=run"]
     assert command("train", *own).code == 0
     assert json.loads((tmp_path / "run/card.json").read_text())["classes"] == ["dark", "bright"]
+
+
+def test_wide_numbers_keep_their_differences(command, tmp_path) -> None:
+    """Seconds since 1970: float32 would round them to 128."""
+    rng = np.random.default_rng(0)
+    t = np.concatenate([rng.uniform(-50, -5, 100), rng.uniform(5, 50, 100)])
+    rows = [f"{1.7e9 + each:.3f},{'late' if each > 0 else 'early'}" for each in t]
+    (tmp_path / "t.csv").write_text("\n".join(["t,kind", *rows]) + "\n")
+    own = [
+        "data=csv",
+        "data.path=t.csv",
+        "data.label=kind",
+        "model=logistic",
+        "optimizer.lr=0.1",
+        "tracking=none",
+        "hydra.run.dir=run",
+    ]
+    assert command("train", *own).code == 0
+    found = told(command("predict", "run=run", "input=t.csv", "format=json"))
+    assert (
+        np.mean([row["predicted"] == ("late" if each > 0 else "early") for row, each in zip(found, t, strict=True)])
+        > 0.97
+    )
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert command("export", "run=run").code == 0
+    x = (1.7e9 + t)[:, None]
+    answered = onnxruntime.InferenceSession(str(tmp_path / "run/model.onnx")).run(None, {"x": x})[0]
+    assert np.abs(answered - probabilities(found)).max() < 1e-3  # the table has three decimals
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [(np.full((2, 8, 8), np.nan), "NaN or infinite"), (np.zeros((0, 8, 8)), "no examples")],
+)
+def test_arrays_of_nothing_or_nonsense_are_refused(command, run, tmp_path, array, message) -> None:
+    np.save(tmp_path / "x.npy", array)
+    done = command("predict", "run=run", "input=x.npy")
+    assert done.code == 2 and message in done.err
+
+
+def test_flattened_pictures_are_pictures(command, run, tmp_path) -> None:
+    np.save(tmp_path / "flat.npy", DIGITS[:3].reshape(3, 64))
+    np.save(tmp_path / "x.npy", DIGITS[:3])
+    flat, plain = (
+        probabilities(told(command("predict", "run=run", f"input={n}.npy", "format=json"))) for n in ("flat", "x")
+    )
+    assert np.array_equal(flat, plain)
+
+
+def test_runs_of_before_these_keys_are_still_understood(command, run, tmp_path) -> None:
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        "".join(
+            line for line in text.splitlines(keepends=True) if "channels_last" not in line and "compile" not in line
+        )
+    )
+    np.save(tmp_path / "x.npy", DIGITS[:2])
+    assert command("predict", "run=run", "input=x.npy").code == 0

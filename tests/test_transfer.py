@@ -322,3 +322,37 @@ def test_transfer_helps_where_examples_are_few(command, tmp_path) -> None:
         command("evaluate", f"run={name}", "report=none")
         scores[name] = json.loads((tmp_path / name / "metrics.json").read_text())["test"]["accuracy"]
     assert scores["with"] > scores["without"] + 0.02
+
+
+def test_cached_features_do_not_depend_on_how_many_threads_there_were_before(command, tmp_path) -> None:
+    toy_npz(tmp_path / "data.npz", shape=(8, 8))
+    command("train", *QUICK, "hydra.run.dir=old")
+    weights = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        own = [
+            *TOY,
+            "transfer=from_run",
+            "transfer.source=old",
+            "trainer.threads=1",
+            "trainer.batch_size=7",
+            "hydra.run.dir=run",
+        ]
+        assert command("train", *own).code == 0
+        weights.append((tmp_path / "run" / "weights.safetensors").read_bytes())
+    torch.set_num_threads(1)
+    assert weights[0] == weights[1]
+
+
+def test_weights_that_are_not_finite_and_heads_of_other_tasks(source, tmp_path) -> None:
+    broken = load_file(source.file)
+    broken["stem.0.weight"][0] = float("nan")
+    save_file(broken, tmp_path / "nan.safetensors")
+    with pytest.raises(Refusal, match=r"'stem\.0\.weight' holds NaN"):
+        start(pretrained(tmp_path / "nan.safetensors"))(resnet())
+    card, other = card_of((1, 8, 8), classes=5), card_of((1, 8, 8), classes=5)
+    other.recipe["targets"] = "flags"
+    other.write(tmp_path / "card.json")
+    transfer = start(pretrained(tmp_path / "old.safetensors"), card=card)
+    transfer(resnet(5))
+    assert "the head anew" in transfer.told()

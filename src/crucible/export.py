@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from crucible.errors import Refusal
-from crucible.tasks.saved import Predictor, Saved
+from crucible.tasks.saved import Predictor, Saved, input_dtype
 
 LIMIT = 1e-5
 
 
 def export(saved: Saved, examples: Tensor, path: Path) -> float:
-    """Write `path`: `x`, stored values (N, ...) as float32, to `answers`, (N, K) probabilities or (N, 1) numbers.
+    """Write `path`: `x`, stored values (N, ...) as float32 (wide numbers: float64), to `answers`, (N, K) probabilities or (N, 1) numbers.
 
     The classes, the shape and the task stand in the file's metadata. Any number of examples can be asked at once.
 
@@ -40,7 +40,7 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
     except ImportError as error:
         raise Refusal("export", f"{error.name} is not installed", allowed="pip install 'crucible-dl[export]'") from None
     predictor = Predictor(saved).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
-    x = examples.float()
+    x = examples.to(input_dtype(saved.card))
     with torch.inference_mode():
         wanted = predictor(x).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)

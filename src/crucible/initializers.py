@@ -6,6 +6,7 @@ and a layer whose weights were `given` keeps those.
 
 from collections.abc import Callable
 from math import prod, sqrt
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,8 +49,9 @@ def he() -> Initializer:
 
 def _rule(std: Callable[[int], float]) -> Initializer:
     def apply(model: nn.Module) -> None:
+        layer: Any
         for layer in model.modules():
-            if isinstance(layer, LAYERS) and not hasattr(layer, "given"):
+            if (isinstance(layer, LAYERS) or hasattr(layer, "n_in")) and not hasattr(layer, "given"):
                 nn.init.normal_(layer.weight, std=std(_inputs(layer)))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
@@ -57,9 +59,11 @@ def _rule(std: Callable[[int], float]) -> Initializer:
     return apply
 
 
-def _inputs(layer: nn.Module) -> int:
+def _inputs(layer: Any) -> int:
     """Inputs of one unit: weight (out, in, ...) has in x kernel of them; a transposed one (in, out, ...) about in."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]  # of the layers above it is one
+    if hasattr(layer, "n_in"):  # a layer of another shape says so itself
+        return int(layer.n_in)
+    weight: Tensor = layer.weight
     if isinstance(layer, TRANSPOSED):
         return max(1, weight.shape[0] * weight[0, 0].numel() // prod(layer.stride))
     return weight[0].numel()

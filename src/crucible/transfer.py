@@ -81,6 +81,10 @@ class Scratch:
         """Return what is trained, and on what."""
         return model, batches
 
+    def told(self) -> str:
+        """Return a line for the screen."""
+        return ""
+
 
 def none(source: Pretrained | None, card: Card) -> Scratch:
     """Return the neutral element."""
@@ -115,6 +119,7 @@ class FromRun(Scratch):
         self._source, self._card, self._freeze = pretrained, card, freeze
         self._old_rate, self._cache = old_rate, cache
         self._old: set[str] = set()
+        self._kept = False
 
     def check(self, model: nn.Module, *, fixed: bool) -> None:
         """Refuse a source that does not fit the model; nothing is read but shapes.
@@ -128,7 +133,7 @@ class FromRun(Scratch):
         if self._cache is True and not (fixed and self._is_alone(model)):
             raise Refusal(
                 "transfer.cache=true", "the features change from step to step",
-                allowed="transfer.freeze=all, augment=none and trainer.precision=float32; or transfer.cache=auto",
+                allowed="transfer.freeze=all, augment=none, trainer.precision=float32, no heads in the middle; or transfer.cache=auto",
             )  # fmt: skip
         self._names(model)
         count = len(blocks(model))
@@ -139,6 +144,12 @@ class FromRun(Scratch):
         """Load the old layers' weights and freeze what shall be frozen."""
         self._old = self._names(model)
         loaded = load_file(self._source.file)
+        if wrong := next((name for name in sorted(self._old) if not loaded[name].isfinite().all()), ""):
+            raise Refusal(
+                f"transfer.source={self._source.file}",
+                f"'{wrong}' holds NaN or infinity",
+                allowed="weights of a training that went well",
+            )
         model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
         for block in _first(blocks(model), self._freeze):
             for module in block:
@@ -147,7 +158,11 @@ class FromRun(Scratch):
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Return new layers, then old ones with their share of the rate, without the frozen."""
         free = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        new, old = ([p for name, p in free if (name in self._old) is is_old] for is_old in (False, True))
+        own = f"{head(model)[0]}."  # a head learns at the full rate, wherever it comes from
+        new, old = (
+            [p for name, p in free if (name in self._old and not name.startswith(own)) is is_old]
+            for is_old in (False, True)
+        )
         groups: list[dict[str, Any]] = [{"params": new}, {"params": old, "share": self._old_rate}]
         return [group for group in groups if group["params"]]
 
@@ -159,17 +174,23 @@ class FromRun(Scratch):
         """
         if not (self._cache and fixed and self._is_alone(model)):
             return model, batches
-        return head(model)[1], batches.replaced({split: _features(model, batches, split) for split in batches.splits})
+        splits = [split for split in batches.splits if split != "test"]
+        return head(model)[1], batches.replaced({split: _features(model, batches, split) for split in splits})
+
+    def told(self) -> str:
+        """Return a line about what came from where."""
+        return f"\n    from  {self._source.file}: {len(self._old)} tensors, the head {'too' if self._kept else 'anew'}"
 
     def _is_alone(self, model: nn.Module) -> bool:
         """Whether nothing but the head learns."""
         found = blocks(model)
-        return len(_first(found, self._freeze)) == len(found) and not hasattr(model, "heads")
+        return 0 < len(found) == len(_first(found, self._freeze)) and not len(getattr(model, "heads", ()))
 
     def _names(self, model: nn.Module) -> set[str]:
         """Return the names of what comes from the source: all but the head, that too where the classes are the same."""
         found, wanted = self._source.shapes(), {name: tuple(p.shape) for name, p in model.state_dict().items()}
         same = self._source.card is not None and self._card.classes == self._source.card.classes != []
+        same = same and _targets(self._card) == _targets(self._source.card)
         outputs = head(model)[1].weight.shape[0]
         new = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and len(m.weight) == outputs and (
             name.split(".")[0] == "heads" or name == head(model)[0])}  # fmt: skip
@@ -179,6 +200,7 @@ class FromRun(Scratch):
         if wrong := next((name for name in wanted if name in rest and found[name] != wanted[name]), ""):
             raise self._other(wrong, f"has shape {list(found[wrong])} there and {list(wanted[wrong])} here")
         kept = {name for name in wanted if name not in rest and same and found.get(name) == wanted[name]}
+        self._kept = bool(kept)
         return rest | kept
 
     def _other(self, name: str, what: str, close: str = "") -> Refusal:
@@ -190,6 +212,10 @@ class FromRun(Scratch):
             f"transfer.source={self._source.file}", f"its network is another than this model: '{name}' {what}",
             allowed="the same model with the same widths, on examples of the same channels", nearest=close, example=example,
         )  # fmt: skip
+
+
+def _targets(card: Card | None) -> str:
+    return card.recipe.get("targets", "classes") if card is not None else ""
 
 
 def head(model: nn.Module) -> tuple[str, Any]:

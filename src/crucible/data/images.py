@@ -40,7 +40,7 @@ class Fit:
             chunk = self._stack([self._one(image) for image in chunk], name)
         elif self.image_size is not None or self.channels is not None:
             chunk = np.stack([self._one(image) for image in chunk]) if len(chunk) else chunk
-        chunk = _native(chunk, name)
+        chunk = native(chunk, name)
         if not self.shape:
             self.shape, self.dtype = list(chunk.shape[1:]), chunk.dtype
         if chunk.dtype != self.dtype:
@@ -81,7 +81,7 @@ class Fit:
         return image
 
 
-def _native(chunk: Array, name: Callable[[int], str]) -> Array:
+def native(chunk: Array, name: Callable[[int], str]) -> Array:
     """Return values of a type that every later part takes: bool as bytes, 16 bits unsigned as 32, this machine's order."""
     if chunk.dtype.kind not in "buif" or chunk.dtype.itemsize > 8 or 0 in chunk.shape[1:]:
         raise Refusal(name(0), f"examples {chunk.shape[1:]} of {chunk.dtype} hold no numbers to learn from")

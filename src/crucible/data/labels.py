@@ -66,15 +66,18 @@ FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1} | dict.fromke
 )
 
 
-def flags(labels: Mapping[str, Array], names: Sequence[str] | None) -> tuple[list[str], dict[str, Array]]:
+def flags(
+    labels: Mapping[str, Array], names: Sequence[str] | None, *, judge: Sequence[str] | None = None
+) -> tuple[list[str], dict[str, Array]]:
     """Return the names of T yes-or-no labels, and each pool's labels (N, T) as int64: 1, 0, or -1 for unknown.
 
     Args:
         labels: per pool, (N, T) of 0 and 1 (or true and false, yes and no); -1, NaN, ? or nothing where unknown.
         names: of the labels, where the source has them.
+        judge: the labels of the run that judges the data: columns are brought to their order, by name where there are names.
 
     Raises:
-        Refusal: any other value, or names of another number.
+        Refusal: any other value, names of another number, or labels that are not those of the run.
     """
     tables = {pool: array[:, None] if array.ndim == 1 else array for pool, array in labels.items()}
     count = next(iter(tables.values())).shape[1]
@@ -88,7 +91,25 @@ def flags(labels: Mapping[str, Array], names: Sequence[str] | None) -> tuple[lis
             f"their shapes are {found}",
             allowed=f"(N, {len(names or [0] * count)}): a column for each label",
         )
-    return list(names or map(str, range(count))), {pool: _flags(pool, table) for pool, table in tables.items()}
+    known = {pool: _flags(pool, table) for pool, table in tables.items()}
+    own = distinct(names or list(map(str, range(count))))
+    if judge is None:
+        return own, known
+    if (names and set(names) != set(judge)) or count != len(judge):
+        raise Refusal("the labels", f"they are {', '.join(own)}", allowed=f"those of the run: {', '.join(judge)}")
+    order = [own.index(name) for name in judge] if names else list(range(count))
+    return list(judge), {pool: table[:, order] for pool, table in known.items()}
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names, none of them twice.
+
+    Raises:
+        Refusal: two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise Refusal("the classes", f"two of them have one name: {', '.join(names)}", allowed="names that differ")
+    return list(names)
 
 
 def _flags(pool: str, table: Array) -> Array:
@@ -168,5 +189,5 @@ def _encode_numbers(labels: Mapping[str, Array], classes: Sequence[str] | None) 
                 f"label {array[wrong[0]]} is out of range",
                 allowed=f"whole numbers from 0 to {max(count, 1) - 1}",
             )
-    names = list(classes) if classes is not None else [str(i) for i in range(count)]
+    names = distinct(classes) if classes is not None else [str(i) for i in range(count)]
     return names, {pool: array.astype(np.int64) for pool, array in labels.items()}

@@ -142,7 +142,7 @@ def _labels(
         values = numbers(raw)
         return [], values, {pool: strata(array) for pool, array in values.items()}
     if recipe.targets == "flags":
-        names, known = flags(raw, source.classes)
+        names, known = flags(raw, source.classes, judge=recipe.judge)
         return names, known, {pool: (array == 1).sum(axis=1) for pool, array in known.items()}
     classes, labels = encode(raw, source.classes, judge=recipe.judge)
     return classes, labels, labels

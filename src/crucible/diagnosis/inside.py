@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor, prod
 from typing import Any
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.errors import Refusal
-from crucible.models.measure import Row, Sight, measure
+from crucible.models.measure import Row, Sight, layers, measure
 from crucible.schema import nearest
 from crucible.tasks.task import Batch
 from crucible.transfer import head
+
+MOST = 5000  # examples that principal components are found on
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,21 @@ def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 def filters(model: nn.Module, feature_shape: list[int]) -> Tensor:
-    """Return the first layer's filters (K, C, h, w); for a linear layer on images each unit's weights, as an image."""
-    layer = next(m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)))
-    weight = layer.weight.detach().cpu().float()
-    if isinstance(layer, nn.Linear) and len(feature_shape) == 3:
-        weight = weight.view(-1, *feature_shape)
-    return weight if weight.dim() == 4 else torch.zeros(0, 1, 1, 1)
+    """Return the first layer's filters (K, C, h, w); for a linear layer on whole images each unit's weights, as an image."""
+    weighted = (m for m in model.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False)))
+    layer = next(weighted, None)
+    if isinstance(layer, nn.Linear) and len(feature_shape) == 3 and layer.in_features == prod(feature_shape):
+        return layer.weight.detach().cpu().float().view(-1, *feature_shape)
+    return layer.weight.detach().cpu().float() if isinstance(layer, nn.Conv2d) else torch.zeros(0, 1, 1, 1)
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """Return a layer by name.
+    """Return a layer by name: one that an example passes when the network is asked.
 
     Raises:
         Refusal: there is none of that name.
     """
-    known = {each: m for each, m in model.named_modules() if each and not list(m.children())}
+    known = {each: m for each, m in layers(model) if each.split(".")[0] != "heads"}
     if name not in known:
         raise Refusal(f"layer={name}", "there is no such layer", allowed=", ".join(known), nearest=nearest(name, known))
     return known[name]
@@ -120,7 +122,7 @@ def _box(row: Row, place: int, feature_shape: list[int]) -> tuple[int, int, int,
 
 def _span(sight: Sight, at: int, side: int) -> tuple[int, int]:
     middle = sight.start + at * sight.jump
-    return max(0, ceil(middle - sight.size / 2)), min(side, ceil(middle + sight.size / 2))
+    return max(0, floor(middle - sight.size / 2)), min(side, ceil(middle + sight.size / 2))
 
 
 def activation_maps(model: nn.Module, x: Tensor, classes: Tensor, layer: str | None = None) -> Tensor:
@@ -152,22 +154,30 @@ def activation_maps(model: nn.Module, x: Tensor, classes: Tensor, layer: str | N
     return large / large.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
 
+def has_maps(model: nn.Module, feature_shape: list[int]) -> bool:
+    """Whether some layer leaves maps larger than 1x1."""
+    return bool(_maps(model, feature_shape))
+
+
 def last_maps(model: nn.Module, feature_shape: list[int]) -> str:
     """Return the name of the last layer that leaves maps larger than 1x1.
 
     Raises:
         Refusal: there is none.
     """
-    names = [row.name for row in measure(model, feature_shape) if len(row.shape) == 3 and min(row.shape[1:]) > 1]
-    if not names:
+    if not (names := _maps(model, feature_shape)):
         raise Refusal("class activation maps", "this network has no maps", allowed="a convolutional network")
     return names[-1]
+
+
+def _maps(model: nn.Module, feature_shape: list[int]) -> list[str]:
+    return [row.name for row in measure(model, feature_shape) if len(row.shape) == 3 and min(row.shape[1:]) > 1]
 
 
 def embedding(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """Return what the last layer takes of each example, as two coordinates (N, 2), and the share of variance (2,).
 
-    Principal components of the features; the sign of each makes its largest entry positive.
+    Principal components of the features, found on the first 5000; the sign of each makes its largest entry positive.
     """
     features: list[Tensor] = []
     hook = head(model)[1].register_forward_pre_hook(lambda layer, inputs: features.append(inputs[0].detach()))
@@ -176,12 +186,17 @@ def embedding(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tenso
         for batch in batches:
             model(batch["x"])
     hook.remove()
-    centred = torch.cat(features).double().cpu()
-    centred = centred - centred.mean(dim=0)
-    _, deviations, directions = torch.linalg.svd(centred, full_matrices=False)
-    first = directions[:2]
+    everything = torch.cat(features).double().cpu()
+    centred = everything - everything.mean(dim=0)
+    some = centred[:MOST]
+    if centred.shape[1] <= len(some):  # the smaller of the two squares has the same components
+        values, directions = torch.linalg.eigh(some.T @ some)
+        first = directions.flip(1).T[:2]
+    else:
+        values, weights = torch.linalg.eigh(some @ some.T)
+        first = torch.nn.functional.normalize(weights.flip(1).T[:2] @ some, dim=1)
     first = first * first.gather(1, first.abs().argmax(dim=1, keepdim=True)).sign()
-    shares = deviations.pow(2) / deviations.pow(2).sum().clamp(min=1e-12)
+    shares = values.flip(0).clamp(min=0) / values.clamp(min=0).sum().clamp(min=1e-12)
     points, explained = torch.zeros(len(centred), 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     points[:, : len(first)], explained[: len(first)] = centred @ first.T, shares[:2]
     return points, explained
@@ -192,8 +207,8 @@ def looking(model: nn.Module, layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collect a layer's outputs while the context lasts; only the last is kept."""
     seen: list[Tensor] = []
 
-    def look(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        seen[:] = [output]
+    def look(layer: nn.Module, inputs: Any, output: Any) -> None:
+        seen[:] = [output[0] if isinstance(output, tuple) else output]
 
     model.eval()
     handle = layer.register_forward_hook(look)

@@ -52,9 +52,11 @@ class Flags:
         both, size = counts[:, 1, 1], max(1.0, float(known.sum()))
         precision, recall, f1 = _ratio(both, said), _ratio(both, yes), _ratio(2 * both, yes + said)
         right = float(hits.sum()) / size
-        means = (float(each.mean()) for each in (precision, recall, f1))
+        seen = known > 0  # a label that nobody knows has no say
+        means = (float(each[seen].mean()) if bool(seen.any()) else 0.0 for each in (precision, recall, f1))
         found = dict(zip(self.NAMES, (float(self._total) / size, 1 - right, right, *means), strict=True))
-        for name, accuracy, score in zip(self._names, _ratio(hits, known).tolist(), f1.tolist(), strict=True):
+        rows = zip(self._names, _ratio(hits, known).tolist(), f1.tolist(), seen.tolist(), strict=True)
+        for name, accuracy, score, _ in (row for row in rows if row[3]):
             found |= {f"accuracy/{_plain(name)}": accuracy, f"f1/{_plain(name)}": score}
         return found
 

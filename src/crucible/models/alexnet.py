@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from crucible.models.convnet import ConvNet
+from crucible.models.convnet import ConvNet, require_images
 from crucible.models.layers import TooSmall, parse, shapes
 from crucible.schema import Probability
 
@@ -33,7 +33,7 @@ class AlexNet(ConvNet):
     The paper says 224x224; only 227 gives its 55x55 maps. Its two GPUs shared the filters of some layers out; one sees all.
 
     Args:
-        feature_shape: (C, H, W). The stem, 11x11 with stride 4, is 7x7 with stride 2 below 67x67, and 3x3 below 33x33;
+        feature_shape: (C, H, W). The stem, 11x11 with stride 4, is 7x7 with stride 2 below 67x67, and 3x3 below 35x35;
             the smallest image is 15x15.
         num_outputs: 1 for a binary task, else the number of classes, K.
         keep_prob: of the fully connected units, in training; 0.5 in the paper.
@@ -51,6 +51,7 @@ class AlexNet(ConvNet):
         keep_prob: Probability,
         local_response_norm: bool,
     ) -> None:
+        require_images(feature_shape, "alexnet")
         rest = LAYERS if not local_response_norm else [NORM, *LAYERS[:2], NORM, *LAYERS[2:]]
         layers = next((found for stem in STEMS if _fits(found := [stem, *rest], feature_shape)), [STEMS[-1], *rest])
         super().__init__(

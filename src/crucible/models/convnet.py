@@ -60,6 +60,18 @@ class ConvNet(nn.Module):
             ) from None  # fmt: skip
 
 
+def require_images(feature_shape: Sequence[int], name: str) -> None:
+    """Refuse examples that are no images.
+
+    Raises:
+        Refusal: naming the model.
+    """
+    if len(feature_shape) != 3:
+        raise Refusal(
+            f"model={name}", f"it needs images, an example has shape {list(feature_shape)}", example="model=mlp"
+        )
+
+
 def _product(shape: Shape) -> int:
     size = 1
     for n in shape:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
@@ -29,7 +30,7 @@ Declared = str | Mapping[str, Any]
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-MAX_POOL, UNPOOL = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), (nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d)
+MAX_POOL = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 AVERAGE_POOL = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 LINEAR = ("linear", "bilinear", "trilinear")
 LARGEST = 1024  # the largest image that is tried when the smallest possible one is looked for
@@ -131,6 +132,12 @@ class Pool(Layer):
 
     def out(self, shape: Shape) -> Shape:
         _require_maps(shape, "a pool")
+        if self.p > self.f // 2:
+            raise Refusal(
+                "model.layers",
+                f"padding of {self.p} is more than half of a pool of {self.f}",
+                allowed=f"p up to {self.f // 2}",
+            )
         return (shape[0], *(output_size(n, self.f, self.s or self.f, self.p) for n in shape[1:]))
 
 
@@ -223,7 +230,7 @@ class Unpool(Layer):
         return (shape[0], *(n * self.unpool for n in shape[1:]))
 
     def parts(self, shape: Shape, style: Style) -> dict[str, nn.Module]:
-        return {"unpool": Unpooling(self.unpool, len(shape) - 1)}
+        return {"unpool": Unpooling(self.unpool)}
 
 
 class LocalResponseNorm(Layer):
@@ -233,6 +240,10 @@ class LocalResponseNorm(Layer):
     """
 
     local_response_norm: Count
+
+    def out(self, shape: Shape) -> Shape:
+        _require_maps(shape, "local_response_norm")
+        return shape
 
     def parts(self, shape: Shape, style: Style) -> dict[str, nn.Module]:
         n = self.local_response_norm
@@ -301,20 +312,22 @@ class Mean(nn.Module):
 class Unpooling(nn.Module):
     """Put values back where a max pool found them; `pool` is set when the network is put together."""
 
-    def __init__(self, f: int, dims: int) -> None:
+    def __init__(self, f: int) -> None:
         super().__init__()
-        self.layer, self.pool = UNPOOL[dims - 1](f), [Remembering()]
+        self.f, self.pool = float(f), [Remembering()]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, ...) to what the pool took."""
-        return self.layer(x, self.pool[0].places, output_size=self.pool[0].size)
+        """Map (B, C, ...) to what the pool took: each value in its place, zeros around it."""
+        large = F.interpolate(x, scale_factor=self.f)
+        places = F.interpolate(self.pool[0].places.double(), scale_factor=self.f)
+        own = torch.arange(large[0, 0].numel(), device=x.device).view(large.shape[2:])
+        return torch.where(places == own, large, torch.zeros_like(large))
 
 
 class Remembering(nn.Module):
     """A max pool that remembers, until it is called again, where its values stood."""
 
     places: Tensor
-    size: list[int]
 
     def __init__(self, pool: nn.Module | None = None) -> None:
         super().__init__()
@@ -323,7 +336,6 @@ class Remembering(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, ...) to the pooled maps."""
         assert self.layer is not None
-        self.size = list(x.shape)
         x, self.places = self.layer(x)
         return x
 
@@ -405,6 +417,12 @@ def _pair(net: nn.Sequential, unpooling: Unpooling, open_pools: list[tuple[str, 
             example="[{max_pool: 2}, {unpool: 2}]",
         )
     pool: Any = net.get_submodule(name)
+    if pool.stride != pool.kernel_size or pool.padding:
+        raise Refusal(
+            "model.layers",
+            "only a max_pool without overlap and padding can be undone",
+            example="[{max_pool: 2}, {unpool: 2}]",
+        )
     pool.return_indices = True
     unpooling.pool = [Remembering(pool)]
     setattr(net, name, unpooling.pool[0])

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crucible.errors import Refusal
-from crucible.models.convnet import ConvNet
+from crucible.models.convnet import ConvNet, require_images
 from crucible.schema import Probability
 
 SIDE = 32  # smaller images are framed with zeros, as the paper frames its digits of 28
@@ -48,10 +47,7 @@ class LeNet5(ConvNet):
         variant: Literal["notes", 1998],
         keep_prob: Probability,
     ) -> None:
-        if len(feature_shape) != 3:
-            raise Refusal(
-                "model=lenet5", f"it needs images, an example has shape {list(feature_shape)}", example="model=mlp"
-            )
+        require_images(feature_shape, "lenet5")
         c, *sides = feature_shape
         padded = [max(SIDE, side) for side in sides]
         super().__init__(
@@ -92,14 +88,14 @@ class Subsampling(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.coefficient, self.bias = (
-            nn.Parameter(torch.full((channels, 1, 1), 0.25)),
-            nn.Parameter(torch.zeros(channels, 1, 1)),
+            nn.Parameter(torch.full((channels,), 0.25)),
+            nn.Parameter(torch.zeros(channels)),
         )
         self.activation = ScaledTanh()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H/2, W/2)."""
-        return self.activation(4 * F.avg_pool2d(x, 2) * self.coefficient + self.bias)
+        return self.activation(4 * F.avg_pool2d(x, 2) * self.coefficient.view(-1, 1, 1) + self.bias.view(-1, 1, 1))
 
 
 class PartialConv(nn.Module):
@@ -119,13 +115,16 @@ class PartialConv(nn.Module):
         self.picked = nn.Buffer(picked.flatten().nonzero()[:, 0], persistent=False)
         self.shape = tuple(picked.shape)
         limits = torch.cat([torch.full((len(row) * size**2,), (len(row) * size**2) ** -0.5) for row in seen])
-        self.weight = nn.Parameter((2 * torch.rand(len(limits)) - 1) * limits)
+        self.weight = nn.Parameter(
+            ((2 * torch.rand(len(limits)) - 1) * limits)[:, None]
+        )  # a column: weights, not biases
+        self.n_in = len(limits) // len(seen)
         self.bias = nn.Parameter(torch.zeros(len(seen)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, filters, H - size + 1, W - size + 1)."""
         kernels = torch.zeros(self.shape, dtype=self.weight.dtype, device=self.weight.device)
-        return F.conv2d(x, kernels.view(-1).index_put((self.picked,), self.weight).view(self.shape), self.bias)
+        return F.conv2d(x, kernels.view(-1).index_put((self.picked,), self.weight[:, 0]).view(self.shape), self.bias)
 
 
 def _frame(missing: int) -> tuple[int, int]:

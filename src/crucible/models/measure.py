@@ -83,7 +83,7 @@ def measure(model: nn.Module, feature_shape: Sequence[int]) -> list[Row]:
     """
     trace, rows, training = _Trace(feature_shape), list[Row](), model.training
     model.eval()
-    handles = [handle for name, module in _layers(model) for handle in _watched(name, module, trace, rows)]
+    handles = [handle for name, module in layers(model) for handle in _watched(name, module, trace, rows)]
     try:
         with torch.no_grad(), trace:
             uncompiled(model)(trace.started(torch.zeros(1, *feature_shape, device=next(model.parameters()).device)))
@@ -117,7 +117,8 @@ def savings(model: nn.Module, rows: Sequence[Row]) -> list[Saving]:
     return found
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Give what a row is about: modules without parts, or with parameters of their own, and their names."""
     for name, module in model.named_modules():
         own = any(True for _ in module.parameters(recurse=False))
         if (own or not any(True for _ in module.children())) and not isinstance(module, nn.Identity):

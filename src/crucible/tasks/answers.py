@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.data.images import Fit
+from crucible.data.images import Fit, native
 from crucible.data.readers import csv, image_folder
 from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.errors import Refusal
@@ -45,7 +46,7 @@ def answers(saved: Saved, examples: Iterator[tuple[list[str], Array]]) -> tuple[
     predictor, found, far = Predictor(saved).eval(), list[Answer](), False
     device = predictor.shift.device
     for names, values in examples:
-        x = torch.from_numpy(values).to(device).float()
+        x = torch.from_numpy(values).to(device, predictor.shift.dtype)
         normalised = torch.addcmul(predictor.shift, x, predictor.scale)
         far = far or bool((normalised.flatten(1).mean(dim=1).abs() > FAR).any())
         for name, row in zip(names, predictor(x).cpu(), strict=True):
@@ -110,9 +111,12 @@ def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         raise Refusal(
             f"input={path}", f"cannot be read: {error}", allowed="an array of numbers; in .npz it is named x"
         ) from None
-    if values.dtype.kind not in "buif":
-        raise Refusal(f"input={path}", f"an array of {values.dtype} holds no numbers")
-    values = _as_many(values, saved.card.feature_shape)
+    if values.dtype.kind not in "buif" or values.dtype.itemsize > 8:
+        raise Refusal(f"input={path}", f"an array of {values.dtype} holds no numbers that are read")
+    if not np.isfinite(values).all() or values.size == 0:
+        what = "there are no examples" if values.size == 0 else "a value is NaN or infinite"
+        raise Refusal(f"input={path}", what, allowed="one example or more, of finite numbers")
+    values = native(_as_many(values, saved.card.feature_shape), lambda i: f"{path}, row {i}")
     arranged = channels_first(values.shape, str(path))(values) if values.ndim < 5 else values
     if saved.card.is_images and arranged.ndim == 4:
         arranged = _fitted(list(arranged), saved, (f"row {i}" for i in range(len(arranged))))
@@ -129,9 +133,11 @@ def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
 def _as_many(values: Array, shape: Sequence[int]) -> Array:
     """Return one example alone as an array of one: (H, W), (H, W, C) or (C, H, W) for images, (F,) for vectors."""
     images = len(shape) == 3
+    if len(shape) > 1 and values.ndim == 2 and values.shape[1] == prod(shape):  # flattened
+        return values.reshape(-1, *shape)
     alone = values.ndim == len(shape) or (images and values.ndim == 2)
     if images and values.ndim == 3:  # many grey images, or one of several channels
-        alone = values.shape[-1] in (3, 4) or list(values.shape) == list(shape)
+        alone = values.shape[-1] in (3, 4) or len(values) == shape[0] == 3 or list(values.shape) == list(shape)
     return values[None] if alone else values
 
 

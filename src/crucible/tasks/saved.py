@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crucible.data.batches import shift_and_scale
+from crucible.data.batches import WIDE, shift_and_scale
 from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
@@ -44,7 +44,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 def placed(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
     """Return the model on the device; its image filters stored channels last are 1.5 times as fast on the CPU."""
     form = torch.channels_last if channels_last else torch.contiguous_format
-    return model.to(device).to(memory_format=form)  # type: ignore[call-overload]  # torch's stub lacks it
+    for part in (*model.to(device).parameters(), *model.buffers()):
+        if part.dim() == 4:
+            part.data = part.data.contiguous(memory_format=form)
+    return model
 
 
 def load_run(folder: Path, device: torch.device) -> Saved:
@@ -65,7 +68,14 @@ def load_run(folder: Path, device: torch.device) -> Saved:
             str(folder / WEIGHTS), f"damaged, or of another model: {str(error).splitlines()[0]}",
             allowed="the file that this run wrote", example=f"python src/train.py resume={folder}",
         ) from None  # fmt: skip
-    return Saved(config, card, task, placed(model.eval(), device, channels_last=config["trainer"]["channels_last"]))
+    return Saved(
+        config, card, task, placed(model.eval(), device, channels_last=config["trainer"].get("channels_last", True))
+    )
+
+
+def input_dtype(card: Card) -> torch.dtype:
+    """Return the type in which stored values must come: float64 where float32 would lose their differences."""
+    return torch.float64 if card.dtype in WIDE else torch.float32
 
 
 class Predictor(nn.Module):
@@ -73,10 +83,11 @@ class Predictor(nn.Module):
 
     def __init__(self, saved: Saved) -> None:
         super().__init__()
-        shift, scale = (part.float() for part in shift_and_scale(saved.card))
+        shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
         self.model, self._answers = saved.model, saved.task.answers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map stored values (B, C, H, W) or (B, F) as float32 to probabilities (B, K), or to numbers (B, 1)."""
-        return self._answers(self.model(torch.addcmul(self.shift, x, self.scale)))
+        """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""
+        normalised = torch.addcmul(self.shift, x.to(self.shift.dtype), self.scale).float()
+        return self._answers(self.model(normalised))

@@ -193,13 +193,14 @@ class Mirror:
     def _log_model(self) -> None:
         """Log the model that takes stored values and gives probabilities, with signature, input example and our code."""
         import mlflow
-        import numpy as np
         import torch
 
-        from crucible.tasks.saved import Predictor, load_run
+        from crucible.data.card import read_card
+        from crucible.tasks.saved import Predictor, input_dtype, load_run
 
         predictor = Predictor(load_run(self.folder, torch.device("cpu"))).eval()
-        example = np.zeros((2, *read_shape(self.folder)), np.float32)
+        card = read_card(self.folder)
+        example = torch.zeros(2, *card.feature_shape, dtype=input_dtype(card)).numpy()
         with torch.inference_mode():
             signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())
         pinned = [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]

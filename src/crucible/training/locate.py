@@ -11,6 +11,7 @@ from crucible.tasks.task import Batch, Task
 def locate_nonfinite(model: nn.Module, task: Task, batch: Batch) -> str:
     """Return which layer's output, which loss or which parameter's gradient is not finite for this batch."""
     found: list[str] = []
+    model._compiled_call_impl = None  # compiled code calls no hooks
 
     def look(name: str) -> Any:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:

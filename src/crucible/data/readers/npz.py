@@ -27,9 +27,13 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     if "all" not in suffixes and not {"train", "test"} <= set(suffixes):
         raise Refusal(f"data.path={path}", f"it holds {sorted(names) or 'no arrays'}", allowed=LAYOUT)
     pools = {split: _pool(path, suffix, label or "y", group_by, names) for split, suffix in suffixes.items()}
-    classes = [str(each) for each in _load(path, "classes")] if "classes" in names else None
+    classes = _names(_load(path, "classes")) if "classes" in names else None
     files = {"": path} if path.is_file() else {f.name: f for f in sorted(path.glob("*.npy"))}
     return Source(pools, files, classes=classes)
+
+
+def _names(array: Array) -> list[str]:
+    return [each.decode() if isinstance(each, bytes) else str(each) for each in array.reshape(-1).tolist()]
 
 
 def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[str]) -> Pool:

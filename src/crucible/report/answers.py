@@ -1,0 +1,45 @@
+"""Answers to new examples as a table, JSON or CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+
+from crucible.tasks.answers import Answer
+
+
+def _table(found: list[Answer]) -> str:
+    rows = []
+    for each in found:
+        best = sorted(each.probabilities.items(), key=lambda pair: -pair[1])[:3]
+        rows.append((each.name, _said(each), ", ".join(f"{name} {share:.3f}" for name, share in best)))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
+    return "".join(
+        f"  {name.ljust(widths[0])}  {said.ljust(widths[1])}  {shares}".rstrip() + "\n" for name, said, shares in rows
+    )
+
+
+def _json(found: list[Answer]) -> str:
+    rows = [{"input": each.name, "predicted": each.said, "probabilities": each.probabilities} for each in found]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv(found: list[Answer]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["input", "predicted", *(found[0].probabilities if found else ())])
+    writer.writerows([each.name, _said(each), *(f"{q:.6f}" for q in each.probabilities.values())] for each in found)
+    return buffer.getvalue()
+
+
+def _said(each: Answer) -> str:
+    return (
+        "+".join(each.said)
+        if isinstance(each.said, list)
+        else f"{each.said:.6g}"
+        if isinstance(each.said, float)
+        else each.said
+    )
+
+
+FORMATS: dict[str, Callable[[list[Answer]], str]] = {"table": _table, "json": _json, "csv": _csv}
