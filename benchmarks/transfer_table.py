@@ -1,7 +1,7 @@
 """Accuracy against the number of examples, with and without transfer: python benchmarks/transfer_table.py SOURCE MNIST [--seeds 3].
 
-SOURCE is a run of experiment=fashion_convnet; small parts of MNIST are learned from its features (freeze=all), from its
-weights as a start (freeze=none, old layers at a tenth of the rate), and from nothing.
+SOURCE is a run of experiment=fashion_resnet; small parts of MNIST are learned from its features, from its weights as a start,
+and from nothing.
 """
 
 import argparse
@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 WAYS = {
     "from nothing": [],
     "freeze=all": ["transfer=from_run", "transfer.freeze=all"],
-    "freeze=none, old_rate=0.1": ["transfer=from_run", "transfer.freeze=none", "transfer.old_rate=0.1"],
+    "freeze=1": ["transfer=from_run", "transfer.freeze=1"],
+    "freeze=none, old_rate=0.3": ["transfer=from_run", "transfer.freeze=none", "transfer.old_rate=0.3"],
 }
-SIZES = (50, 200, 1000)
+SIZES = (50, 200, 500)
 
 
 def images(folder: Path, name: str, header: int) -> np.ndarray:
@@ -42,15 +43,8 @@ def part(mnist: Path, size: int, seed: int, path: Path) -> None:
 def accuracy(home: Path, data: Path, way: str, source: Path, seed: int) -> float:
     """Train and judge once; return the accuracy on test."""
     more = [*WAYS[way], *([f"transfer.source={source}"] if WAYS[way] else [])]
-    own = [
-        "experiment=fashion_convnet",
-        "data=npz",
-        f"data.path={data}",
-        "data.split.dev=0",
-        "augment=none",
-        "~augment.shift",
-    ]
-    own += ["trainer.total_epochs=40", "trainer.batch_size=32", "optimizer.lr=0.001", f"seed={seed}", "tracking=none"]
+    own = ["data=npz", f"data.path={data}", "data.split.dev=0", "model=resnet", "schedule=cosine", "optimizer.lr=0.003"]
+    own += ["trainer.total_epochs=60", "trainer.batch_size=32", f"seed={seed}", "tracking=none"]
     words = [*own, *more, "hydra.run.dir=run"]
     for command in (["train.py", *words], ["evaluate.py", "run=run", "report=none"]):
         subprocess.run(

@@ -434,7 +434,15 @@ def test_volumes_are_trained_judged_and_deterministic(command, tmp_path) -> None
     x = np.random.default_rng(0).integers(0, 99, (60, 1, 6, 6, 6)) + 90 * y[:, None, None, None, None]
     np.savez(tmp_path / "data.npz", x=x.astype(np.uint8), y=y)
     layers = "model.layers=[{conv: 2, f: 3, p: same}, {max_pool: 2}, {unpool: 2}, {max_pool: 3}]"
-    own = ["data=npz", "data.path=data.npz", "model=convnet", layers, "trainer.total_epochs=40", "optimizer.lr=0.03", "tracking=none"]
+    own = [
+        "data=npz",
+        "data.path=data.npz",
+        "model=convnet",
+        layers,
+        "trainer.total_epochs=40",
+        "optimizer.lr=0.03",
+        "tracking=none",
+    ]
     assert command("train", *own, "trainer.deterministic=true", "hydra.run.dir=run").code == 0
     done = command("evaluate", "run=run", "report=full")
     assert done.code == 0, done.err

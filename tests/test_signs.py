@@ -16,7 +16,7 @@ from overrides import changed, overrides_of
 QUICK = ["model.layers=[16]", "trainer.total_epochs=4", "tracking=none"]
 OWN = ["data=npz", "data.path=data.npz", *QUICK]
 LATEST = Path("outputs/latest")
-GROUPS = ("augment", "init", "model", "optimizer", "regularizer", "schedule")
+GROUPS = ("augment", "init", "model", "transfer", "optimizer", "regularizer", "schedule")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 ACTIVATIONS = [f"model.activation={name}" for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity")]
 KNOBS = [
@@ -33,7 +33,11 @@ def told(name: str = "train") -> dict:
 
 @pytest.mark.parametrize("words", [*CHOICES, *ACTIVATIONS, *KNOBS])
 def test_every_choice_trains_from_the_command_line(command, tmp_path, words) -> None:
-    toy_npz(tmp_path / "data.npz", shape=(8, 8))
+    side = 32 if words in ("model=alexnet", "model=vgg16", "model=inception") else 8
+    toy_npz(tmp_path / "data.npz", shape=(side, side))
+    if words == "transfer=from_run":
+        assert command("train", "trainer.total_epochs=1", "tracking=none").code == 0
+        words = "transfer=from_run transfer.source=latest data.image_size=[8,8]"
     own = [] if words.startswith("experiment=") else ["data=npz", "data.path=data.npz"]
     done = command("train", *own, *words.split(), "trainer.total_epochs=2", "tracking=none")
     assert done.code == 0, done.err
