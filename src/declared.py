@@ -41,4 +41,7 @@ def following(job: Job) -> str:
     c, *sides = data["feature_shape"]
     size = f"data.image_size=[{','.join(map(str, sides))}]"
     pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
-    return train_command(own, pictures if len(sides) == 2 else ("data=npz", "data.path=FILE"))
+    classes = resolve(job.cfg["task"]["_target_"]).targets == "classes"
+    return train_command(
+        own, pictures if classes and len(sides) == 2 and c in (1, 3) else ("data=npz", "data.path=FILE")
+    )

@@ -34,8 +34,13 @@ def main(job: entry.Job) -> None:
     finish.write_json(picture.with_suffix(".json"), totals | {"layers": [row.told() for row in rows]})
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
-    result = f"{title}: {parameters:,} parameters, {multiplications:,} multiplications an example"
+    result = f"{title}: {parameters:,} parameters{_in_heads(model)}, {multiplications:,} multiplications an example"
     print(lined([*found, ("result", result), ("files", "  ".join(map(str, files))), ("next", declared.following(job))]))
+
+
+def _in_heads(model: torch.nn.Module) -> str:
+    count = sum(p.numel() for name, p in model.named_parameters() if name.startswith("heads."))
+    return f" ({count:,} of them in heads that only training asks)" if count else ""
 
 
 if __name__ == "__main__":

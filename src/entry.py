@@ -229,6 +229,8 @@ def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: P
         raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(JUDGED))
     folder = named_run(cfg["run"])
     own = read_config(folder)
+    own = {**{key: value for key, value in cfg.items() if key not in own}, **own}  # a run of before some key
+    own["trainer"] = {**cfg["trainer"], **own["trainer"]}
     other = "data" in keys or "data.path" in keys
     for key in [key for key in keys if key.split(".")[0] != "hydra"]:
         _copy(cfg, own, key.split("."))

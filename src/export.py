@@ -1,7 +1,6 @@
 """Write a finished run as an ONNX file: python src/export.py run=latest [out=model.onnx]; needs pip install 'crucible-dl[export]'."""
 
 import sys
-from pathlib import Path
 
 import torch
 
@@ -20,7 +19,7 @@ def main(arguments: list[str]) -> None:
     """Export, check the file's answers against the run's, and say how far they are apart."""
     given = words.parsed(arguments, KEYS, example=EXAMPLE)
     folder = entry.named_run(given["run"])
-    path = Path(given["out"] or folder / "model.onnx")
+    path = words.file("out", given["out"] or str(folder / "model.onnx"))
     saved = load_run(folder, torch.device("cpu"))
     draw = torch.Generator().manual_seed(0)
     mean, std = (

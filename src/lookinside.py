@@ -59,12 +59,13 @@ def parts(saved: Saved, batches: Batches, split: str, found: list[inside.Patch])
 
 def _excited(saved: Saved, batches: Batches, layers: list[str]) -> tuple[list[list[Array]], list[str]]:
     rows, titles = [], []
+    split = "train" if "train" in batches.splits else "test"  # other data have no train
     shape = saved.card.feature_shape
     measured = {row.name: row for row in measure(saved.model, shape)}
     for layer in layers:
-        found = inside.excitation(saved.model, layer, batches.judge("train"), top=PATCHES)
+        found = inside.excitation(saved.model, layer, batches.judge(split), top=PATCHES)
         for unit in found[0][:, 0].topk(min(UNITS, len(found[0]))).indices.tolist():
-            rows.append(parts(saved, batches, "train", inside.patches_of(found, unit, measured[layer], shape)))
+            rows.append(parts(saved, batches, split, inside.patches_of(found, unit, measured[layer], shape)))
             titles.append(f"{layer}, {unit}")
     return rows, titles
 

@@ -25,16 +25,17 @@ def main(arguments: list[str]) -> None:
     if not given["input"]:
         raise Refusal("input", "is missing", allowed="a picture, a folder, an array or a table", example=EXAMPLE)
     write = FORMATS[words.one_of("format", given["format"], FORMATS)]
+    out = words.file("out", given["out"]) if given["out"] else None
     folder = entry.named_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
     found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))
-    if given["out"]:
-        write_atomic(Path(given["out"]), FORMATS["json" if given["format"] == "json" else "csv"](found).encode())
-    if given["format"] != "table":
-        if not given["out"]:
-            print(write(found), end="")
+    if out is not None:
+        write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found).encode())
+    elif given["format"] != "table":
+        print(write(found), end="")
         return
-    print(write(found[:MOST]) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
+    if given["format"] == "table":
+        print(write(found[:MOST]) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
     files = given["out"] or "none: out=FILE writes all of them"
     lines = [
         ("result", f"{len(found)} example(s), by {folder}"),

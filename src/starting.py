@@ -43,6 +43,14 @@ def pinned(job: Job) -> Job:
     else:
         local = named_run(source) if source == "latest" else Path(source).expanduser()
         local = ROOT / local if not local.exists() and (ROOT / local).exists() else local
+        local = local.resolve()  # a link may point elsewhere tomorrow
+        local = local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local
+        if local.resolve() == job.folder.resolve():
+            raise Refusal(
+                f"transfer.source={source}",
+                "it is this run's own folder",
+                allowed="another run, or another hydra.run.dir",
+            )
     if "DVC_STAGE" in os.environ and not local.resolve().is_relative_to(Path("pretrained").resolve()):
         raise Refusal(
             f"transfer.source={source}", "DVC would not see these weights change", allowed="a path under pretrained/",

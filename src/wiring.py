@@ -102,7 +102,9 @@ def require_run(job: Job) -> Path:
 def as_judged(job: Job, saved: Saved) -> Saved:
     """Return the run with the tolerance and the bounds that the job asks for."""
     _require_classes(job.cfg["data"], saved.card)
-    return replace(saved, task=build(job.cfg["task"], saved.card))
+    trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
+    config = {**job.cfg, **saved.config, "trainer": trainer}
+    return replace(saved, config=config, task=build(job.cfg["task"], saved.card))
 
 
 def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
@@ -457,6 +459,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         seed=cfg["seed"],
         signs=signs,
         freeze=cfg["transfer"].get("freeze"),
+        cached=cfg["transfer"].get("cache") is True,
     )
 
 

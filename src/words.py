@@ -1,6 +1,7 @@
 """The words of commands that compose nothing: key=value, each known, each once."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from crucible.errors import Refusal
 from crucible.schema import nearest
@@ -44,6 +45,19 @@ def count(key: str, value: str, *, least: int = 0) -> int:
             example=f"{key}=3",
         )
     return int(value)
+
+
+def file(key: str, value: str) -> Path:
+    """Return where to write.
+
+    Raises:
+        Refusal: it is a folder, or stands in none.
+    """
+    path = Path(value).expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        what = "it is a folder" if path.is_dir() else "its folder does not exist"
+        raise Refusal(f"{key}={value}", what, allowed="a file in a folder that is there")
+    return path
 
 
 def one_of(key: str, value: str, allowed: Iterable[str]) -> str:

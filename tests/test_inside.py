@@ -193,3 +193,20 @@ def test_a_chosen_unit_from_the_command_line(command) -> None:
     ):
         done = command("inside", "run=latest", wrong)
         assert done.code == 2 and says in done.err, done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=inception", "data.image_size=[12,12]"],
+        ["model=lenet5", "trainer.precision=bfloat16"],
+        ["model=lenet5", "model.variant=1998"],
+    ],
+)
+def test_the_full_report_of_every_kind_of_network_and_on_other_data(command, words) -> None:
+    from conftest import ROOT
+
+    assert command("train", *words, "trainer.total_epochs=1", "tracking=none", "hydra.run.dir=run").code == 0
+    for more in ([], ["data=npz", f"data.path={ROOT}/data/digits"]):
+        done = command("evaluate", "run=run", "report=full", *more)
+        assert done.code == 0, done.err

@@ -198,6 +198,7 @@ def test_an_export_that_answers_otherwise_leaves_nothing(command, run, tmp_path,
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     monkeypatch.setattr("crucible.export.LIMIT", -1.0)
+    (tmp_path / "out").mkdir()
     done = command("export", "run=run", "out=out/model.onnx")
     assert done.code == 2 and "answers differ by" in done.err and not list((tmp_path / "out").iterdir())
 
@@ -325,3 +326,38 @@ def test_runs_of_before_these_keys_are_still_understood(command, run, tmp_path) 
     )
     np.save(tmp_path / "x.npy", DIGITS[:2])
     assert command("predict", "run=run", "input=x.npy").code == 0
+
+
+def test_where_to_write_is_checked_before_any_work(command, run, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", DIGITS[:2])
+    for name in ("predict", "export"):
+        for out, says in (("new/a.csv", "its folder does not exist"), ("run", "it is a folder")):
+            done = command(name, "run=run", *(["input=x.npy"] if name == "predict" else []), f"out={out}")
+            assert done.code == 2 and says in done.err and not (tmp_path / "run.new").exists(), done.err
+
+
+def test_a_table_with_a_blank_line_or_a_nan_says_where(command, tmp_path) -> None:
+    assert (
+        command(
+            "train", "data=diabetes", "task=regression", "trainer.total_epochs=1", "tracking=none", "hydra.run.dir=run"
+        ).code
+        == 0
+    )
+    lines = (ROOT / "data/diabetes/diabetes.csv").read_text().splitlines()
+    (tmp_path / "short.csv").write_text("\n".join([*lines[:3], "1,2"]) + "\n")
+    (tmp_path / "nan.csv").write_text(
+        "\n".join([lines[0], lines[1], ",".join(["nan", *lines[2].split(",")[1:]])]) + "\n"
+    )
+    for name, says in (("short", "line 4"), ("nan", "row 1")):
+        done = command("predict", "run=run", f"input={name}.csv")
+        assert done.code == 2 and says in done.err, done.err
+
+
+def test_runs_of_before_these_keys_are_evaluated(command, run, tmp_path) -> None:
+    import yaml
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["transfer"], config["trainer"]["channels_last"], config["trainer"]["compile"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    done = command("evaluate", "run=run", "report=none")
+    assert done.code == 0, done.err

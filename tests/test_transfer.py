@@ -223,7 +223,7 @@ def test_a_pickle_is_never_opened(command, tmp_path) -> None:
 def test_other_networks_are_refused_with_what_differs(source) -> None:
     with pytest.raises(Refusal, match=r"'stem.0.weight' has shape \[4, 1, 3, 3\] there and \[8, 1, 3, 3\] here"):
         start(source).check(resnet(width=8), fixed=True)
-    with pytest.raises(Refusal, match="is in one of them only"):
+    with pytest.raises(Refusal, match="is only"):
         start(source).check(mlp(), fixed=True)
     with pytest.raises(Refusal, match="before the head there are 4 blocks"):
         start(source, freeze=5).check(resnet(), fixed=True)

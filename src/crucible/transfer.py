@@ -196,7 +196,9 @@ class FromRun(Scratch):
             name.split(".")[0] == "heads" or name == head(model)[0])}  # fmt: skip
         rest = {name for name in wanted if name.rpartition(".")[0] not in new}
         if missing := sorted(rest - set(found)) or sorted(set(found) - set(wanted)):
-            raise self._other(missing[0], "is in one of them only", nearest(missing[0], set(found) ^ set(wanted)))
+            here = missing[0] in wanted
+            others = (set(found) if here else set(wanted)) - {missing[0]}
+            raise self._other(missing[0], f"is only {'here' if here else 'there'}", nearest(missing[0], others))
         if wrong := next((name for name in wanted if name in rest and found[name] != wanted[name]), ""):
             raise self._other(wrong, f"has shape {list(found[wrong])} there and {list(wanted[wrong])} here")
         kept = {name for name in wanted if name not in rest and same and found.get(name) == wanted[name]}

@@ -147,7 +147,9 @@ def _flat(pool: str, array: Array) -> Array:
         array = array[:, 0]
     if array.ndim != 1:
         raise Refusal(
-            f"the labels of {pool}", f"their shape is {array.shape}", allowed="one label for each example: (N,)"
+            f"the labels of {pool}",
+            f"their shape is {array.shape}",
+            allowed="one label for each example: (N,); several with task=multitask",
         )
     return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 

@@ -82,6 +82,7 @@ class Situation:
     max_norm: float = inf
     signs: Signs = field(default_factory=Signs)
     freeze: str | int | None = None  # old layers that do not learn; None: no transfer
+    cached: bool = False  # whether features that are computed once are insisted on
 
     @property
     def width(self) -> int | None:
@@ -116,9 +117,15 @@ def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
     rules += [*inner, *RULES[verdict]] if "bias" in verdict else [*RULES[verdict], *inner]
     rules += [*_for(reasons, LAST), _differ, *THUMB]
     found: dict[tuple[str, ...], Advice] = {}
-    for each in (each for rule in rules for each in rule(now)):
+    for each in (each for rule in rules for each in rule(now) if _is_open(each, now)):
         found.setdefault(each.overrides or (each.why,), each)
     return list(found.values())
+
+
+def _is_open(advice: Advice, now: Situation) -> bool:
+    """Whether the knob can be turned: weights from another run fix the layers, and how they start."""
+    fixed = ("model=", "model.layers", "model.width", "model.depth", "model.batch_norm", "init=")
+    return now.freeze is None or not any(each.startswith(fixed) for each in advice.overrides)
 
 
 def _for(reasons: list[str], table: dict[str, tuple[Rule, ...]]) -> list[Rule]:
@@ -202,11 +209,15 @@ def _larger_model(now: Situation) -> Iterator[Advice]:
         yield Advice("High bias: make the network wider.", (f"model.width={2 * now.width}",))
 
 
+def _uncached(now: Situation) -> tuple[str, ...]:
+    return ("transfer.cache=auto",) if now.cached else ()
+
+
 def _thaw(now: Situation) -> Iterator[Advice]:
     if now.freeze not in (None, "none", 0):
         yield Advice(
             "High bias with old layers frozen: let them learn, too (notes 000, part 7, section 4).",
-            ("transfer.freeze=none",),
+            ("transfer.freeze=none", *_uncached(now)),
         )
 
 
@@ -254,7 +265,8 @@ def _augment(now: Situation) -> Iterator[Advice]:
     stronger = {"none": "light", "light": "strong"}.get(now.augment)
     if now.is_images and stronger:
         yield Advice(
-            f"High variance: more data, by changing images in training ({stronger}).", (f"augment={stronger}",)
+            f"High variance: more data, by changing images in training ({stronger}).",
+            (f"augment={stronger}", *_uncached(now)),
         )
 
 

@@ -34,7 +34,7 @@ class Patch:
 
 def conv_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Return the convolutions over images by name, in order."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and name.split(".")[0] != "heads"}
 
 
 def filters(model: nn.Module, feature_shape: list[int]) -> Tensor:
@@ -148,7 +148,7 @@ def activation_maps(model: nn.Module, x: Tensor, classes: Tensor, layer: str | N
             outputs.gather(1, classes[:, None])[:, 0] if outputs.shape[1] > 1 else outputs[:, 0] * (2 * classes - 1)
         )
         (gradient,) = torch.autograd.grad(picked.sum(), maps)
-    found = (gradient * maps).sum(dim=1, keepdim=True).detach()
+    found = (gradient.float() * maps.float()).sum(dim=1, keepdim=True).detach()
     found = (found - found.mean(dim=(2, 3), keepdim=True)).clamp(min=0)
     large = F.interpolate(found, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     return large / large.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)

@@ -69,7 +69,7 @@ def examples(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
     Raises:
         Refusal: nothing is there, it is none of what is read, or examples of another shape.
     """
-    require_path(path, WANTED)
+    require_path(path, WANTED, key="input")
     shape = saved.card.feature_shape
     if path.is_dir() or path.suffix.lower() in image_folder.SUFFIXES:
         if not saved.card.is_images:
@@ -99,6 +99,9 @@ def _table(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         raise Refusal(f"input={path}", "this run was not trained on a table", allowed="a picture, a folder, an array")
     start = 0
     for rows in csv.features(path, saved.card.columns):
+        if not np.isfinite(rows).all():
+            bad = start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise Refusal(f"input={path}, row {bad}", "a value is NaN or infinite", allowed="finite numbers")
         yield [f"row {start + i}" for i in range(len(rows))], rows
         start += len(rows)
 

@@ -93,7 +93,10 @@ def _features(path: Path, header: list[str], columns: list[int]) -> Iterator[Arr
     rows = islice(_rows(path), 1, None)
     start = 2
     while block := list(islice(rows, ROWS_PER_CHUNK)):
-        cells = [[row[i] for i in columns] for row in block]
+        cells = [
+            [row[i] for i in columns]
+            for row in (_same_width(path, start + k, r, len(header)) for k, r in enumerate(block))
+        ]
         try:
             yield np.array(cells).astype(np.float64)
         except ValueError:

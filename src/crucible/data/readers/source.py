@@ -50,19 +50,19 @@ def rows_per_chunk(example_bytes: int) -> int:
     return max(1, CHUNK_BYTES // max(1, example_bytes))
 
 
-def require_path(path: Path | None, wanted: str) -> Path:
+def require_path(path: Path | None, wanted: str, *, key: str = "data.path") -> Path:
     """Return the path; refuse one that is not given or does not exist.
 
     Raises:
         Refusal: naming the path and what is wanted there.
     """
     if path is None:
-        raise Refusal("data.path", "is missing", allowed=wanted, example="data.path=~/signs")
+        raise Refusal(key, "is missing", allowed=wanted, example=f"{key}=~/signs")
     if not path.exists():
         siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         raise Refusal(
-            f"data.path={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
+            f"{key}={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
         )
     return path
 
