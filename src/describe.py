@@ -7,6 +7,7 @@ import torch
 import declared
 import entry
 import finish
+import starting
 from crucible.models.measure import measure, savings
 from crucible.report import architecture
 from crucible.report.screen import lined
@@ -16,6 +17,7 @@ from overrides import choices_of
 
 def main(job: entry.Job) -> None:
     """Print the table of layers, what bottlenecks save, and the sums; write the table and its picture."""
+    job = starting.pinned(job)
     card = declared.described(job)
     with torch.device("meta"):
         model = build(job.cfg["model"], card.feature_shape, build(job.cfg["task"], card).num_outputs)

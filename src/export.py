@@ -1,5 +1,6 @@
 """Write a finished run as an ONNX file: python src/export.py run=latest [out=model.onnx]; needs pip install 'crucible-dl[export]'."""
 
+import shlex
 import sys
 
 import torch
@@ -27,11 +28,12 @@ def main(arguments: list[str]) -> None:
         for key in ("mean", "std")
     )
     examples = mean + std * torch.randn(CHECKED, *saved.card.feature_shape, generator=draw)
+    example = "PICTURE" if saved.card.is_images else "FILE.npz"
     apart = export(saved, examples, path)
     size = f"{path.stat().st_size / 2**20:.1f} MB"
     result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}), as stored, to answers"
     print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
-                 ("next", f"python src/predict.py run={given['run']} input=PICTURE")]))  # fmt: skip
+                 ("next", f"python src/predict.py run={shlex.quote(given['run'])} input={example}")]))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What excites one unit of a finished run: python src/inside.py run=latest layer=stem.0 unit=3 [split=train] [top=9]."""
 
+import shlex
 import sys
 
 import torch
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
         for each in found
     ]
     result = f"the parts of {given['split']} that excite unit {unit} of {layer} most; other layers: {', '.join(conv_layers(saved.model))}"
-    following = f"python src/evaluate.py run={given['run']} report=full"
+    following = f"python src/evaluate.py run={shlex.quote(given['run'])} report=full"
     print(lined([*lines, ("result", result), ("files", str(picture)), ("next", following)]))
 
 

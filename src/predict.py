@@ -1,5 +1,6 @@
 """Ask a finished run about new examples: python src/predict.py run=latest input=picture.png [format=table|json|csv] [out=FILE]."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> None:
     lines = [
         ("result", f"{len(found)} example(s), by {folder}"),
         ("files", files),
-        ("next", f"python src/export.py run={given['run']}"),
+        ("next", f"python src/export.py run={shlex.quote(given['run'])}"),
     ]
     note = [("note", "far from all this run has learned from: other units, or another kind of picture?")] if far else []
     print(lined([*lines[:1], *note, *lines[1:]]))

@@ -45,7 +45,7 @@ def pinned(job: Job) -> Job:
         local = ROOT / local if not local.exists() and (ROOT / local).exists() else local
         local = local.resolve()  # a link may point elsewhere tomorrow
         local = local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local
-        if local.resolve() == job.folder.resolve():
+        if not job.new_folder and local.resolve() == job.folder.resolve():
             raise Refusal(
                 f"transfer.source={source}",
                 "it is this run's own folder",

@@ -241,6 +241,10 @@ def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
     jobs = _jobs(asked, entry.plain(composed))
     if jobs > 1 and entry.plain(composed)["trainer"]["threads"] == "auto":
         fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
+    if (
+        source := starting.pinned(entry.Job(entry.plain(composed), Path(), [])).cfg["transfer"].get("source")
+    ) is not None:
+        fixed.append(entry.quoted(f"transfer.source={source}"))  # what `latest` means now
     base = Base(args, tuple(fixed), "", "")
     card, pinned = _admitted(base, space, made)
     cfg = base.composed(firsts)

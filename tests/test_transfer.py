@@ -173,6 +173,8 @@ def test_a_resumed_transfer_gives_the_same_bytes_and_latest_means_what_it_meant(
     (run / "weights.safetensors").unlink()
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     assert state["epoch"] == 4
+    itself = command("train", *TOY, *own, f"hydra.run.dir={run}")
+    assert itself.code == 2 and "own folder" in itself.err
     done = command("train", f"resume={run}")
     assert done.code == 0, done.err
     assert (run / "weights.safetensors").read_bytes() == first
@@ -349,10 +351,32 @@ def test_weights_that_are_not_finite_and_heads_of_other_tasks(source, tmp_path) 
     broken["stem.0.weight"][0] = float("nan")
     save_file(broken, tmp_path / "nan.safetensors")
     with pytest.raises(Refusal, match=r"'stem\.0\.weight' holds NaN"):
-        start(pretrained(tmp_path / "nan.safetensors"))(resnet())
+        start(pretrained(tmp_path / "nan.safetensors")).check(resnet(), fixed=True)
     card, other = card_of((1, 8, 8), classes=5), card_of((1, 8, 8), classes=5)
     other.recipe["targets"] = "flags"
     other.write(tmp_path / "card.json")
     transfer = start(pretrained(tmp_path / "old.safetensors"), card=card)
     transfer(resnet(5))
     assert "the head anew" in transfer.told()
+
+
+@pytest.mark.slow
+def test_a_search_and_a_description_pin_latest(command, tmp_path) -> None:
+    """Each trial makes itself the latest run: what the search starts from stays what it was when it began."""
+    toy_npz(tmp_path / "data.npz", shape=(8, 8))
+    command("train", *QUICK)
+    run = LATEST.resolve().relative_to(tmp_path)
+    own = [*TOY, "transfer=from_run", "transfer.source=latest"]
+    assert command("describe", *own).code == 0
+    search = [
+        "sweep=random",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.default_space=false",
+        "hydra.sweeper.n_jobs=1",
+        "optimizer.lr=interval(0.001,0.1)",
+        "hydra.sweep.dir=search",
+    ]
+    done = command("train", "-m", *own, *search)
+    assert done.code == 0, done.err
+    sources = [(each.parent.name, each.read_text()) for each in (tmp_path / "search").rglob("config.yaml")]
+    assert sources and all(f"source: {run}" in text for _, text in sources)

@@ -122,7 +122,7 @@ class FromRun(Scratch):
         self._kept = False
 
     def check(self, model: nn.Module, *, fixed: bool) -> None:
-        """Refuse a source that does not fit the model; nothing is read but shapes.
+        """Refuse a source that does not fit the model, or is not finite.
 
         Args:
             fixed: whether nothing changes the images in training.
@@ -135,7 +135,7 @@ class FromRun(Scratch):
                 "transfer.cache=true", "the features change from step to step",
                 allowed="transfer.freeze=all, augment=none, trainer.precision=float32, no heads in the middle; or transfer.cache=auto",
             )  # fmt: skip
-        self._names(model)
+        self._require_finite(self._names(model))
         count = len(blocks(model))
         if isinstance(self._freeze, int) and self._freeze > count:
             raise Refusal(f"transfer.freeze={self._freeze}", f"before the head there are {count} blocks", allowed=f"all, none, 0 to {count}")  # fmt: skip
@@ -144,12 +144,6 @@ class FromRun(Scratch):
         """Load the old layers' weights and freeze what shall be frozen."""
         self._old = self._names(model)
         loaded = load_file(self._source.file)
-        if wrong := next((name for name in sorted(self._old) if not loaded[name].isfinite().all()), ""):
-            raise Refusal(
-                f"transfer.source={self._source.file}",
-                f"'{wrong}' holds NaN or infinity",
-                allowed="weights of a training that went well",
-            )
         model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
         for block in _first(blocks(model), self._freeze):
             for module in block:
@@ -180,6 +174,15 @@ class FromRun(Scratch):
     def told(self) -> str:
         """Return a line about what came from where."""
         return f"\n    from  {self._source.file}: {len(self._old)} tensors, the head {'too' if self._kept else 'anew'}"
+
+    def _require_finite(self, names: set[str]) -> None:
+        with safe_open(self._source.file, framework="pt") as tensors:
+            wrong = next((name for name in sorted(names) if not tensors.get_tensor(name).isfinite().all()), "")
+        if wrong:
+            raise Refusal(
+                f"transfer.source={self._source.file}", f"'{wrong}' holds NaN or infinity",
+                allowed="weights of a training that went well",
+            )  # fmt: skip
 
     def _is_alone(self, model: nn.Module) -> bool:
         """Whether nothing but the head learns."""

@@ -1,7 +1,7 @@
 """Planted faults: single-line changes that the tests must notice.
 
 `python tests/faults/tool.py draw 36 > tests/faults/drawn.json` draws changes from a seed;
-`python tests/faults/tool.py run > docs/testing.md` plants each one, of drawn.json and hand.json, in a copy of the project
+`python tests/faults/tool.py run [LIST ...]` plants each one, of drawn.json and hand.json or the named lists, in a copy of the project
 and runs the tests of that part, then all fast ones; pytest does not collect this file.
 """
 
@@ -23,12 +23,21 @@ TESTS = {  # part -> the tests that are about it
     "initializers.py": ["initializers"],
     "regularizers.py": ["losses"],
     "metrics/classification.py": ["metrics", "notes"],
+    "metrics/flags.py": ["multitask"],
+    "models/layers.py": ["networks", "describe"],
+    "models/measure.py": ["describe", "networks"],
+    "models/resnet.py": ["networks"],
+    "models/inception.py": ["networks"],
     "metrics/regression.py": ["regression"],
     "optim/optimizers.py": ["optim"],
     "optim/schedules.py": ["optim"],
     "optim/averages.py": ["notes"],
     "optim/guard.py": ["optim", "fit"],
     "tasks/classification.py": ["losses", "notes"],
+    "tasks/multitask.py": ["multitask"],
+    "tasks/task.py": ["networks"],
+    "transfer.py": ["transfer"],
+    "export.py": ["product"],
     "tasks/regression.py": ["regression"],
     "diagnosis/advice.py": ["diagnosis", "notes", "compare"],
     "diagnosis/bounds.py": ["compare", "notes"],
@@ -37,6 +46,7 @@ TESTS = {  # part -> the tests that are about it
     "diagnosis/curves.py": ["curves"],
     "diagnosis/flow.py": ["curves"],
     "diagnosis/gap.py": ["diagnosis", "notes", "signs"],
+    "diagnosis/inside.py": ["inside"],
     "diagnosis/shift.py": ["shift"],
     "training/control.py": ["control"],
     "training/fit.py": ["fit"],

@@ -182,6 +182,11 @@ class _Trace(TorchDispatchMode):
         self._alive.append(tensor)
 
 
+# torch would import its compiler at the first use, only to say that it must not compile this: said here, as in crucible.optim
+if (_written := getattr(_Trace.__torch_dispatch__, "__wrapped__", None)) is not None:
+    vars(_written).setdefault("__dynamo_disable", _written)
+
+
 def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
     for arg in args:
         if isinstance(arg, Tensor):
