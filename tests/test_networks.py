@@ -10,7 +10,7 @@ from crucible.errors import Refusal
 from crucible.models.alexnet import AlexNet
 from crucible.models.convnet import ConvNet
 from crucible.models.inception import Inception
-from crucible.models.layers import TooSmall, output_size
+from crucible.models.layers import Style, TooSmall, output_size, parse, stack
 from crucible.models.lenet5 import SEEN, LeNet5, PartialConv, ScaledTanh, Subsampling
 from crucible.models.measure import measure, savings
 from crucible.models.resnet import ResNet
@@ -337,6 +337,15 @@ def test_hand_set_filters_stay_through_initialisation_and_learn_only_if_told() -
 def test_layers_that_cannot_be_say_why(layers, message) -> None:
     with pytest.raises(Refusal, match=message):
         convnet([1, 8, 8], layers)
+
+
+def test_local_response_normalisation_is_the_papers_formula() -> None:
+    """b = a / (2 + 1e-4 sum a^2)^0.75 over five neighbouring channels (Krizhevsky et al., 2012, section 3.3)."""
+    torch.manual_seed(0)
+    a = 100 * torch.randn(1, 8, 2, 2, dtype=torch.float64)
+    net = stack(parse([{"local_response_norm": 5}]), (8, 2, 2), Style())
+    sums = [(a[:, max(0, i - 2) : i + 3] ** 2).sum(dim=1) for i in range(8)]
+    assert torch.allclose(net(a), a / (2 + 1e-4 * torch.stack(sums, dim=1)) ** 0.75)
 
 
 def test_a_transposed_convolution_starts_at_the_scale_of_its_inputs() -> None:

@@ -10,6 +10,7 @@ A layer is a word, or a mapping whose first key names it and holds its main numb
 They serve one, two or three spatial dimensions alike: signals (C, L), images (C, H, W), volumes (C, D, H, W).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -70,16 +71,16 @@ class Style:
     keep_prob: float = 1.0
 
 
-class Layer(Section):
+class Layer(Section, ABC):
     """One layer; its first field bears its name."""
 
     def out(self, shape: Shape) -> Shape:
         """Return the shape that is left of `shape`."""
         return shape
 
+    @abstractmethod
     def parts(self, shape: Shape, style: Style) -> dict[str, nn.Module]:
         """Return its modules by name, for examples of `shape`."""
-        raise NotImplementedError
 
 
 class Conv(Layer):
@@ -126,9 +127,9 @@ class Pool(Layer):
     p: Annotated[int, Field(ge=0)] = 0
 
     @property
+    @abstractmethod
     def f(self) -> int:
         """The size of the window."""
-        raise NotImplementedError
 
     def out(self, shape: Shape) -> Shape:
         _require_maps(shape, "a pool")
