@@ -176,7 +176,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         _require_classes(cfg["data"], card)
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
-        _require_passage(model.to_empty(device="cpu"), card.feature_shape)
+        _require_passage(model, card.feature_shape)
         _require_gradients(model)
         build(cfg["transfer"], source_of(cfg), card).check(model, fixed=_is_fixed(cfg))
         if cfg["trainer"]["compile"]:
@@ -205,6 +205,9 @@ def _require_classes(data: Config, card: Card) -> None:
 
 def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
     """Let an example pass; on the device that computes nothing torch would first import its compiler, for a second."""
+    with torch.no_grad():
+        for buffer in model.to_empty(device="cpu").buffers():
+            buffer.zero_()  # there are places among them, which what lay in memory need not be
     try:
         measure(model, feature_shape)
     except (RuntimeError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torch.nn import functional as F
 
 from crucible.diagnosis import inside
@@ -203,10 +204,12 @@ def test_a_chosen_unit_from_the_command_line(command) -> None:
         ["model=lenet5", "model.variant=1998"],
     ],
 )
-def test_the_full_report_of_every_kind_of_network_and_on_other_data(command, words) -> None:
-    from conftest import ROOT
-
-    assert command("train", *words, "trainer.total_epochs=1", "tracking=none", "hydra.run.dir=run").code == 0
-    for more in ([], ["data=npz", f"data.path={ROOT}/data/digits"]):
+def test_the_full_report_of_every_kind_of_network_and_on_other_data(command, tmp_path, words) -> None:
+    x, y = (np.load(ROOT / "data" / "digits" / f"{name}.npy") for name in "xy")
+    for name, part in (("own", slice(0, 200)), ("other", slice(200, 300))):
+        np.savez(tmp_path / f"{name}.npz", x=x[part], y=y[part])
+    own = ["data=npz", "data.path=own.npz"]
+    assert command("train", *own, *words, "trainer.total_epochs=1", "tracking=none", "hydra.run.dir=run").code == 0
+    for more in ([], ["data=npz", "data.path=other.npz"]):
         done = command("evaluate", "run=run", "report=full", *more)
         assert done.code == 0, done.err

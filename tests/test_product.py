@@ -178,7 +178,10 @@ def test_damaged_and_foreign_weights_are_refused(command, run, tmp_path, name, h
 def test_an_exported_file_answers_as_the_run_does(command, tmp_path, model) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    command("train", f"model={model}", "data.image_size=[12,12]", *QUICK[1:], "trainer.total_epochs=1")
+    x, y = (np.load(ROOT / "data" / "digits" / f"{name}.npy")[:200] for name in "xy")
+    np.savez(tmp_path / "some.npz", x=x, y=y)
+    own = ["data=npz", "data.path=some.npz", "data.image_size=[12,12]"]
+    command("train", f"model={model}", *own, *QUICK[1:], "trainer.total_epochs=1")
     done = command("export", "run=run")
     assert done.code == 0, done.err
     session = onnxruntime.InferenceSession(str(tmp_path / "run/model.onnx"))
