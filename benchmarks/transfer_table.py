@@ -22,7 +22,7 @@ WAYS = {
     "freeze=1": ["transfer=from_run", "transfer.freeze=1"],
     "freeze=none, old_rate=0.3": ["transfer=from_run", "transfer.freeze=none", "transfer.old_rate=0.3"],
 }
-SIZES = (50, 200, 500)
+SIZES = (50, 200)
 
 
 def images(folder: Path, name: str, header: int) -> np.ndarray:
