@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+
+from crucible.models.measure import measure
 
 VGG = ["model=vgg16", "data.feature_shape=[3,224,224]", "data.num_classes=1000"]
 
@@ -61,3 +65,19 @@ def test_every_task_has_its_number_of_outputs(command, task) -> None:
 def test_what_cannot_be_described_says_why(command, words, message) -> None:
     done = command("describe", *words)
     assert done.code == 2 and message in done.err and not Path("outputs").exists(), done.err
+
+
+def test_where_branches_meet_the_widest_sight_counts() -> None:
+    """1x1 beside 5x5, brought together: what follows sees 5 pixels, whichever branch stands first."""
+
+    class Branches(nn.Module):
+        def __init__(self, first: int, second: int) -> None:
+            super().__init__()
+            self.a, self.b = (nn.Conv2d(1, 2, f, padding=f // 2) for f in (first, second))
+            self.last = nn.Conv2d(4, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.cat([self.a(x), self.b(x)], dim=1))
+
+    for sides in ((1, 5), (5, 1)):
+        assert {row.name: row for row in measure(Branches(*sides), [1, 9, 9])}["last"].receptive_field == (5, 5)

@@ -203,3 +203,17 @@ def test_a_label_that_nobody_knows_has_no_say() -> None:
     found.update(torch.tensor([[2.0, 1.0], [-2.0, 1.0]]), {"label": torch.tensor([[1, -1], [0, -1]])})
     numbers = found.compute()
     assert numbers["f1"] == numbers["accuracy"] == 1.0 and "f1/b" not in numbers and numbers["f1/a"] == 1.0
+
+
+def test_guessing_counts_each_label_as_often_as_it_is_known() -> None:
+    """12 known, 3 of them yes; 4 known, 2 of them yes: the mean over all 16."""
+    card = card_of((4,), classes=2)
+    card.splits["train"] |= {"class_counts": [3, 2], "known": [12, 4]}
+    entropy = -(3 * math.log(0.25) + 9 * math.log(0.75) + 4 * math.log(0.5)) / 16
+    assert Multitask(card, monitor="f1", goal="maximize", tolerance=0.02).guess == pytest.approx(entropy)
+
+
+def test_yes_is_said_from_a_probability_of_one_half() -> None:
+    task = Multitask(card_of((4,), classes=2), monitor="f1", goal="maximize", tolerance=0.02)
+    assert task.predict(torch.tensor([[0.3, -0.3]])).tolist() == [[1, 0]]
+    assert task.answers(torch.tensor([[0.3, -0.3]]))[0, 0] > 0.5

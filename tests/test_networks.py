@@ -13,7 +13,7 @@ from crucible.models.inception import Inception
 from crucible.models.layers import Style, TooSmall, output_size, parse, stack
 from crucible.models.lenet5 import SEEN, LeNet5, PartialConv, ScaledTanh, Subsampling
 from crucible.models.measure import measure, savings
-from crucible.models.resnet import ResNet
+from crucible.models.resnet import Block, Bottleneck, ResNet
 from crucible.models.vgg16 import VGG16
 from crucible.tasks.classification import Classification
 
@@ -474,3 +474,14 @@ def test_the_weights_of_the_1998_network_are_penalised_and_initialised_and_its_b
     task = Classification(card_of((1, 32, 32)), monitor="f1", goal="maximize", tolerance=0.02)
     losses = L2(task, 10, strength=1.0).losses(model, {"x": torch.zeros(2, 1, 32, 32), "label": torch.tensor([0, 1])})
     assert float(losses["penalty"].detach()) == 0
+
+
+@pytest.mark.parametrize("make", [Block, Bottleneck])
+def test_a_residual_block_that_has_learned_nothing_passes_its_input_on(make) -> None:
+    """With every filter at zero what is left is the shortcut (He et al., 2016, section 3.1); a plain block gives nothing."""
+    x = torch.randn(2, 8, 5, 5)
+    for residual in (True, False):
+        block = make(8, 8 // make.expansion, 1, residual=residual).eval()
+        for conv in (block.conv1, block.conv2, getattr(block, "conv3", block.conv2)):
+            nn.init.zeros_(conv.weight)
+        assert torch.allclose(block(x), x.relu() if residual else torch.zeros_like(x))

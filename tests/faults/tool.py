@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 SEED = 20261122
 TESTS = {  # part -> the tests that are about it
-    "losses.py": ["losses", "notes"],
+    "losses.py": ["losses", "notes", "multitask"],
     "initializers.py": ["initializers"],
     "regularizers.py": ["losses"],
     "metrics/classification.py": ["metrics", "notes"],
