@@ -135,7 +135,18 @@ def same_threads(job: Job) -> None:
 
 def _recipe(cfg: Config, judge: Card | None) -> Recipe:
     data = cfg["data"]
-    keys = ("reader", "label", "split", "stratify", "group_by", "normalize", "duplicates", "image_size", "channels")
+    keys = (
+        "reader",
+        "label",
+        "split",
+        "stratify",
+        "group_by",
+        "normalize",
+        "duplicates",
+        "image_size",
+        "channels",
+        "resize",
+    )
     recipe = {key: data[key] for key in keys} | {"targets": resolve(cfg["task"]["_target_"]).targets}
     if judge is not None:
         shape = {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:]} if judge.is_images else {}
@@ -177,6 +188,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         with torch.device("meta"):
             model = build(cfg["model"], card.feature_shape, task.num_outputs)
         _require_passage(model, card.feature_shape)
+        _require_maps(task, model)
         _require_gradients(model)
         build(cfg["transfer"], source_of(cfg), card).check(model, fixed=_is_fixed(cfg))
         if cfg["trainer"]["compile"]:
@@ -214,6 +226,13 @@ def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
         raise Refusal(
             "model", f"an example of shape {feature_shape} does not pass: {str(error).splitlines()[0]}"
         ) from None
+
+
+def _require_maps(task: Any, model: nn.Module) -> None:
+    if getattr(task, "wants_maps", False) is not hasattr(model, "backbone"):
+        wanted = "model=yolo" if hasattr(task, "wants_maps") else "task=detection"
+        raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",
+                      allowed="model=yolo task=detection, or neither", example=wanted)  # fmt: skip
 
 
 def _require_gradients(model: nn.Module) -> None:
@@ -452,7 +471,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         batch_size=cfg["trainer"]["batch_size"],
         dev_share=cfg["data"]["split"]["dev"],
         feature_shape=card.feature_shape,
-        class_counts=[] if "known" in card.splits["train"] else card.splits["train"]["class_counts"],
+        class_counts=card.splits["train"]["class_counts"] if "class_weights" in cfg["task"] else [],
         class_weights=cfg["task"].get("class_weights", "none"),
         sampling=cfg["data"]["sampling"],
         max_norm=cfg["trainer"]["max_norm"],
@@ -463,6 +482,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         signs=signs,
         freeze=cfg["transfer"].get("freeze"),
         cached=cfg["transfer"].get("cache") is True,
+        task=cfg["task"],
     )
 
 

@@ -52,6 +52,7 @@ class Data(Section):
     duplicates: Literal["refuse", "drop", "keep"]
     image_size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
     channels: Literal[1, 3] | None
+    resize: Literal["stretch", "letterbox"]
     feature_shape: Annotated[list[Count], Field(min_length=1, max_length=4)] | None
     num_classes: Annotated[int, Field(ge=2)] | None
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from crucible.schema import NonNegative, Share
 
 Batch = dict[str, Tensor]
+SEEN = 0.2  # the share of a box that must be left for it to count
 
 
 class Identity:
@@ -77,6 +78,7 @@ class Strong:
         rotation_degrees: the largest turn, to either side.
         colour: the largest change of each channel's contrast (as a share) and brightness (in deviations).
         noise: deviation of the noise on every value, in deviations of the image.
+        upside_down: whether half the images are mirrored top to bottom, too: for what has no up, such as cells.
     """
 
     needs_images = True
@@ -90,7 +92,9 @@ class Strong:
         rotation_degrees: NonNegative,
         colour: NonNegative,
         noise: NonNegative,
+        upside_down: bool = False,
     ) -> None:
+        self.upside_down = upside_down
         self.flip, self.shift, self.crop = flip_keeps_label, shift, crop
         self.rotation, self.colour, self.noise = rotation_degrees * pi / 180, colour, noise
 
@@ -115,6 +119,7 @@ class Strong:
             [grow * sign * turn.cos(), -grow * sign * turn.sin(), grow * turn.sin(), grow * turn.cos()], 1
         )
         linear = linear.view(count, 2, 2)
+        linear[:, 1] *= _signs(count, self.upside_down, generator, device)[:, None]
         middle = torch.tensor([w / 2, h / 2], device=device)
         offset = middle + torch.stack([draw(self.shift) * w, draw(self.shift) * h], 1) - linear @ middle
         return torch.cat([linear, offset[:, :, None]], dim=2)
@@ -157,7 +162,7 @@ def _sampled(images: Tensor, forward: Tensor) -> Tensor:
 
 
 def _moved(batch: Batch, forward: Tensor, size: tuple[int, int]) -> Batch:
-    """Return the batch's points and boxes where the maps (B, 2, 3) take them; boxes are cut at the image's edge."""
+    """Return the batch's points and boxes where the maps (B, 2, 3) take them; boxes are cut at the image's edge; one that is mostly cut away is empty."""
     moved = {}
     if "points" in batch:
         moved["points"] = _mapped(batch["points"], forward)
@@ -167,7 +172,9 @@ def _moved(batch: Batch, forward: Tensor, size: tuple[int, int]) -> Batch:
         corners = _mapped(corners, forward).view(*x0.shape, 4, 2)
         limit = torch.tensor([size[1], size[0]], device=corners.device)
         low, high = (each.clamp(min=0).minimum(limit) for each in (corners.amin(dim=2), corners.amax(dim=2)))
-        moved["boxes"] = torch.cat([low, high], dim=2)
+        whole = (corners.amax(dim=2) - corners.amin(dim=2)).prod(dim=2)
+        left = (high - low).clamp(min=0).prod(dim=2) >= SEEN * whole
+        moved["boxes"] = torch.cat([low, high], dim=2) * left[..., None]
     return moved
 
 

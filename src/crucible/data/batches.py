@@ -47,6 +47,7 @@ class Batches:
         self._folder, own = folder, read_card(folder)
         self.splits, self.identity = own.splits, (own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
+        self._further: dict[str, Batch] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
         self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))
         self.batch_size = batch_size or card.size("train")
@@ -59,7 +60,9 @@ class Batches:
         for start, end in bounds(len(y), self.batch_size):
             rows = order[start:end]
             stored = x.index_select(0, rows).to(self.device, non_blocking=True)
-            batch = self.augment({"x": stored, "label": y.index_select(0, rows.to(y.device))}, moves)
+            own = rows.to(y.device)
+            further = {name: values.index_select(0, own) for name, values in self.further("train").items()}
+            batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
             yield {**batch, "x": self.normalize(batch["x"])}
 
     def judge(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
@@ -74,7 +77,8 @@ class Batches:
         size = size or max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
         for start in range(0, len(y), size):
             part = x[start : start + size].to(self.device, non_blocking=True)
-            yield {"x": self.normalize(part), "label": y[start : start + size]}
+            further = {name: values[start : start + size] for name, values in self.further(split).items()}
+            yield {"x": self.normalize(part), "label": y[start : start + size], **further}
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
@@ -104,6 +108,13 @@ class Batches:
             fits = x.nbytes < _free_bytes(self.device) // 4
             self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
         return self._arrays[split]
+
+    def further(self, split: str) -> Batch:
+        """Return what else is known of each example, on the device: `boxes`, `points`, `size`; see crucible.data.objects."""
+        if split not in self._further:
+            files = sorted(file for file in (self._folder / split).glob("*.npy") if file.stem not in ("x", "y"))
+            self._further[split] = {file.stem: torch.from_numpy(np.load(file)).to(self.device) for file in files}
+        return self._further[split]
 
 
 def shuffled(labels: Tensor, generator: torch.Generator) -> Tensor:

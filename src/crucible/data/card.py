@@ -22,6 +22,7 @@ class Card:
         duplicates: policy, exact pairs found across splits, near pairs.
         recipe: the settings that the key is made of.
         columns: names of the features of a table, in order.
+        objects: of boxes: the most in a picture, what was left out, anchors; of points: how many, their mean and deviation.
         target: of numbers to be predicted, on train: mean, std, and quartiles (three); None where labels are classes.
     """
 
@@ -37,6 +38,7 @@ class Card:
     recipe: dict[str, Any]
     columns: list[str] | None = None
     target: dict[str, Any] | None = None
+    objects: dict[str, Any] | None = None
 
     @property
     def is_images(self) -> bool:

@@ -1,14 +1,16 @@
 """One size and one number of channels for all images."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from crucible.data.objects import inner_size
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 
+GREY = 114  # around a letterboxed picture, as in Ultralytics' YOLO
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -18,10 +20,16 @@ class Fit:
     Args:
         image_size: (H, W), or None for images that have one size already.
         channels: 1 (luma of BT.601), 3 (grey repeated), or None for as they are.
+        resize: `stretch`, or `letterbox`: as large as fits, in the middle, grey around it.
     """
 
-    def __init__(self, image_size: Sequence[int] | None, channels: int | None) -> None:
-        self.image_size = image_size
+    def __init__(
+        self,
+        image_size: Sequence[int] | None,
+        channels: int | None,
+        resize: Literal["stretch", "letterbox"] = "stretch",
+    ) -> None:
+        self.image_size, self.resize = image_size, resize
         self.channels = channels
         self.shape: list[int] = []
         self.dtype = np.dtype(np.uint8)
@@ -77,8 +85,17 @@ class Fit:
         if self.channels == 3 and image.shape[0] == 1:
             image = np.repeat(image, 3, axis=0)
         if self.image_size is not None and list(image.shape[1:]) != list(self.image_size):
-            image = np.stack([_resize(plane, self.image_size) for plane in image])
+            image = self._resized(image, self.image_size)
         return image
+
+    def _resized(self, image: Array, size: Sequence[int]) -> Array:
+        if self.resize == "stretch":
+            return np.stack([_resize(plane, size) for plane in image])
+        h, w = inner_size(image.shape[1:], size)
+        top, left = (size[0] - h) // 2, (size[1] - w) // 2
+        framed = np.full((len(image), *size), GREY, image.dtype)
+        framed[:, top : top + h, left : left + w] = np.stack([_resize(plane, (h, w)) for plane in image])
+        return framed
 
 
 def native(chunk: Array, name: Callable[[int], str]) -> Array:

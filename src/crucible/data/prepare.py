@@ -17,6 +17,7 @@ from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit
 from crucible.data.labels import encode, flags, numbers, strata
 from crucible.data.moments import Moments
+from crucible.data.objects import Objects, Resize, box_facts, boxes_of, named, point_facts, points_of, require_boxes
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
 from crucible.errors import Refusal
@@ -35,7 +36,8 @@ class Recipe:
     duplicates: str
     image_size: Sequence[int] | None
     channels: int | None
-    targets: Literal["classes", "numbers", "flags"] = "classes"
+    resize: Resize = "stretch"
+    targets: Literal["classes", "numbers", "flags", "boxes", "points"] = "classes"
     judge: Sequence[str] | None = None  # the classes of the run that judges these data, all of them as `test`
     columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
@@ -103,34 +105,41 @@ def _replace(target: Path, draft: Path) -> None:
 
 
 def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
-    fit = Fit(recipe.image_size, recipe.channels)
+    fit = Fit(recipe.image_size, recipe.channels, recipe.resize)
     scans = {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
     if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
         raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
     raw = {pool: examples.labels for pool, examples in source.pools.items()}
     classes, labels, layers = _labels(raw, source, recipe)
+    found = _objects(source, recipe, labels, scans, fit.shape)
+    labels |= {pool: each.labels for pool, each in found.items()}
     split_of = _split(source, recipe, scans, layers)
-    found = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
+    leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
     if recipe.judge is None and recipe.targets == "classes":
         require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
     if recipe.judge is None and recipe.targets == "flags":
         _require_both(split_of, labels, classes)
+    if recipe.judge is None and recipe.targets == "boxes":
+        _require_seen(split_of, labels, classes)
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
+    further = {pool: each.arrays for pool, each in found.items()}
+    _write_further(split_of, further, folder)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
     return Card(
         name=name,
         key=key,
         source=files,
-        splits=_sizes(everything, joined, len(classes)),
+        splits=_sizes(everything, joined, len(classes), recipe.targets),
         classes=classes,
         feature_shape=fit.shape,
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
-        duplicates={"policy": recipe.duplicates, "found": found, "near": _near(everything, split_of, scans, fit)},
+        duplicates={"policy": recipe.duplicates, "found": leaks, "near": _near(everything, split_of, scans, fit)},
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
         target=_target(everything, joined) if recipe.targets == "numbers" else None,
+        objects=_facts(found, everything == SPLITS.index("train"), recipe.targets, fit.shape),
     )
 
 
@@ -144,6 +153,12 @@ def _labels(
     if recipe.targets == "flags":
         names, known = flags(raw, source.classes, judge=recipe.judge)
         return names, known, {pool: (array == 1).sum(axis=1) for pool, array in known.items()}
+    if recipe.targets == "boxes":
+        require_boxes(source.pools.values())
+        names, known = named(raw, source.classes, judge=recipe.judge)
+        return names, known, {pool: strata((array >= 0).sum(axis=1)) for pool, array in known.items()}
+    if recipe.targets == "points":
+        return [], raw, raw
     classes, labels = encode(raw, source.classes, judge=recipe.judge)
     return classes, labels, labels
 
@@ -162,19 +177,22 @@ def _target(split: Array, values: Array) -> dict[str, Any]:
 class _Scan:
     digests: Array
     signs: Array
+    sizes: Array  # (N, 2), height and width of images as they came
 
 
 def _scan(name: str, pool: Pool, fit: Fit) -> _Scan:
     """Read a pool once: shapes and finite values are checked, every example is hashed."""
-    digests, signs, start = [], [], 0
-    for chunk in _fitted(pool, fit):
+    digests, signs, sizes, start = [], [], [], 0
+    for raw in pool.chunks():
+        chunk = fit(raw, partial(pool.name, start))
+        sizes += [each.shape[-2:] for each in raw] if chunk.ndim == 4 else []
         _require_finite(chunk, name, pool, start)
         digests.append(hashes(chunk))
         signs.append(signatures(chunk) if chunk.ndim == 4 else np.zeros((len(chunk), GRID * GRID), np.float16))
         start += len(chunk)
     if start == 0:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
-    return _Scan(np.concatenate(digests), np.concatenate(signs))
+    return _Scan(np.concatenate(digests), np.concatenate(signs), np.array(sizes))
 
 
 def _fitted(pool: Pool, fit: Fit) -> Iterator[Array]:
@@ -264,6 +282,43 @@ def _rows(chunk: Array, mask: Array) -> Array:
     return np.ascontiguousarray(chunk if mask.all() else chunk[mask])
 
 
+def _write_further(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[str, Array]], folder: Path) -> None:
+    """Write further arrays of every split, NAME.npy, in source order."""
+    joined = np.concatenate(list(split_of.values()))
+    for name in next(iter(arrays.values()), {}):
+        values = np.concatenate([arrays[pool][name] for pool in split_of])
+        for number in np.unique(joined[joined >= 0]).tolist():
+            np.save(folder / SPLITS[number] / f"{name}.npy", values[joined == number])
+
+
+def _objects(
+    source: Source, recipe: Recipe, labels: Mapping[str, Array], scans: Mapping[str, _Scan], shape: Sequence[int]
+) -> dict[str, Objects]:
+    """Return each pool's boxes or points in stored pixels; nothing where labels are all there is."""
+    if recipe.targets not in ("boxes", "points"):
+        return {}
+    if len(shape) != 3:
+        raise Refusal("task", f"boxes and points stand in images, an example has shape {shape}")
+    if recipe.targets == "points":
+        return {name: points_of(pool, scans[name].sizes, shape, recipe.resize) for name, pool in source.pools.items()}
+    width = max(1, *(array.shape[1] for array in labels.values())) if labels else 1
+    return {
+        name: boxes_of(pool, labels[name], scans[name].sizes, shape, recipe.resize, width)
+        for name, pool in source.pools.items()
+    }
+
+
+def _facts(found: Mapping[str, Objects], train: Array, targets: str, shape: Sequence[int]) -> dict[str, Any] | None:
+    if not found:
+        return None
+    name = "boxes" if targets == "boxes" else "points"
+    values, labels = (
+        np.concatenate([part(each) for each in found.values()])[train]
+        for part in (lambda each: each.arrays[name], lambda each: each.labels)
+    )
+    return box_facts(found, values, labels) if name == "boxes" else point_facts(values, labels, shape)
+
+
 def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
     if kind == "scale" and fit.dtype != np.uint8:
         raise Refusal(
@@ -277,18 +332,29 @@ def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
     return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
 
 
-def _sizes(split: Array, labels: Array, num_classes: int) -> dict[str, dict[str, Any]]:
+def _sizes(split: Array, labels: Array, num_classes: int, targets: str) -> dict[str, dict[str, Any]]:
     return {
-        SPLITS[number]: {"size": int((split == number).sum()), **_counts(labels[split == number], num_classes)}
+        SPLITS[number]: {"size": int((split == number).sum()), **_counts(labels[split == number], num_classes, targets)}
         for number in np.unique(split[split >= 0]).tolist()
     }
 
 
-def _counts(labels: Array, num_classes: int) -> dict[str, list[int]]:
-    """Return examples of each class; of yes-or-no labels (N, T) how often each is yes, and how often it is known."""
-    if labels.ndim == 2:
+def _counts(labels: Array, num_classes: int, targets: str) -> dict[str, Any]:
+    """Return examples of each class, or objects, and images without any; of yes-or-no labels (N, T) how often each is yes, and how often it is known."""
+    if targets == "boxes":
+        counts = np.bincount(labels[labels >= 0], minlength=num_classes).tolist()
+        return {"class_counts": counts, "empty": int((labels < 0).all(axis=1).sum())}
+    if targets == "flags":
         return {"class_counts": (labels == 1).sum(axis=0).tolist(), "known": (labels >= 0).sum(axis=0).tolist()}
     return {"class_counts": np.bincount(labels, minlength=num_classes).tolist() if num_classes else []}
+
+
+def _require_seen(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:
+    """Refuse a class that no object of train has: nothing can be learned about it."""
+    train = np.concatenate([labels[pool][split_of[pool] == SPLITS.index("train")].ravel() for pool in split_of])
+    if missing := [name for i, name in enumerate(names) if not (train == i).any()]:
+        raise Refusal("the train split", f"no object in it is a {missing[0]!r}", allowed="objects of every class",
+                      example="data.split.seed=1")  # fmt: skip
 
 
 def _require_both(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:

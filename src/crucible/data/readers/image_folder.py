@@ -71,12 +71,12 @@ def _pool(labelled: list[tuple[str, Path]], root: Path, group_by: str | None) ->
     return Pool(
         labels=np.array([folder for folder, _ in labelled]),
         chunks=lambda: _chunks(files),
-        groups=np.array([_group(file.relative_to(root), group_by) for file in files]) if group_by else None,
+        groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
     )
 
 
-def _group(file: Path, pattern: str) -> str:
+def group_of(file: Path, pattern: str) -> str:
     try:
         if found := re.search(pattern, file.as_posix()):
             return found[1]

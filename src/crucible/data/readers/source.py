@@ -23,12 +23,16 @@ class Pool:
         chunks: gives (n, C, H, W) or (n, F) arrays in order, anew at each call; a list of (C, H, W) where sizes differ.
         groups: (N,) what must stay together (person, video, recording), or None.
         names: what to call an example in a message.
+        boxes: (N, M, 4) corners in pixels; then `labels` is (N, M), below 0 where there is no object.
+        points: (N, P, 2) x and y in pixels, NaN where an example has none.
     """
 
     labels: Array
     chunks: Callable[[], Iterator[Any]]
     groups: Array | None = None
     names: Sequence[str] | None = None
+    boxes: Array | None = None
+    points: Array | None = None
 
     def name(self, start: int, offset: int) -> str:
         """Return what the example `offset` after `start` is called: its file, or its row."""

@@ -1,0 +1,72 @@
+"""What readers of pictures with boxes or points have in common: lists of objects become arrays of one width."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crucible.data.readers.image_folder import PICTURES_PER_CHUNK, SUFFIXES, decode, group_of
+from crucible.data.readers.source import Array, Pool
+from crucible.errors import Refusal
+
+NOTHING = -1  # the label of a place in an array where there is no object
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A picture and what is in it.
+
+    Attributes:
+        file: of the picture. boxes: (n, 4) corners in its pixels. labels: (n,) class numbers.
+    """
+
+    file: Path
+    boxes: Array
+    labels: Sequence[int]
+
+
+def pool(found: Sequence[Annotated], root: Path, group_by: str | None) -> Pool:
+    """Return a pool: labels (N, M) and boxes (N, M, 4), M the most objects of a picture, -1 and 0 where there is none."""
+    most = max((len(each.labels) for each in found), default=0)
+    labels, boxes = np.full((len(found), most), NOTHING), np.zeros((len(found), most, 4))
+    for row, each in enumerate(found):
+        labels[row, : len(each.labels)] = each.labels
+        boxes[row, : len(each.labels)] = np.reshape(each.boxes, (-1, 4))
+    return pictures([each.file for each in found], root, group_by, labels=labels, boxes=boxes)
+
+
+def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: Array) -> Pool:
+    """Return a pool of pictures with their `labels`, and `boxes` or `points`."""
+    return Pool(
+        chunks=lambda: _chunks(files),
+        groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
+        names=[str(file) for file in files],
+        **arrays,
+    )
+
+
+def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> dict[str, Path]:
+    """Return every file that was read by its place under `root`."""
+    read = [Path(name) for each in pools.values() for name in each.names or []]
+    return {file.relative_to(root).as_posix(): file for file in (*read, *further)}
+
+
+def picture_named(folder: Path, stem: str) -> Path | None:
+    """Return the picture of that name, whatever its ending; None where there is none."""
+    return next((file for file in sorted(folder.glob(f"{stem}.*")) if file.suffix.lower() in SUFFIXES), None)
+
+
+def require_finite(boxes: Array, where: str) -> None:
+    """Refuse boxes that hold no numbers.
+
+    Raises:
+        Refusal: naming the file.
+    """
+    if not np.isfinite(boxes).all():
+        raise Refusal(where, "a coordinate is NaN or infinite", allowed="finite numbers")
+
+
+def _chunks(files: Sequence[Path]) -> Iterator[list[Array]]:
+    for start in range(0, len(files), PICTURES_PER_CHUNK):
+        yield [decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]

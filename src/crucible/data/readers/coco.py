@@ -1,0 +1,101 @@
+"""Reader of COCO's JSON: images, annotations and categories in one file for each split (Lin et al., 2014)."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite
+from crucible.data.readers.source import Source, require_path
+from crucible.errors import Refusal
+
+LAYOUT = "a JSON file with its pictures beside it or in images/, or a folder with one each for train, val and test"
+SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
+
+
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
+    """Read pictures with boxes; objects marked as a crowd are passed over, a picture without objects is kept.
+
+    In a folder every JSON file, there or in annotations/, belongs to the split that its name holds (instances_train2017).
+
+    Raises:
+        Refusal: missing, another layout, a damaged file, a picture that is not there, a box without four numbers.
+    """
+    path = require_path(path, LAYOUT)
+    if label:
+        raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
+    files, root = _files(path), path if path.is_dir() else path.parent
+    told = {split: _json(file) for split, file in files.items()}
+    names = {each["id"]: str(each["name"]) for content in told.values() for each in content["categories"]}
+    order = {number: place for place, number in enumerate(sorted(names))}
+    pools = {
+        split: pool(_annotated(content, files[split], root, order), root, group_by) for split, content in told.items()
+    }
+    return Source(
+        pools, files_of(pools, root, list(files.values())), classes=[names[number] for number in sorted(names)]
+    )
+
+
+def _files(path: Path) -> dict[str, Path]:
+    if path.is_file():
+        return {"all": path}
+    found: dict[str, Path] = {}
+    for file in sorted([*path.glob("*.json"), *path.glob("annotations/*.json")]):
+        word = re.search("train|valid|val|dev|test", file.stem)
+        if word is not None and SPLITS[word[0]] not in found:
+            found[SPLITS[word[0]]] = file
+    if not {"train", "test"} <= set(found):
+        raise Refusal(f"data.path={path}", f"there are files for {', '.join(found) or 'no split'}", allowed=LAYOUT)
+    return found
+
+
+def _json(file: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {key: [dict(each) for each in content[key]] for key in ("images", "annotations", "categories")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            str(file), f"no annotations of COCO's form: {error}", allowed="images, annotations, categories"
+        ) from None
+
+
+def _annotated(content: dict[str, Any], file: Path, root: Path, order: dict[Any, int]) -> list[Annotated]:
+    objects = defaultdict(list)
+    for each in content["annotations"]:
+        if not each.get("iscrowd"):
+            objects[each["image_id"]].append(each)
+    known = {each["id"] for each in content["images"]}
+    if strange := sorted(set(objects) - known, key=str):
+        raise Refusal(
+            str(file), f"an annotation is about image {strange[0]}, which is not listed", allowed="ids of images"
+        )
+    return [_one(image, objects[image["id"]], file, root, order) for image in content["images"]]
+
+
+def _one(
+    image: dict[str, Any], objects: list[dict[str, Any]], file: Path, root: Path, order: dict[Any, int]
+) -> Annotated:
+    name = str(image["file_name"])
+    places = [
+        each / name
+        for each in (file.parent, file.parent / "images", root, root / "images", root / file.stem.partition("_")[2])
+    ]
+    picture = next((place for place in places if place.is_file()), None)
+    if picture is None or not picture.resolve().is_relative_to(root.resolve()):
+        raise Refusal(
+            str(file), f"its picture {name} is not there", allowed=f"under {root}, beside the file or in images/"
+        )
+    try:
+        boxes = np.array([each["bbox"] for each in objects], dtype=np.float64).reshape(-1, 4)
+        labels = [order[each["category_id"]] for each in objects]
+    except (KeyError, ValueError, TypeError) as error:
+        raise Refusal(
+            f"{file}, {name}",
+            f"an annotation has no box or no known class: {error}",
+            allowed="bbox [x, y, w, h], category_id",
+        ) from None
+    require_finite(boxes, f"{file}, {name}")
+    return Annotated(picture, np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), labels)

@@ -1,0 +1,83 @@
+"""Reader of YOLO's text files: images/ and labels/, a line for each object: class, then centre and size as shares."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite
+from crucible.data.readers.image_folder import SUFFIXES
+from crucible.data.readers.source import Array, Source, require_path
+from crucible.errors import Refusal
+
+LAYOUT = "images/ and labels/ with files of the same names, perhaps both with train/, val/, test/; data.yaml with names"
+SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
+
+
+def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
+    """Read pictures with boxes; a picture without a text file, or with an empty one, has no objects.
+
+    Raises:
+        Refusal: missing, another layout, a line that is not five numbers, a class that has no name, shares beyond the picture.
+    """
+    path = require_path(path, LAYOUT)
+    if label:
+        raise Refusal("data.label", "the classes stand in the text files", example="data.label=null")
+    if not (path / "images").is_dir() or not (path / "labels").is_dir():
+        raise Refusal(f"data.path={path}", "there are no folders images and labels", allowed=LAYOUT)
+    folders = {SPLITS[f.name]: f for f in sorted((path / "images").iterdir()) if f.is_dir() and f.name in SPLITS}
+    if folders and not {"train", "test"} <= set(folders):
+        raise Refusal(
+            f"data.path={path}", f"there are only {', '.join(folders)}", allowed="train and test, perhaps val"
+        )
+    names, found = _names(path), {}
+    for split, folder in (folders or {"all": path / "images"}).items():
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        found[split] = [_annotated(file, path) for file in files]
+    if not all(found.values()):
+        raise Refusal(f"data.path={path}", "there are no pictures", allowed=LAYOUT)
+    top = max((max(each.labels, default=-1) for split in found.values() for each in split), default=-1)
+    if names is not None and top >= len(names):
+        raise Refusal(
+            f"data.path={path}", f"class {top} has no name", allowed=f"0 to {len(names) - 1}, as in data.yaml"
+        )
+    pools = {split: pool(each, path, group_by) for split, each in found.items()}
+    texts = [*sorted((path / "labels").rglob("*.txt"))] + [
+        f for f in (path / "data.yaml", path / "classes.txt") if f.exists()
+    ]
+    return Source(pools, files_of(pools, path, texts), classes=names or [str(i) for i in range(top + 1)])
+
+
+def _names(path: Path) -> list[str] | None:
+    if (file := path / "classes.txt").exists():
+        return file.read_text(encoding="utf-8").split("\n")[:-1] or None
+    if not (file := path / "data.yaml").exists():
+        return None
+    try:
+        names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
+        return [str(names[i]) for i in range(len(names))]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise Refusal(str(file), f"it names no classes: {error}", allowed="names: [cat, dog]") from None
+
+
+def _annotated(file: Path, root: Path) -> Annotated:
+    text = (root / "labels" / file.relative_to(root / "images")).with_suffix(".txt")
+    lines = text.read_text(encoding="utf-8").split("\n") if text.exists() else []
+    rows = np.array([_row(text, i, line) for i, line in enumerate(lines, 1) if line.strip()]).reshape(-1, 5)
+    with Image.open(file) as picture:
+        w, h = picture.size
+    middle, half = rows[:, 1:3] * (w, h), rows[:, 3:] * (w, h) / 2
+    return Annotated(file, np.concatenate([middle - half, middle + half], axis=1), rows[:, 0].astype(int).tolist())
+
+
+def _row(file: Path, number: int, line: str) -> Array:
+    allowed = "class cx cy w h: a whole number and four shares of the picture from 0 to 1"
+    try:
+        values = np.array([float(cell) for cell in line.split()])
+    except ValueError:
+        raise Refusal(f"{file}, line {number}", f"{line!r} holds more than numbers", allowed=allowed) from None
+    require_finite(values, f"{file}, line {number}")
+    if len(values) != 5 or values[0] < 0 or values[0] % 1 or (values[1:] < 0).any() or (values[1:] > 1).any():
+        raise Refusal(f"{file}, line {number}", f"{line!r} is no object", allowed=allowed)
+    return values
