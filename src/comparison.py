@@ -126,7 +126,7 @@ def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
 
 
 def _goal(monitor: str) -> str:
-    return "minimize" if monitor in ("loss", "error", "rmse") else "maximize"
+    return "minimize" if monitor in ("loss", "error", "rmse", "nme") else "maximize"
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -204,7 +204,8 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
             allowed=", ".join(measured),
             nearest=nearest(unknown[0], measured),
         )
-    names = [name for name in members[0][split] if all(name in each[split] for each in members)]
+    numeric = [name for name, value in members[0][split].items() if not isinstance(value, dict)]
+    names = [name for name in numeric if all(name in each[split] for each in members)]
     numbers = {name: mean(each[split][name] for each in members) for name in names}
     numbers["parameters"] = float(members[0]["parameters"])
     if "latency_ms_per_example" in asked:

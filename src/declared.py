@@ -41,7 +41,9 @@ def following(job: Job) -> str:
     c, *sides = data["feature_shape"]
     size = f"data.image_size=[{','.join(map(str, sides))}]"
     pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
-    classes = resolve(job.cfg["task"]["_target_"]).targets == "classes"
+    targets = resolve(job.cfg["task"]["_target_"]).targets
+    if targets == "boxes":
+        return train_command(own, ("data=voc", "data.path=FOLDER", size, f"data.channels={c}"))
     return train_command(
-        own, pictures if classes and len(sides) == 2 and c in (1, 3) else ("data=npz", "data.path=FILE")
+        own, pictures if targets == "classes" and len(sides) == 2 and c in (1, 3) else ("data=npz", "data.path=FILE")
     )

@@ -20,7 +20,7 @@ from crucible.report.screen import screen
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
-from crucible.training.judge import Judgement, judge, latency_ms
+from crucible.training.judge import Judgement, judge, latency_ms, told
 from crucible.training.locate import locate_nonfinite
 from crucible.training.run import NonFinite, Run
 from entry import Job
@@ -58,7 +58,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     run.finish()
     splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
     found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
-    scores: dict[str, Any] = {"train": None, "dev": None} | {split: each.scores for split, each in found.items()}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each.scores) for split, each in found.items()}
     analysed = found[splits[-1]]
     cfg = _as_run(job.cfg, run)
     early = run.epoch < cfg["trainer"]["total_epochs"]
@@ -82,7 +82,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     }
     write_json(job.folder / SUMMARY, summary)
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
-    flat = {f"final/{split}_{name}": v for split, each in scores.items() for name, v in (each or {}).items()}
+    flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 
 
@@ -117,17 +117,17 @@ def judged(
     Args:
         cfg: what was trained: the advice changes it. seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
     """
-    human, told = job.cfg["data"]["human_error"], signs.read(seen)
+    human, read = job.cfg["data"]["human_error"], signs.read(seen)
     apart = (scores.get("train_dev") or {}).get("error")
     found = diagnose(*errors(scores), human=human, tolerance=task.margin, train_dev=apart)
-    now = situation(cfg, card, stopped_early=stopped_early, signs=told)
+    now = situation(cfg, card, stopped_early=stopped_early, signs=read)
     advice = advise(found.verdict, found.reasons, now)
     return {
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {
             "verdict": found.verdict,
-            "reasons": [*found.reasons, *told.reasons()],
+            "reasons": [*found.reasons, *read.reasons()],
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },

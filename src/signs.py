@@ -9,6 +9,7 @@ from crucible.diagnosis.ceiling import ceilings
 from crucible.diagnosis.curves import recognise
 from crucible.diagnosis.flow import warnings
 from crucible.diagnosis.shift import two_samples
+from crucible.metrics.detection import FOUND, OBJECTS
 from crucible.tracking.journal import NAME, read_events
 from crucible.training.judge import Judgement
 from crucible.training.probe import dead_units
@@ -29,7 +30,7 @@ def of_training(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[
     return {
         "pattern": pattern.name if pattern else None,
         "curves": pattern.meaning if pattern else None,
-        "learning": min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
+        "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
         "loss_of_guessing": guess,
         "dead_units": dead_units(parts.model, parts.batches.judge("train")),
         "flow": warnings(rows[-1]) if rows else [],
@@ -46,15 +47,22 @@ def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:
     """Return how likely chance makes two splits this different, and whether that is too unlikely."""
     known = (*batches.identity, one, other)
     if known not in _SHIFTS:  # the trials of a search share their data
-        (x, y), (x_other, y_other) = batches.stored(one), batches.stored(other)
+        (x, y), (x_other, y_other) = (_compared(batches, split) for split in (one, other))
         found = two_samples((x, x_other), (y, y_other))
         _SHIFTS[known] = {"features": found.features, "labels": found.labels, "differs": found.differs}
     return dict(_SHIFTS[known])
 
 
+def _compared(batches: Batches, split: str) -> tuple[Any, Any]:
+    """Return the examples of a split and their labels; of pictures with boxes how many there are."""
+    x, y = batches.stored(split)
+    return x, (y >= 0).sum(axis=1) if batches.card.recipe.get("targets") == "boxes" else y
+
+
 def read(told: Mapping[str, Any]) -> Signs:
     """Return what a diagnosis tells of signs and bounds as the advice takes it."""
     missed = tuple(name for name, row in told["satisficing"].items() if not row["met"])
+    costs = told["error_analysis"]
     told = told["signs"]
     return Signs(
         pattern=told["pattern"],
@@ -63,9 +71,12 @@ def read(told: Mapping[str, Any]) -> Signs:
         flow=tuple(told["flow"]),
         shifts=tuple(pair for pair, each in told["shifts"].items() if each["differs"]),
         missed=missed,
+        costliest=costs[0]["predicted"] if costs and costs[0]["label"] in (OBJECTS, FOUND) else "",
     )
 
 
 def error_analysis(task: Any, found: Judgement) -> list[dict[str, Any]]:
     """Return the costliest kinds of mistake."""
+    if found.costs is not None:
+        return found.costs
     return ceilings(found.mistakes, found.confusion, task.groups, task.error_of)

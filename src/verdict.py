@@ -16,12 +16,13 @@ from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
+from crucible.tasks.placed import PLACES
 from crucible.tasks.saved import Saved
 from crucible.tracking.folder import sha256_of, write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look
 from crucible.training.curves import read_curves
-from crucible.training.judge import Judgement, confusion_csv, judge, predictions_csv
+from crucible.training.judge import Judgement, confusion_csv, judge, predictions_csv, told
 from entry import Job
 from finish import is_dvc, judged, write_json
 from starting import home
@@ -33,14 +34,14 @@ WORST = 12
 def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
-    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": test}
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(test)}
     measured = {**test, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
-    told = own["diagnosis"]
+    before = own["diagnosis"]
     seen = {
-        "signs": _signs(told["signs"], batches),
-        "error_analysis": told["error_analysis"],
+        "signs": _signs(before["signs"], batches),
+        "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
-        "controls": told["controls"],
+        "controls": before["controls"],
     }
     early = own["epochs"] < job.cfg["trainer"]["total_epochs"]
     return {
@@ -68,19 +69,31 @@ def write(
     out = job.folder
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", numbers)
-    write_atomic(out / "predictions.csv", predictions_csv(found, saved.card.classes).encode())
-    write_atomic(out / "confusion.csv", confusion_csv(found, saved.task.groups).encode())
+    for name, text in _tables(saved, found, batches).items():
+        write_atomic(out / name, text.encode())
     looks = count_look(card.key, sha256_of(Path(job.cfg["run"]) / WEIGHTS))
-    told = f"{looks} model(s) have been judged on this test split" + (
+    note = f"{looks} model(s) have been judged on this test split" + (
         "; its error grows flattering" if looks > 5 else ""
     )
     if job.cfg["report"] != "none":
         pictures = _figures(job, saved, found, numbers, batches)
-        html = page(numbers, asdict(card), config_text(job.cfg), told, pictures)
+        html = page(numbers, asdict(card), config_text(job.cfg), note, pictures)
         write_atomic(out / "report.html", html.encode())
     if not job.other_data:
-        _journal(job, numbers)
-    return (told,)
+        _journal(job, found.scores)
+    return (note,)
+
+
+def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
+    """Return the tables of every prediction on test, by file name."""
+    tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
+    if saved.task.targets not in PLACES:
+        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes)}
+    import places
+
+    curves = places.precision_recall(saved, found, batches, "test") if saved.task.targets == "boxes" else {}
+    tables |= {"precision_recall.csv": places.curves_csv(curves)} if curves else {}
+    return tables | {"predictions.json": places.predictions_json(saved, found, batches, "test")}
 
 
 def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], batches: Batches) -> dict[str, Path]:
@@ -103,6 +116,10 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
     looked = found if job.other_data or "dev" not in batches.splits else judge(saved.model, saved.task, batches, "dev")
+    if saved.task.targets in PLACES:
+        import places
+
+        shown |= places.pictures(saved, looked, batches, "test" if looked is found else "dev", home_of)
     worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else []
     if len(worst):
         split = "test" if looked is found else "dev"
@@ -140,13 +157,13 @@ def _titles(found: Judgement, saved: Saved, rows: np.ndarray[Any, Any]) -> list[
     return [f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} (row {i})" for y, p, i in pairs]
 
 
-def _journal(job: Job, numbers: dict[str, Any]) -> None:
+def _journal(job: Job, scores: dict[str, float]) -> None:
     """Record the look in the run's journal, if these weights are its own, and let the mirror follow."""
     run = Path(job.cfg["run"])
     end = next((event for event in read_events(run / NAME) if event["kind"] == "end"), None)
     if end is None or end["weights"] != sha256_of(run / WEIGHTS):
         return  # DVC restored these weights from its cache: the journal beside them is another training's
-    values = {f"test/{name}": value for name, value in numbers["test"].items()}
+    values = {f"test/{name}": value for name, value in scores.items()}
     journal = Journal(run)
     journal.append(
         "evaluate",

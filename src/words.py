@@ -70,3 +70,18 @@ def one_of(key: str, value: str, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise Refusal(f"{key}={value}", "is refused", allowed=", ".join(allowed), nearest=nearest(value, allowed))
     return value
+
+
+def share(key: str, value: str) -> float:
+    """Return a number from 0 to 1.
+
+    Raises:
+        Refusal: it is none.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise Refusal(f"{key}={value}", "it is no number from 0 to 1", allowed="0 to 1", example=f"{key}=0.5")
+    return number

@@ -82,6 +82,7 @@ class Case:
     make: Callable[[Path], None] = field(default=nothing)
 
 
+SCENES = ["data=digit_scenes", "data.reader.scenes={train: 20, dev: 10, test: 10}"]
 SEARCH = ["-m", "sweep=coarse_to_fine"]
 OWN = ["data=npz", "data.path=data.npz"]
 CASES = [
@@ -189,6 +190,18 @@ CASES = [
     Case("a label that is neither yes nor no", [*OWN, "task=multitask"], ["row 1, label 0", "'2' is neither yes nor no"],
          npz(y=np.stack([np.arange(60) % 3 + 1, np.arange(60) % 2], axis=1))),
     Case("a label that is never no", [*OWN, "task=multitask"], ["the label '0' is never no"], npz(y=np.ones((60, 1), int))),
+    Case("boxes asked of data without any", ["task=detection", "model=yolo"], ["these data have no boxes", "data=digit_scenes"]),
+    Case("points asked of data without any", ["task=landmarks"], ["these data have no points", "data=face_keypoints"]),
+    Case("a detector without a grid", [*SCENES, "task=detection"], ["only model=yolo says something of every cell", "example: model=yolo"]),
+    Case("a grid without a detector", ["model=yolo", "data.image_size=[64,64]"], ["only task=detection takes that", "example: task=detection"]),
+    Case("several objects where one is asked for", [*SCENES, "task=localization", "model=convnet"], ["up to 4 objects", "task=detection"]),
+    Case("a stride that the backbone does not have", [*SCENES, "task=detection", "model=yolo", "model.stride=64"], ["model.stride", "example: model.stride="]),
+    Case("more anchors than are found", [*SCENES, "task=detection", "model=yolo", "task.anchors=20"], ["20 are asked for", "1 to 9"]),
+    Case("a key that another backbone has", [*SCENES, "task=detection", "model=yolo", "model.backbone=vgg16", "model.settings.depth=18"],
+         ["vgg16 has no such key"]),
+    Case("eyes that are no points", [*SCENES, "task=landmarks", "model=convnet", "task.distance=outer_eyes"], ["task.eyes", "there are 4 points"]),
+    Case("annotations that are damaged", ["data=voc", "data.path=voc", "task=detection", "model=yolo"], ["a.xml", "no annotation, or damaged"],
+         lambda home: ((home / "voc" / "Annotations").mkdir(parents=True), (home / "voc" / "Annotations" / "a.xml").write_text("<object>"))),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
 ]  # fmt: skip
 

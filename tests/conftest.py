@@ -17,7 +17,7 @@ from crucible.data.card import Card
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # on a busy machine a second thread makes small steps slower, not faster
 
-BY_WORDS = ("compare", "control", "predict", "export", "inside")  # commands that read their words themselves
+BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide")  # commands that read their words themselves
 DATASETS = ROOT.parent / "shared" / "datasets"
 
 

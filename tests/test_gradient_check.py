@@ -10,7 +10,7 @@ from crucible.errors import Refusal
 from crucible.targets import build
 from crucible.training.gradient_check import LIMIT, STEPS, _slope, gradient_check, require_right
 
-LARGE = ("alexnet", "vgg16", "inception")  # minutes each, of the layers that the others are made of
+LARGE = ("alexnet", "vgg16", "inception", "yolo")  # minutes each, of the layers that the others are made of
 MODELS = sorted({path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")} - {*LARGE})
 
 

@@ -39,7 +39,7 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
         raise Refusal("export", f"{error.name} is not installed", allowed="pip install 'crucible-dl[export]'") from None
-    predictor = Predictor(saved).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
+    predictor = Predictor(saved, settled=False).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     x = examples.to(input_dtype(saved.card))
     with torch.inference_mode():
         wanted = predictor(x).numpy()

@@ -3,4 +3,11 @@
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
 CONTROL = "control.jsonl"
-EVALUATION = ("metrics.json", "predictions.csv", "confusion.csv", "report.html")
+EVALUATION = (
+    "metrics.json",
+    "predictions.csv",
+    "predictions.json",
+    "precision_recall.csv",
+    "confusion.csv",
+    "report.html",
+)

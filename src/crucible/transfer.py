@@ -23,6 +23,7 @@ from crucible.files import CARD, WEIGHTS
 from crucible.schema import Positive, nearest
 
 Freeze = Literal["all", "none"] | Annotated[int, Field(ge=0)]
+BACKBONE = "backbone."
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
 
 
@@ -135,7 +136,7 @@ class FromRun(Scratch):
                 "transfer.cache=true", "the features change from step to step",
                 allowed="transfer.freeze=all, augment=none, trainer.precision=float32, no heads in the middle; or transfer.cache=auto",
             )  # fmt: skip
-        self._require_finite(self._names(model))
+        self._require_finite(self._names(model), model)
         count = len(blocks(model))
         if isinstance(self._freeze, int) and self._freeze > count:
             raise Refusal(f"transfer.freeze={self._freeze}", f"before the head there are {count} blocks", allowed=f"all, none, 0 to {count}")  # fmt: skip
@@ -143,7 +144,7 @@ class FromRun(Scratch):
     def __call__(self, model: nn.Module) -> None:
         """Load the old layers' weights and freeze what shall be frozen."""
         self._old = self._names(model)
-        loaded = load_file(self._source.file)
+        loaded = {_renamed(name, model): value for name, value in load_file(self._source.file).items()}
         model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
         for block in _first(blocks(model), self._freeze):
             for module in block:
@@ -175,9 +176,10 @@ class FromRun(Scratch):
         """Return a line about what came from where."""
         return f"\n    from  {self._source.file}: {len(self._old)} tensors, the head {'too' if self._kept else 'anew'}"
 
-    def _require_finite(self, names: set[str]) -> None:
+    def _require_finite(self, names: set[str], model: nn.Module) -> None:
         with safe_open(self._source.file, framework="pt") as tensors:
-            wrong = next((name for name in sorted(names) if not tensors.get_tensor(name).isfinite().all()), "")
+            known = [name for name in sorted(tensors.keys()) if _renamed(name, model) in names]
+            wrong = next((name for name in known if not tensors.get_tensor(name).isfinite().all()), "")
         if wrong:
             raise Refusal(
                 f"transfer.source={self._source.file}", f"'{wrong}' holds NaN or infinity",
@@ -187,11 +189,15 @@ class FromRun(Scratch):
     def _is_alone(self, model: nn.Module) -> bool:
         """Whether nothing but the head learns."""
         found = blocks(model)
-        return 0 < len(found) == len(_first(found, self._freeze)) and not len(getattr(model, "heads", ()))
+        alone = not len(getattr(model, "heads", ())) and not hasattr(model, "backbone")
+        return alone and 0 < len(found) == len(_first(found, self._freeze))
 
     def _names(self, model: nn.Module) -> set[str]:
         """Return the names of what comes from the source: all but the head, that too where the classes are the same."""
-        found, wanted = self._source.shapes(), {name: tuple(p.shape) for name, p in model.state_dict().items()}
+        found, wanted = self._shapes(model), {name: tuple(p.shape) for name, p in model.state_dict().items()}
+        if hasattr(model, "backbone"):  # what follows it is new
+            wanted = {name: shape for name, shape in wanted.items() if name.startswith(BACKBONE)}
+            found = {name: shape for name, shape in found.items() if name in wanted}
         same = self._source.card is not None and self._card.classes == self._source.card.classes != []
         same = same and _targets(self._card) == _targets(self._source.card)
         outputs = head(model)[1].weight.shape[0]
@@ -208,6 +214,10 @@ class FromRun(Scratch):
         self._kept = bool(kept)
         return rest | kept
 
+    def _shapes(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Return the source's shapes by the names that this model gives them."""
+        return {_renamed(name, model): shape for name, shape in self._source.shapes().items()}
+
     def _other(self, name: str, what: str, close: str = "") -> Refusal:
         shape = self._source.card.feature_shape if self._source.card is not None else []
         example = ""
@@ -223,16 +233,22 @@ def _targets(card: Card | None) -> str:
     return card.recipe.get("targets", "classes") if card is not None else ""
 
 
+def _renamed(name: str, model: nn.Module) -> str:
+    """Return what a classifier's tensor is called in a model that has one as its backbone."""
+    return BACKBONE + name if hasattr(model, "backbone") and not name.startswith(BACKBONE) else name
+
+
 def head(model: nn.Module) -> tuple[str, Any]:
-    """Return the last linear layer and its name."""
-    return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    """Return the last linear layer, or the one that is called so, and its name."""
+    own = [("head", model.head)] if isinstance(getattr(model, "head", None), nn.Conv2d) else []
+    return [*((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), *own][-1]
 
 
 def blocks(model: nn.Module) -> list[list[nn.Module]]:
     """Return the blocks before the head in order: each unit with weights, and what follows it up to the next."""
     found: list[list[nn.Module]] = []
     weighted = False  # whether the last block has its weights
-    for module in _units(model, head(model)[1]):
+    for module in _units(getattr(model, "backbone", model), head(model)[1]):
         has = any(p.dim() > 1 for p in module.parameters())
         if not found or (has and weighted):
             found, weighted = [*found, []], False

@@ -20,6 +20,7 @@ class Signs:
         pattern: of the loss curves, or None. learning: whether the train loss left that of guessing.
         dead_units: the largest share of dead units in a layer. flow: warnings about layers.
         shifts: pairs of splits that differ, such as "dev, test". missed: satisficing bounds that are not met.
+        costliest: the kind of mistake of a detector that costs most.
     """
 
     pattern: str | None = None
@@ -28,6 +29,7 @@ class Signs:
     flow: tuple[str, ...] = ()
     shifts: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
+    costliest: str = ""
 
     def reasons(self) -> list[str]:
         """Return names for what is wrong."""
@@ -44,6 +46,8 @@ class Signs:
 
 
 MANY_DEAD = 0.25
+WEIGHTS = {"badly placed": "box_weight", "wrong class": "class_weight", "background": "background_weight"}
+FINEST, HEAVY = 4, 8  # pixels of a cell, weight of a part of the loss
 WIDE, LONG = 256, 200  # hidden units, epochs: where there are as many, more are rarely what is missing
 
 
@@ -83,11 +87,13 @@ class Situation:
     signs: Signs = field(default_factory=Signs)
     freeze: str | int | None = None  # old layers that do not learn; None: no transfer
     cached: bool = False  # whether features that are computed once are insisted on
+    task: dict[str, Any] = field(default_factory=dict)  # the task's own settings
 
     @property
     def width(self) -> int | None:
         """Channels of a residual network's first stage; None: another model."""
-        return self.settings["width"] or first_width(self.settings["depth"]) if "width" in self.settings else None
+        known = {"width", "depth"} <= set(self.settings)
+        return self.settings["width"] or first_width(self.settings["depth"]) if known else None
 
     @property
     def is_images(self) -> bool:
@@ -207,6 +213,23 @@ def _larger_model(now: Situation) -> Iterator[Advice]:
         yield Advice("High bias: make the network larger.", (f"model.layers=[{','.join(map(str, layers))}]",))
     if now.width is not None and 2 * now.width <= WIDE:
         yield Advice("High bias: make the network wider.", (f"model.width={2 * now.width}",))
+
+
+def _objects(now: Situation) -> Iterator[Advice]:
+    """What mends the costliest kind of mistake of a detector."""
+    kind = now.signs.costliest
+    if kind == "missed" and not now.task["near"]:
+        yield Advice("Missed objects cost most: let the cells beside a centre learn it, too.", ("task.near=true",))
+    if kind == "missed" and now.settings["stride"] > FINEST:
+        yield Advice("Missed objects cost most: a finer grid.", (f"model.stride={now.settings['stride'] // 2}",))
+    if kind in WEIGHTS and now.task[key := WEIGHTS[kind]] < HEAVY:
+        yield Advice(
+            f"Mistakes of the kind '{kind}' cost most: weigh them more.", (f"task.{key}={2 * now.task[key]:g}",)
+        )
+    if kind == "duplicate" and now.task["overlap"] > 0.3:
+        yield Advice(
+            "Boxes found twice cost most: suppress sooner.", (f"task.overlap={now.task['overlap'] - 0.1:.1f}",)
+        )
 
 
 def _uncached(now: Situation) -> tuple[str, ...]:
@@ -364,9 +387,18 @@ INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from tr
     "exploding": (_exploding,),
     "dead_units": (_dead,),
 }
-BIAS: tuple[Rule, ...] = (_other_start, _thaw, _larger_model, _longer, _better_optimizer, _plateau, _convolution)
+BIAS: tuple[Rule, ...] = (
+    _other_start,
+    _objects,
+    _thaw,
+    _larger_model,
+    _longer,
+    _better_optimizer,
+    _plateau,
+    _convolution,
+)
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
-VARIANCE: tuple[Rule, ...] = (_augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
+VARIANCE: tuple[Rule, ...] = (_objects, _augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {
     "just_right": (_another_seed,),
     "high_bias": BIAS,

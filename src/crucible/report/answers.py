@@ -4,8 +4,10 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from itertools import chain
 
 from crucible.tasks.answers import Answer
+from crucible.tasks.placed import counted
 
 
 def _table(found: list[Answer]) -> str:
@@ -27,12 +29,30 @@ def _json(found: list[Answer]) -> str:
 def _csv(found: list[Answer]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+    if found and isinstance(found[0].said, dict):
+        writer.writerow(
+            ["input", "score", *(f"{axis}{i}" for i in range(len(found[0].said["points"])) for axis in "xy")]
+        )
+        writer.writerows([each.name, each.said["score"], *chain(*each.said["points"])] for each in found)
+        return buffer.getvalue()
+    if found and _is_boxes(found):
+        writer.writerow(["input", "class", "score", "x0", "y0", "x1", "y1"])
+        writer.writerows([each.name, row["class"], row["score"], *row["box"]] for each in found for row in each.said)
+        return buffer.getvalue()
     writer.writerow(["input", "predicted", *(found[0].probabilities if found else ())])
     writer.writerows([each.name, _said(each), *(f"{q:.6f}" for q in each.probabilities.values())] for each in found)
     return buffer.getvalue()
 
 
+def _is_boxes(found: list[Answer]) -> bool:
+    return any(isinstance(row, dict) for each in found if isinstance(each.said, list) for row in each.said)
+
+
 def _said(each: Answer) -> str:
+    if isinstance(each.said, dict) or (
+        isinstance(each.said, list) and (not each.said or isinstance(each.said[0], dict))
+    ):
+        return counted(each.said)
     return (
         "+".join(each.said)
         if isinstance(each.said, list)

@@ -75,7 +75,9 @@ def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str,
         ceiling=[{**row, "left": amount(row["error_if_mended"], summary)} for row in diagnosis["error_analysis"]],
         advice=diagnosis["advice"],
         looks=looks,
-        names=[name for name in splits[0][1] if all(name in scores for _, scores in splits)],
+        names=[
+            n for n, v in splits[0][1].items() if not isinstance(v, dict) and all(n in scores for _, scores in splits)
+        ],
         splits=splits,
         parameters=f"{summary['parameters']:,}",
         latency=summary["latency_ms_per_example"],

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
 JUDGED = ("train", "train_dev", "dev", "test")
 
 
@@ -33,7 +34,7 @@ def lined(lines: list[tuple[str, str]]) -> str:
 def result(summary: dict[str, Any]) -> str:
     """Return the monitored number on each split that was judged, and beside it accuracy, or R2."""
     name, scores = summary["monitor"]["name"], judged(summary)
-    shown = dict.fromkeys([name, *(other for other in ("accuracy", "r2") if other in scores["train"])])
+    shown = dict.fromkeys([name, *(other for other in BESIDE if other in scores["train"])])
     told = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
     return f"{summary['data']}, {summary['model']}: {'; '.join(told)}"
 
@@ -70,8 +71,9 @@ def judged(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def error_name(summary: dict[str, Any]) -> str:
-    """Return what the gap is measured in: the error rate, or the RMSE."""
-    return "RMSE" if "rmse" in summary["train"] else "error"
+    """Return what the gap is measured in: the error rate, the RMSE, or what is left to a mean average precision of 1."""
+    names = {"rmse": "RMSE", "map50": "1 - mAP50"}
+    return next((name for key, name in names.items() if key in summary["train"]), "error")
 
 
 def amount(value: float, summary: dict[str, Any]) -> str:

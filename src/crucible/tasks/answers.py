@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from crucible.data.images import Fit, native
 from crucible.data.readers import csv, image_folder
 from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.errors import Refusal
+from crucible.tasks.placed import PLACES, placed
 from crucible.tasks.saved import Predictor, Saved
 
 WANTED = "a picture, a folder of pictures, an array (.npy, .npz), or a table (.csv)"
 AT_A_TIME = 64
+Examples = tuple[list[str], Array, Array]
 FAR = 10.0  # deviations of train from its mean
 
 
@@ -27,34 +28,37 @@ class Answer:
     """What a run says of one example.
 
     Attributes:
-        name: file or row. said: the class, the labels that apply, or the number.
+        name: file or row. said: the class, the labels that apply, the number, or what stands where (see crucible.tasks.placed).
         probabilities: by class or label; nothing for a number.
     """
 
     name: str
-    said: str | float | list[str]
+    said: Any
     probabilities: dict[str, float]
 
 
 @torch.inference_mode()
-def answers(saved: Saved, examples: Iterator[tuple[list[str], Array]]) -> tuple[list[Answer], bool]:
+def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], bool]:
     """Return the run's answers, and whether some examples are far from all it has learned from.
 
     Args:
-        examples: names and stored values (n, ...), as `examples` gives them.
+        examples: names, stored values (n, ...) and sizes, as `examples` gives them.
     """
     predictor, found, far = Predictor(saved).eval(), list[Answer](), False
     device = predictor.shift.device
-    for names, values in examples:
+    for names, values, sizes in examples:
         x = torch.from_numpy(values).to(device, predictor.shift.dtype)
         normalised = torch.addcmul(predictor.shift, x, predictor.scale)
         far = far or bool((normalised.flatten(1).mean(dim=1).abs() > FAR).any())
-        for name, row in zip(names, predictor(x).cpu(), strict=True):
-            found.append(_answer(name, row, saved))
+        rows = predictor(x).cpu()
+        said = placed(rows.numpy(), sizes, saved.card) if saved.task.targets in PLACES else rows
+        found += [_answer(name, row, saved) for name, row in zip(names, said, strict=True)]
     return found, far
 
 
-def _answer(name: str, row: Tensor, saved: Saved) -> Answer:
+def _answer(name: str, row: Any, saved: Saved) -> Answer:
+    if saved.task.targets in PLACES:
+        return Answer(name, row, {})
     if saved.task.targets == "numbers":
         return Answer(name, float(row[0]), {})
     shares = dict(zip(saved.card.classes, row.tolist(), strict=True))
@@ -63,8 +67,8 @@ def _answer(name: str, row: Tensor, saved: Saved) -> Answer:
     return Answer(name, saved.card.classes[int(row.argmax())], shares)
 
 
-def examples(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
-    """Give names and stored values (n, ...) of what a path holds, brought to the shape the run knows.
+def examples(path: Path, saved: Saved) -> Iterator[Examples]:
+    """Give names, values (n, ...) brought to the shape the run knows, and sizes (n, 2) as they came, of what a path holds.
 
     Raises:
         Refusal: nothing is there, it is none of what is read, or examples of another shape.
@@ -83,7 +87,7 @@ def examples(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         raise Refusal(f"input={path}", f"files of the kind '{path.suffix}' are not read", allowed=WANTED)
 
 
-def _pictures(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+def _pictures(path: Path, saved: Saved) -> Iterator[Examples]:
     files = (
         [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in image_folder.SUFFIXES)
     )
@@ -91,10 +95,11 @@ def _pictures(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         raise Refusal(f"input={path}", "there are no pictures", allowed=WANTED)
     for start in range(0, len(files), AT_A_TIME):
         some = files[start : start + AT_A_TIME]
-        yield [str(file) for file in some], _fitted([image_folder.decode(file) for file in some], saved, map(str, some))
+        images = [image_folder.decode(file) for file in some]
+        yield [str(file) for file in some], _fitted(images, saved, map(str, some)), _sizes(images)
 
 
-def _table(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+def _table(path: Path, saved: Saved) -> Iterator[Examples]:
     if saved.card.is_images or saved.card.columns is None:
         raise Refusal(f"input={path}", "this run was not trained on a table", allowed="a picture, a folder, an array")
     start = 0
@@ -102,11 +107,11 @@ def _table(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         if not np.isfinite(rows).all():
             bad = start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise Refusal(f"input={path}, row {bad}", "a value is NaN or infinite", allowed="finite numbers")
-        yield [f"row {start + i}" for i in range(len(rows))], rows
+        yield [f"row {start + i}" for i in range(len(rows))], rows, _sizes([])
         start += len(rows)
 
 
-def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
+def _array(path: Path, saved: Saved) -> Iterator[Examples]:
     try:
         loaded = np.load(path, allow_pickle=False)
         values = loaded["x"] if path.suffix.lower() == ".npz" else loaded
@@ -121,6 +126,7 @@ def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         raise Refusal(f"input={path}", what, allowed="one example or more, of finite numbers")
     values = native(_as_many(values, saved.card.feature_shape), lambda i: f"{path}, row {i}")
     arranged = channels_first(values.shape, str(path))(values) if values.ndim < 5 else values
+    sizes = _sizes(arranged)
     if saved.card.is_images and arranged.ndim == 4:
         arranged = _fitted(list(arranged), saved, (f"row {i}" for i in range(len(arranged))))
     if list(arranged.shape[1:]) != saved.card.feature_shape:
@@ -130,7 +136,12 @@ def _array(path: Path, saved: Saved) -> Iterator[tuple[list[str], Array]]:
         )
     for start in range(0, len(arranged), AT_A_TIME):
         some = np.ascontiguousarray(arranged[start : start + AT_A_TIME])
-        yield [f"row {start + i}" for i in range(len(some))], some
+        yield [f"row {start + i}" for i in range(len(some))], some, sizes[start : start + AT_A_TIME]
+
+
+def _sizes(images: Sequence[Array] | Array) -> Array:
+    """Return height and width (n, 2) of images (C, H, W)."""
+    return np.array([image.shape[-2:] for image in images if image.ndim == 3]).reshape(-1, 2)
 
 
 def _as_many(values: Array, shape: Sequence[int]) -> Array:
@@ -149,7 +160,7 @@ def _fitted(images: list[Array], saved: Saved, names: Any) -> Array:
     c, *size = saved.card.feature_shape
     channels = c if c in (1, 3) else None
     names = list(names)
-    values = Fit(size, channels)(images, lambda i: names[i])
+    values = Fit(size, channels, saved.card.recipe.get("resize", "stretch"))(images, lambda i: names[i])
     if list(values.shape[1:]) != saved.card.feature_shape:
         raise Refusal(names[0], f"its shape is {list(values.shape[1:])}, the run's have {saved.card.feature_shape}")
     return values

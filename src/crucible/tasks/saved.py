@@ -79,13 +79,18 @@ def input_dtype(card: Card) -> torch.dtype:
 
 
 class Predictor(nn.Module):
-    """From stored values to answers: normalise as the card says, run the model, say what its outputs mean."""
+    """From stored values to answers: normalise as the card says, run the model, say what its outputs mean.
 
-    def __init__(self, saved: Saved) -> None:
+    Args:
+        settled: false leaves a detector's boxes as they are before suppression, which is a loop: for formats without any.
+    """
+
+    def __init__(self, saved: Saved, *, settled: bool = True) -> None:
         super().__init__()
         shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
-        self.model, self._answers = saved.model, saved.task.answers
+        self.model = saved.model
+        self._answers = saved.task.answers if settled else getattr(saved.task, "candidates", saved.task.answers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""

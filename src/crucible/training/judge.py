@@ -22,7 +22,8 @@ class Judgement:
     Attributes:
         scores: named numbers. confusion: counts (G, G), rows are labels, in the task's groups. mistakes: the error
             (G, G) in the same groups. label, predicted: (N,), or (N, T) of several
-            labels. answers: (N, K) probabilities, or (N, 1) numbers.
+            labels. answers: (N, K) probabilities, or (N, 1) numbers, or boxes (N, D, 6).
+        costs: what each kind of mistake costs, where the task tells that itself.
     """
 
     scores: dict[str, float]
@@ -31,6 +32,7 @@ class Judgement:
     label: Tensor
     predicted: Tensor
     answers: Tensor
+    costs: list[dict[str, Any]] | None = None
 
 
 def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
@@ -51,8 +53,16 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
                 labels.append(batch["label"].cpu())
                 predicted.append(task.predict(outputs).cpu())
                 answers.append(task.answers(outputs).cpu())
-    parts = (torch.cat(each) for each in (labels, predicted, answers))
-    return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), *parts)
+    label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
+    costs = metrics.costs() if hasattr(metrics, "costs") else None
+    return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), label, said, answered, costs)
+
+
+def told(scores: dict[str, float]) -> dict[str, Any]:
+    """Return named numbers as metrics.json tells them: those of each class, per_class/NAME, under one name."""
+    own = {name.partition("/")[2]: value for name, value in scores.items() if name.startswith("per_class/")}
+    rest = {name: value for name, value in scores.items() if not name.startswith("per_class/")}
+    return rest | ({"per_class": own} if own else {})
 
 
 def latency_ms(model: nn.Module, example: Tensor) -> float:

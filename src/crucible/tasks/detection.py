@@ -1,0 +1,235 @@
+"""Every object in a picture: a grid of cells, anchors, and suppression of what was found twice (notes 000, part 11; 003)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crucible.boxes import generalised_iou, iou, size_iou, suppress, to_centre, to_corners
+from crucible.data.card import Card
+from crucible.errors import Refusal
+from crucible.metrics.detection import Detections
+from crucible.schema import Bound, Count, NonNegative, Positive, Probability
+from crucible.tasks.task import Batch, Measured
+
+Score = Literal["loss", "error", "map50", "map50_95"]
+Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
+PRIOR = log(99)  # an untrained network says of each cell that 1 in 100 holds an object (Lin et al., 2017, RetinaNet)
+CANDIDATES, LEAST, MOST = (
+    300,
+    0.001,
+    100,
+)  # boxes an image before suppression, their least score, boxes after it, as COCO counts
+FAR = 4.0  # a box is at most e^4 times its anchor
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Where on the grid each object of a batch is learned: flat places (B, P) in (A, rows, columns), and who has them.
+
+    Attributes:
+        places: (B, P). mine: (B, P), whether the object has its place, or has lost it to a larger one. boxes: (B, P, 4).
+        labels: (B, P). lost: objects without any place.
+    """
+
+    places: Tensor
+    mine: Tensor
+    boxes: Tensor
+    labels: Tensor
+    lost: Tensor
+
+
+class Detection:
+    """YOLO (Redmon and Farhadi, 2017, arXiv:1612.08242): on each cell and anchor p_c, b_x, b_y, b_h, b_w, c_1 ... c_K.
+
+    An object belongs to the cell of its centre and to the anchor of the shape most like its own. There the box is learned by
+    1 - generalised IoU, p_c = 1 and the class by log loss; elsewhere p_c = 0 by log loss, but where what the cell says
+    overlaps an object already it is left alone. Two objects with one cell and anchor: the larger has it, and the other is
+    counted as a collision.
+
+    Args:
+        card: tells the classes, the images' size and the anchors found in the boxes of train.
+        monitor: the number on dev that picks the best epoch. goal: `maximize` or `minimize`.
+        satisficing: bounds on further numbers. tolerance: a part of the gap above it is high.
+        anchors: how many of those found, or sizes w, h in stored pixels.
+        near: whether the two cells nearest to an object's centre learn it, too (YOLOv5's way to more examples).
+        box_weight, class_weight, background_weight: of these parts of the loss; that of p_c where there is an object is 1.
+        ignore: overlap with an object from which a cell that is not its own is left alone.
+        score: from which a box is shown (the notes' 0.6). overlap: of two boxes of a class from which the weaker is dropped.
+
+    Raises:
+        Refusal: a goal against the metric, more anchors than there are different boxes.
+    """
+
+    targets = "boxes"
+    wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
+    error = "error"
+    guess = None  # of a loss of several parts nobody knows what guessing costs
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        monitor: Score,
+        goal: Literal["maximize", "minimize"],
+        tolerance: NonNegative,
+        satisficing: Mapping[Measured | Score, Bound] | None = None,
+        anchors: Anchors,
+        near: bool,
+        box_weight: NonNegative,
+        class_weight: NonNegative,
+        background_weight: Positive,
+        ignore: Probability,
+        score: Probability,
+        overlap: Probability,
+    ) -> None:
+        if (monitor in ("loss", "error")) != (goal == "minimize"):
+            raise Refusal(
+                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=map50 task.goal=maximize"
+            )
+        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self.names, self.groups = card.classes, [*card.classes, "background"]
+        self.size = (card.feature_shape[1], card.feature_shape[2])
+        self.anchors = torch.tensor(_sizes(anchors, card))
+        self.num_outputs = len(self.anchors) * (5 + len(self.names))
+        self.score = score
+        self._near, self._weights = near, (box_weight, class_weight, background_weight)
+        self._ignore, self._overlap = ignore, overlap
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch: `x` (B, C, H, W), `boxes` (B, M, 4) in pixels, `label` (B, M), below 0 for none."""
+        return {"loss": self.loss(model(batch["x"]), batch)}
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss () of maps (B, A (5 + K), rows, columns): its parts summed over the grid, a mean over objects."""
+        maps, targets = self._split(outputs), self._targets(outputs, batch)
+        boxes = self._boxes(maps)
+        own = maps.flatten(3).transpose(2, 3).flatten(1, 2)  # (B, A * cells, 5 + K)
+        rows = targets.places[..., None]
+        found = boxes.gather(1, rows.expand(-1, -1, 4))
+        said = own.gather(1, rows.expand(-1, -1, own.shape[2]))[..., 5:]
+        mine = targets.mine
+        place = (1 - generalised_iou(found, targets.boxes)) * mine
+        kind = F.cross_entropy(said.transpose(1, 2), targets.labels.clamp(min=0), reduction="none") * mine
+        there = torch.zeros_like(own[..., 0]).scatter_reduce(1, targets.places, mine.to(own.dtype), "amax")
+        weight = torch.where(there > 0, 1.0, self._weights[2] * (1 - self._covered(boxes, batch)))
+        objects = F.binary_cross_entropy_with_logits(own[..., 0] - PRIOR, there, weight, reduction="sum")
+        count = mine.sum().clamp(min=1)
+        return (self._weights[0] * place.sum() + self._weights[1] * kind.sum() + objects) / count
+
+    def guessing(self, counts: list[int]) -> None:
+        """Return nothing: of a loss of several parts nobody knows what guessing costs."""
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""
+        return self.answers(outputs)
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return the boxes found (B, D, 6), D = 100 at most: decoded, the likeliest 300, suppressed class by class."""
+        every = self.candidates(outputs)
+        share, kind = every[..., 5:].max(dim=2)
+        scores, chosen = (every[..., 4] * share).topk(min(CANDIDATES, every.shape[1]), dim=1)
+        boxes, kind = every[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)), kind.gather(1, chosen)
+        scores = torch.where(scores >= LEAST, scores, 0.0)
+        scores = scores * suppress(boxes, scores, kind, bound=self._overlap)
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :MOST]
+        found = torch.cat([boxes, scores[..., None], kind[..., None].to(boxes.dtype)], dim=2)
+        return found.gather(1, order[..., None].expand(-1, -1, 6)) * (scores.gather(1, order) > 0)[..., None]
+
+    def candidates(self, outputs: Tensor) -> Tensor:
+        """Return what every cell and anchor says (B, A * cells, 5 + K): corners in stored pixels, p_c, share of each class."""
+        maps = self._split(outputs.to(torch.promote_types(outputs.dtype, torch.float32)))
+        own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
+        boxes = self._boxes(maps)
+        boxes = torch.minimum(boxes.clamp(min=0), self._limit(boxes))
+        return torch.cat([boxes, (own[..., :1] - PRIOR).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
+
+    def error_of(self, mean: float) -> float:
+        """Return the error that a share of mistakes amounts to: itself."""
+        return mean
+
+    def metrics(self) -> Detections:
+        """Return an empty accumulator."""
+        return Detections(self.names, self.loss, self.answers, score=self.score, collisions=self.collisions)
+
+    def collisions(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return how many objects () of a batch have no cell and anchor of their own."""
+        return self._targets(outputs, batch).lost.sum()
+
+    def _split(self, outputs: Tensor) -> Tensor:
+        """Return maps (B, A, 5 + K, rows, columns)."""
+        return outputs.unflatten(1, (len(self.anchors), 5 + len(self.names)))
+
+    def _boxes(self, maps: Tensor) -> Tensor:
+        """Return the box (B, A * cells, 4) that each cell and anchor says, corners in pixels."""
+        rows, columns = maps.shape[3:]
+        step = maps.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        right, down = (torch.arange(n, device=maps.device, dtype=maps.dtype) for n in (columns, rows))
+        corner = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=2)  # (rows, columns, 2)
+        x, y, h, w = maps[:, :, 1:5].unbind(dim=2)
+        inside = 2 * torch.stack([x, y], dim=-1).sigmoid() - 0.5  # beyond the cell, so that its edges can be reached
+        size = self.anchors.to(maps)[:, None, None] * torch.stack([w, h], dim=-1).clamp(-FAR, FAR).exp()
+        return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
+
+    def _targets(self, outputs: Tensor, batch: Batch) -> _Targets:
+        rows, columns = outputs.shape[2:]
+        boxes, labels, anchors = batch["boxes"].to(outputs.dtype), batch["label"], self.anchors.to(outputs)
+        centre = to_centre(boxes)
+        real = (labels >= 0) & (centre[..., 2:].amin(dim=2) > 0)
+        at = centre[..., :2] / outputs.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        cell = at.floor()
+        best = size_iou(centre[..., None, 2:], anchors).argmax(dim=2)
+        cells = [cell]
+        if self._near:
+            side = torch.where(at - cell < 0.5, -1.0, 1.0)
+            cells += [cell + side * side.new_tensor(axis) for axis in ([1, 0], [0, 1])]
+        spots = torch.stack(cells, dim=1).flatten(1, 2)  # (B, P, 2), all objects' own cells first
+        limit = spots.new_tensor([columns, rows])
+        inside = ((spots >= 0) & (spots < limit)).all(dim=2)
+        x, y = spots.clamp(min=0).minimum(limit - 1).long().unbind(dim=2)
+        places = (best.repeat(1, len(cells)) * rows + y) * columns + x
+        valid = inside & real.repeat(1, len(cells))
+        mine = _won(places, valid, centre[..., 2:].prod(dim=2), len(anchors) * rows * columns)
+        lost = real & ~mine.view(len(real), len(cells), -1).any(dim=1)
+        return _Targets(places, mine, boxes.repeat(1, len(cells), 1), labels.repeat(1, len(cells)), lost)
+
+    def _covered(self, boxes: Tensor, batch: Batch) -> Tensor:
+        """Return 1 (B, A * cells) where what a cell says overlaps an object, else 0."""
+        with torch.no_grad():
+            overlaps = iou(boxes[:, :, None], batch["boxes"][:, None].to(boxes.dtype))
+            overlaps = torch.where((batch["label"] >= 0)[:, None], overlaps, 0.0)
+            return (overlaps.amax(dim=2) > self._ignore).to(boxes.dtype)
+
+    def _limit(self, boxes: Tensor) -> Tensor:
+        return boxes.new_tensor([self.size[1], self.size[0]] * 2)
+
+
+def _won(places: Tensor, valid: Tensor, area: Tensor, count: int) -> Tensor:
+    """Return which objects (B, P) have their place: an object's own cell before its neighbours', then the larger object."""
+    rounds = places.shape[1] // area.shape[1]
+    order = area.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = torch.cat([order + i * area.shape[1] for i in range(rounds)], dim=1)
+    rank = torch.where(valid, rank, places.shape[1])
+    first = torch.full((len(places), count), places.shape[1], device=places.device)
+    first = first.scatter_reduce(1, places, rank, "amin")
+    return valid & (first.gather(1, places) == rank)
+
+
+def _sizes(anchors: Anchors, card: Card) -> list[list[float]]:
+    if not isinstance(anchors, int):
+        if not anchors:
+            raise Refusal(
+                "task.anchors", "there is none", allowed="a number, or sizes [w, h]", example="task.anchors=3"
+            )
+        return [list(map(float, each)) for each in anchors]
+    found = (card.objects or {}).get("anchors", {})
+    if str(anchors) not in found:
+        most: Sequence[str] = sorted(found, key=int)
+        raise Refusal("task.anchors", f"{anchors} are asked for", allowed=f"1 to {most[-1]}, or sizes [w, h]" if most else "sizes [w, h]",
+                      example=f"task.anchors={most[-1] if most else '[[10, 10]]'}")  # fmt: skip
+    return found[str(anchors)]["sizes"]

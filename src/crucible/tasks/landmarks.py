@@ -1,0 +1,98 @@
+"""Points of one object: the corners of the eyes, the line of the chin (notes 000, part 11, section 2)."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crucible.data.card import Card
+from crucible.errors import Refusal
+from crucible.metrics.landmarks import Points
+from crucible.schema import Bound, NonNegative, Positive
+from crucible.tasks.task import Batch, Measured, loss_terms
+
+Score = Literal["loss", "error", "nme"]
+Place = Annotated[int, Field(ge=0)]
+
+
+class Landmarks:
+    """1 + 2 P outputs (64 points: 129): whether there is a face, then x and y of each point.
+
+    A point is learned as its deviation from the mean point of train, in deviations of train, as shares of the picture.
+
+    Args:
+        card: tells the points and the images' size.
+        monitor: the number on dev that picks the best epoch. goal: it is minimised.
+        satisficing: bounds on further numbers. tolerance: a part of the gap above it is high.
+        distance: what errors are divided by: `outer_eyes`, the distance of the outer corners of the eyes, or `diagonal`, that
+            of the box around the points.
+        eyes: the places of these two corners among the points, from 0; 36 and 45 of the usual 68.
+        failure: the normalised mean error above which a face counts as an error.
+
+    Raises:
+        Refusal: a goal against the metric, eyes that are no points.
+    """
+
+    targets = "points"
+    error = "error"
+    guess = None
+    groups: tuple[str, ...] = ("there", "not there")
+
+    def __init__(
+        self,
+        card: Card,
+        *,
+        monitor: Score,
+        goal: Literal["minimize"],
+        tolerance: NonNegative,
+        satisficing: Mapping[Measured | Score, Bound] | None = None,
+        distance: Literal["outer_eyes", "diagonal"],
+        eyes: Annotated[list[Place], Field(min_length=2, max_length=2)],
+        failure: Positive,
+    ) -> None:
+        facts = card.objects or {"points": 0, "mean": [], "deviation": 1.0}
+        if distance == "outer_eyes" and max(eyes) >= facts["points"]:
+            raise Refusal("task.eyes", f"{eyes} are asked for, there are {facts['points']} points", allowed=f"0 to {facts['points'] - 1}",
+                          example="task.distance=diagonal")  # fmt: skip
+        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self.num_outputs = 1 + 2 * facts["points"]
+        self.score = 0.5
+        self._size = torch.tensor([float(n) for n in card.feature_shape[:0:-1]])
+        self._mean, self._deviation = torch.tensor(facts["mean"]), facts["deviation"]
+        self._eyes, self._failure = eyes if distance == "outer_eyes" else None, failure
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss of a batch: `x` (B, C, H, W), `points` (B, P, 2) in pixels, `label` (B,), 1 where there are any."""
+        return loss_terms(model, batch["x"], lambda outputs: self.loss(outputs, batch))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss () of outputs (B, 1 + 2 P): log loss of the first, mean squared deviation of the points."""
+        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        there = batch["label"].to(z.dtype)
+        wanted = (batch["points"].to(z) / self._size.to(z) - self._mean.to(z)) / self._deviation
+        far = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
+        return (F.binary_cross_entropy_with_logits(z[:, 0], there, reduction="none") + there * far).mean()
+
+    def guessing(self, counts: list[int]) -> None:
+        """Return nothing: of a loss of several parts nobody knows what guessing costs."""
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return 1 (B,) where there are points."""
+        return (outputs[:, 0] > 0).long()
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return (B, 1 + 2 P): how likely there is a face, then x and y of each point in stored pixels."""
+        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.to(z)) * self._size.to(z)
+        return torch.cat([z[:, :1].sigmoid(), points.flatten(1)], dim=1)
+
+    def error_of(self, mean: float) -> float:
+        """Return the error that a share of mistakes amounts to: itself."""
+        return mean
+
+    def metrics(self) -> Points:
+        """Return an empty accumulator."""
+        return Points(self.loss, self.answers, eyes=self._eyes, failure=self._failure)
