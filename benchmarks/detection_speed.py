@@ -93,8 +93,8 @@ def windows(side: int, repeats: int) -> None:
     """Look at every window of 14x14 in an image of this side, two pixels apart (the notes' network)."""
     layers = [{"conv": 16, "f": 5}, {"max_pool": 2}, "flatten", {"fc": 400}, {"fc": 400}]
     model = ConvNet((3, 14, 14), 4, layers=layers, activation="relu", batch_norm=False, keep_prob=1.0).eval()
-    (net, stride), images = convolutional(model), torch.randn(1, 3, side, side)
-    starts = range(0, side - 13, stride)
+    net, images = convolutional(model), torch.randn(1, 3, side, side)
+    starts = range(0, side - 13, net.stride)
 
     def plain() -> list[Tensor]:
         return [model(images[:, :, y : y + 14, x : x + 14]) for y in starts for x in starts]

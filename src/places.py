@@ -38,12 +38,14 @@ def precision_recall(saved: Saved, found: Judgement, batches: Batches, split: st
 
 
 def curves_csv(found: dict[str, Array]) -> str:
-    """Return the curves as a table of class, recall and precision."""
+    """Return the curves as a table: recall, and a column of precision for each class."""
     buffer = io.StringIO()
-    rows = [
-        (name, f"{r:.2f}", f"{p:.6f}") for name, curve in found.items() for r, p in zip(RECALLS, curve, strict=True)
-    ]
-    csv.writer(buffer, lineterminator="\n").writerows([("class", "recall", "precision"), *rows])
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["recall", *found])
+    writer.writerows(
+        [f"{r:.2f}", *(f"{p:.6f}" for p in row)]
+        for r, row in zip(RECALLS, zip(*found.values(), strict=True), strict=True)
+    )
     return buffer.getvalue()
 
 

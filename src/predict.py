@@ -33,13 +33,14 @@ def main(arguments: list[str]) -> None:
     write = FORMATS[words.one_of("format", given["format"], FORMATS)]
     out = words.file("out", given["out"]) if given["out"] else None
     score = words.share("score", given["score"]) if given["score"] else None
+    draw = words.folder("draw", given["draw"]) if given["draw"] != "none" else None
     folder = entry.named_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
     found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))
     drawn = []
     if saved.task.targets in PLACES:
         found = [replace(each, said=shown(each.said, saved.task.score if score is None else score)) for each in found]
-        drawn = _drawn(found, saved, Path(given["draw"])) if given["draw"] != "none" else []
+        drawn = _drawn(found, saved, draw) if draw is not None else []
     if out is not None:
         write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found).encode())
     elif given["format"] != "table":

@@ -13,7 +13,7 @@ from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
 from crucible.errors import Refusal
-from crucible.models.sliding import convolutional
+from crucible.models.sliding import AtOnce, convolutional
 from crucible.report.boxes import drawn
 from crucible.report.screen import lined
 from crucible.tasks.placed import counted
@@ -30,20 +30,21 @@ def main(arguments: list[str]) -> None:
     if not given["input"]:
         raise Refusal("input", "is missing", allowed="a picture", example=EXAMPLE)
     score, overlap = (words.share(key, given[key]) for key in ("score", "overlap"))
+    draw = words.folder("draw", given["draw"])
     folder, file = entry.named_run(given["run"]), Path(given["input"]).expanduser()
     saved = load_run(folder, torch.device("cpu"))
     if saved.task.targets != "classes" or not saved.card.is_images:
         raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")
-    net, stride = convolutional(saved.model)
+    net = convolutional(saved.model)
     image = decode(file) if file.is_file() else None
     if image is None:
-        raise Refusal(f"input={file}", "does not exist", allowed="a picture", example=EXAMPLE)
-    found, windows = _found(saved, net, stride, _prepared(saved, image, file), score, overlap)
-    picture = Path(given["draw"]) / f"{file.stem}.png"
+        raise Refusal(f"input={file}", "it is no file", allowed="a picture", example=EXAMPLE)
+    found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
+    picture = draw / f"{file.stem}.png"
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     h, w = saved.card.feature_shape[1:]
-    print(lined([("result", f"{counted(found)}, in {windows} windows of {h}x{w}, {stride} pixels apart, by {folder}"),
+    print(lined([("result", f"{counted(found)}, in {windows} windows of {h}x{w}, {net.stride} pixels apart, by {folder}"),
                  ("note", "a window says what, not exactly where: a box of any shape needs task=detection"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
                  ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
@@ -61,7 +62,7 @@ def _prepared(saved: Saved, image: object, file: Path) -> torch.Tensor:
 
 @torch.inference_mode()
 def _found(
-    saved: Saved, net: torch.nn.Module, stride: int, image: torch.Tensor, score: float, overlap: float
+    saved: Saved, net: AtOnce, image: torch.Tensor, score: float, overlap: float
 ) -> tuple[list[dict[str, object]], int]:
     """Return the windows that are kept as boxes, and how many were looked at."""
     from crucible.data.batches import shift_and_scale
@@ -72,7 +73,7 @@ def _found(
     best, kind = shares.max(dim=1)
     rows, columns = outputs.shape[1:]
     y, x = (
-        each.flatten() * stride for each in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        each.flatten() * net.stride for each in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     )
     h, w = saved.card.feature_shape[1:]
     boxes = torch.stack([x, y, x + w, y + h], dim=1).float()

@@ -124,8 +124,16 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
             )
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
+        _require_same_objects(job, card.objects or {}, own.objects or {})
 
     return prepared(job, accept, judge=own if job.other_data else None)
+
+
+def _require_same_objects(job: Job, found: dict[str, Any], own: dict[str, Any]) -> None:
+    if found.get("points") != own.get("points"):
+        raise Refusal("the data", f"they have {found.get('points')} points", allowed=f"the run's {own.get('points')}")
+    if getattr(resolve(job.cfg["task"]["_target_"]), "single", False) and found["most"] > 1:
+        raise Refusal("the data", f"a picture holds up to {found['most']} objects", allowed="one at most, as the run's")
 
 
 def same_threads(job: Job) -> None:
@@ -149,7 +157,12 @@ def _recipe(cfg: Config, judge: Card | None) -> Recipe:
     )
     recipe = {key: data[key] for key in keys} | {"targets": resolve(cfg["task"]["_target_"]).targets}
     if judge is not None:
-        shape = {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:]} if judge.is_images else {}
+        own = {"resize": judge.recipe.get("resize", "stretch")}
+        shape = (
+            {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:], **own}
+            if judge.is_images
+            else {}
+        )
         recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
     return Recipe(**recipe)
 
@@ -200,7 +213,11 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                 "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
                 example="trainer.batch_size=64",
             )  # fmt: skip
-        if build(cfg["augment"], False).needs_images and not card.is_images:
+        augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+        if task.targets == "points" and (getattr(augment, "flip", False) or getattr(augment, "upside_down", False)):
+            raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
+                          example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
+        if augment.needs_images and not card.is_images:
             raise Refusal(
                 "augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none"
             )

@@ -85,3 +85,15 @@ def share(key: str, value: str) -> float:
     if not 0 <= number <= 1:
         raise Refusal(f"{key}={value}", "it is no number from 0 to 1", allowed="0 to 1", example=f"{key}=0.5")
     return number
+
+
+def folder(key: str, value: str) -> Path:
+    """Return a folder to write into, which need not be there yet.
+
+    Raises:
+        Refusal: a file stands in its way.
+    """
+    path = Path(value).expanduser()
+    if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
+        raise Refusal(f"{key}={value}", "a file stands in its way", allowed="a folder, there or not yet")
+    return path

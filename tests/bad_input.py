@@ -199,7 +199,7 @@ CASES = [
     Case("more anchors than are found", [*SCENES, "task=detection", "model=yolo", "task.anchors=20"], ["20 are asked for", "1 to 9"]),
     Case("a key that another backbone has", [*SCENES, "task=detection", "model=yolo", "model.backbone=vgg16", "model.settings.depth=18"],
          ["vgg16 has no such key"]),
-    Case("eyes that are no points", [*SCENES, "task=landmarks", "model=convnet", "task.distance=outer_eyes"], ["task.eyes", "there are 4 points"]),
+    Case("eyes that are no points", [*SCENES, "task=landmarks", "model=convnet"], ["task.eyes", "there are 4 points"]),
     Case("annotations that are damaged", ["data=voc", "data.path=voc", "task=detection", "model=yolo"], ["a.xml", "no annotation, or damaged"],
          lambda home: ((home / "voc" / "Annotations").mkdir(parents=True), (home / "voc" / "Annotations" / "a.xml").write_text("<object>"))),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),

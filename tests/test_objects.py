@@ -177,6 +177,74 @@ def test_what_cannot_be_read_says_where(tmp_path, write, read, says) -> None:
     assert says in told(write, read, tmp_path)
 
 
+def two_names(home: Path) -> None:
+    for split, name in (("train", "x"), ("test", "other")):
+        text = {"images": [], "annotations": [], "categories": [{"id": 1, "name": name}]}
+        (home / f"instances_{split}.json").write_text(json.dumps(text))
+
+
+def damaged_picture(home: Path) -> None:
+    (home / "images").mkdir()
+    (home / "labels").mkdir()
+    (home / "images" / "a.png").write_text("no picture")
+    (home / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+
+
+def eight_numbers(home: Path) -> None:
+    picture(home / "a.png")
+    note = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1, 2, 2, 3, 3]}
+    (home / "all.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": [note], "categories": [{"id": 1, "name": "x"}]}))  # fmt: skip
+
+
+def nameless(home: Path) -> None:
+    (home / "all.json").write_text(json.dumps({"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1}]}))
+
+
+def not_utf8(home: Path) -> None:
+    picture(home / "images" / "a.png")
+    (home / "labels").mkdir()
+    (home / "labels" / "a.txt").write_bytes(b"\xff\xfe\x00")
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "says"),
+    [
+        (two_names, coco.read, "two names"),
+        (damaged_picture, yolo.read, "damaged"),
+        (eight_numbers, read_json, "no box"),
+        (nameless, read_json, "no id or name"),
+        (not_utf8, yolo.read, "UTF-8"),
+    ],
+)
+def test_what_is_damaged_in_other_ways_says_so_too(tmp_path, write, read, says) -> None:
+    assert says in told(write, read, tmp_path)
+
+
+def test_a_picture_on_its_side_has_boxes_of_the_upright_one(tmp_path) -> None:
+    """Exif says: turn it. A box of the left half of the upright picture, 10 wide and 20 high."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    (tmp_path / "labels" / "a.txt").write_text("0 0.25 0.5 0.5 1\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog")
+    source = yolo.read(tmp_path)
+    assert source.pools["all"].boxes.tolist() == [[[0, 0, 5, 20]]] and source.classes == ["cat", "dog"]
+
+
+def test_classes_that_nothing_is_are_left_out_and_objects_stand_first(tmp_path) -> None:
+    boxes = {f"p{i}": [("cat", 10, 5, 10, 5), ("dog", 3, 3, 20, 12)] for i in range(6)}  # the cats have no area
+    source = voc.read(voc_folder(tmp_path / "voc", boxes))
+    with pytest.raises(Refusal, match="no object in it is a 'cat'"):
+        prepared(source, tmp_path / "out")
+    some = voc.read(voc_folder(tmp_path / "other", boxes | {f"p{i}": EASY[f"p{i}"] for i in range(4)}))
+    home = prepared(some, tmp_path / "there", split=SPLIT | {"dev": 0})
+    assert all(
+        (np.diff((np.load(home / split / "y.npy") >= 0).astype(int), axis=1) <= 0).all() for split in ("train", "test")
+    )
+
+
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_frames_are_where_pixels_go_and_come_back_exactly(resize: str) -> None:
     """A white rectangle, resized by Pillow, is where its corners are said to be; and back within rounding of floats."""

@@ -9,7 +9,6 @@ import torch
 from conftest import card_of
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 
 from crucible.boxes import iou
 from crucible.errors import Refusal
@@ -22,7 +21,11 @@ FEW = ["data=digit_scenes", "data.reader.scenes={train: 48, dev: 16, test: 16}",
        "trainer.total_epochs=2", "tracking=none", "trainer.threads=1"]  # fmt: skip
 DETECT = [*FEW, "data.reader.objects=[0,3]", "model=yolo", "model.settings={depth: 8, width: 8}", "model.stride=4", "task=detection"]  # fmt: skip
 ONE = [*FEW, "data.reader.objects=[0,1]", "model=convnet"]
-TASKS = {"detection": DETECT, "localization": [*ONE, "task=localization"], "landmarks": [*ONE, "task=landmarks"]}
+TASKS = {
+    "detection": DETECT,
+    "localization": [*ONE, "task=localization"],
+    "landmarks": [*ONE, "task=landmarks", "task.distance=diagonal"],
+}
 NUMBERS = {
     "detection": {"loss", "map50", "map50_95", "per_class", "error", "collisions"},
     "localization": {"loss", "accuracy", "mean_iou", "error"},
@@ -143,7 +146,7 @@ def test_it_trains_is_judged_and_leaves_what_the_contract_says(command, tmp_path
         assert set(first) == {"score", "points"} and np.array(first["points"]).shape == (4, 2)
     else:
         assert set(first[0]) == {"box", "score", "class"} and len(first[0]["box"]) == 4
-        assert (LATEST / "precision_recall.csv").read_text().startswith("class,recall,precision\n")
+        assert (LATEST / "precision_recall.csv").read_text().startswith("recall,")
     assert told["diagnosis"]["advice"] and told["gap"]["avoidable_bias"] == pytest.approx(told["train"]["error"])
 
 
@@ -248,6 +251,40 @@ def test_what_does_not_fit_is_refused_with_the_way_out(command, tmp_path, words,
     assert not Path("outputs").exists() and not list(Path().glob("artifacts/prepared/*"))
 
 
+@pytest.mark.parametrize(
+    ("task", "words", "says"),
+    [
+        ("localization", ["data.reader.objects=[2,3]"], "up to 3 objects"),
+        ("landmarks", ["data=keypoints", "data.path=points.csv"], "they have 2 points"),
+    ],
+)
+def test_other_data_that_do_not_fit_the_run_are_refused(command, tmp_path, task, words, says) -> None:
+    assert command("train", *TASKS[task], "hydra.run.dir=run").code == 0
+    rows = []
+    for i in range(3):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32)).astype(np.uint8)).save(
+            tmp_path / f"p{i}.png"
+        )
+        rows.append(f"p{i}.png,1,2,3,4")
+    (tmp_path / "points.csv").write_text("\n".join(["image,x0,y0,x1,y1", *rows]) + "\n\n")
+    own = [each for each in FEW if each.startswith("data")] if task == "localization" else []
+    done = command("evaluate", "run=run", *own, *words)
+    assert done.code == 2 and says in done.err, done.err
+
+
+def test_points_are_not_mirrored(command) -> None:
+    done = command("train", *TASKS["landmarks"], "augment=light", "data.flip_keeps_label=true")
+    assert done.code == 2 and "a mirrored left eye" in done.err
+
+
+def test_bfloat16_outputs_are_judged_in_float32() -> None:
+    from test_detection import BATCH, task
+
+    torch.manual_seed(0)
+    outputs = torch.randn(3, 16, 3, 3).bfloat16()
+    assert torch.equal(task().loss(outputs, BATCH), task().loss(outputs.float(), BATCH))
+
+
 def test_windows_of_a_classifier_find_a_digit_on_a_canvas(command, tmp_path) -> None:
     own = ["model=convnet", "model.layers=[{conv: 16, f: 3}, {conv: 16, f: 3}, flatten, {fc: 64}]", "trainer.total_epochs=8",
            "data.normalize=standard", "tracking=none"]  # fmt: skip
@@ -263,12 +300,6 @@ def test_windows_of_a_classifier_find_a_digit_on_a_canvas(command, tmp_path) -> 
     assert command("slide", "run=latest", "input=none.png").code == 2
 
 
-def test_loops_have_no_branch_for_a_task() -> None:
-    """The loop was not touched: it knows neither boxes nor points."""
-    text = (Path(__file__).parents[1] / "src" / "crucible" / "training" / "fit.py").read_text()
-    assert "boxes" not in text and "points" not in text and isinstance(text, str) and Tensor is not None
-
-
 def test_an_exported_detector_says_what_every_cell_says(command, tmp_path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -279,3 +310,27 @@ def test_an_exported_detector_says_what_every_cell_says(command, tmp_path) -> No
     found = session.run(None, {"x": np.zeros((2, 1, 32, 32), np.float32)})[0]
     assert found.shape == (2, 3 * 8 * 8, 5 + 10) and np.isfinite(found).all()
     assert found[..., 5:].sum(axis=2) == pytest.approx(1, abs=1e-5) and found[..., :4].max() <= 32
+
+
+def test_a_run_judges_other_pictures_in_its_own_frame(command, tmp_path) -> None:
+    """Wide pictures from VOC, judged by a run on square ones: the same frame, the run's classes, boxes in their own pixels."""
+    from test_objects import voc_folder
+
+    assert command("train", *DETECT, "hydra.run.dir=run").code == 0
+    voc_folder(tmp_path / "voc", {f"p{i}": [("7", 10, 5, 30, 15)] for i in range(4)} | {"p4": []})
+    done = command("evaluate", "run=run", "data=voc", "data.path=voc", "hydra.run.dir=other")
+    assert done.code == 0, done.err
+    told = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    assert set(told["test"]["per_class"]) == {"7"}
+    (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    for name, stems in (("train", "p0\np1\n"), ("test", "p2\np3\np4\n")):  # its own splits: test alone is judged
+        (tmp_path / "voc" / "ImageSets" / "Main" / f"{name}.txt").write_text(stems)
+    done = command("evaluate", "run=run", "data=voc", "data.path=voc", "hydra.run.dir=parts")
+    assert done.code == 0, done.err
+    assert len(json.loads((tmp_path / "parts" / "predictions.json").read_text())) == 3
+    rows = json.loads((tmp_path / "other" / "predictions.json").read_text())
+    corners = np.array([each["box"] for row in rows for each in row])
+    assert len(rows) == 5 and corners[:, [0, 2]].max() <= 40 and corners[:, [1, 3]].max() <= 20
+    voc_folder(tmp_path / "strange", {"p0": [("bicycle", 1, 1, 9, 9)]})
+    done = command("evaluate", "run=run", "data=voc", "data.path=strange")
+    assert done.code == 2 and "'bicycle' is unknown" in done.err

@@ -10,7 +10,7 @@ from crucible.data.objects import inner_size
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 
-GREY = 114  # around a letterboxed picture, as in Ultralytics' YOLO
+GREY = 114  # around a letterboxed picture of bytes, as in Ultralytics' YOLO
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -93,7 +93,7 @@ class Fit:
             return np.stack([_resize(plane, size) for plane in image])
         h, w = inner_size(image.shape[1:], size)
         top, left = (size[0] - h) // 2, (size[1] - w) // 2
-        framed = np.full((len(image), *size), GREY, image.dtype)
+        framed = np.full((len(image), *size), GREY if image.dtype == np.uint8 else 0, image.dtype)
         framed[:, top : top + h, left : left + w] = np.stack([_resize(plane, (h, w)) for plane in image])
         return framed
 

@@ -1,7 +1,7 @@
 """Boxes and points on their way into a prepared folder: from the pixels of a picture to those of the stored one, and back."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,19 +69,23 @@ def _spread(frames: Array, dims: int) -> tuple[Array, Array]:
 def named(
     labels: Mapping[str, Array], names: Sequence[str] | None, *, judge: Sequence[str] | None = None
 ) -> tuple[list[str], dict[str, Array]]:
-    """Return class names, and each pool's labels (N, M) in the order of the run that judges them, if one does.
+    """Return the classes that there are, and each pool's labels (N, M); in the order of the run that judges them, if one does.
 
     Raises:
         Refusal: there are no objects, or one of a class that the run does not know.
     """
     own = distinct(names or [])
     if judge is None:
-        if not own:
+        if not own or not any((array >= 0).any() for array in labels.values()):
             raise Refusal("the labels", "there is no object in any picture", allowed="pictures with boxes")
-        return own, dict(labels)
-    if unknown := [name for name in own if name not in judge]:
+        seen = sorted({int(k) for array in labels.values() for k in np.unique(array) if k >= 0})
+        place = np.full(len(own) + 1, NOTHING)
+        place[seen] = range(len(seen))
+        return [own[k] for k in seen], {pool: place[array] for pool, array in labels.items()}
+    there = {own[k] for array in labels.values() for k in np.unique(array) if k >= 0}
+    if unknown := sorted(there - set(judge)):
         raise Refusal("the labels", f"class {unknown[0]!r} is unknown", allowed=", ".join(judge))
-    order = np.array([*(judge.index(name) for name in own), NOTHING])
+    order = np.array([*(judge.index(name) if name in judge else NOTHING for name in own), NOTHING])
     return list(judge), {pool: order[array] for pool, array in labels.items()}
 
 
@@ -96,12 +100,20 @@ def require_boxes(pools: Iterable[Pool]) -> None:
                       example="task=classification")  # fmt: skip
 
 
-def boxes_of(pool: Pool, labels: Array, sizes: Array, shape: Sequence[int], resize: Resize, width: int) -> Objects:
-    """Return a pool's boxes in stored pixels, cut at the edge of their picture; those without area are left out.
+def boxes_of(
+    pools: Mapping[str, tuple[Pool, Array, Array]], shape: Sequence[int], resize: Resize
+) -> dict[str, Objects]:
+    """Return each pool's boxes in stored pixels, cut at the edge of their picture; those without area are left out.
 
     Args:
-        labels: (N, M). sizes: (N, 2) of the pictures. shape: of the stored ones. width: M of the stored arrays.
+        pools: of each its labels (N, M), and the sizes (N, 2) of its pictures. shape: of the stored pictures.
     """
+    found = {name: _boxes(*each, shape, resize) for name, each in pools.items()}
+    width = max(1, *(int((each.labels >= 0).sum(axis=1).max(initial=0)) for each in found.values()))
+    return {name: _as_wide(each, width) for name, each in found.items()}
+
+
+def _boxes(pool: Pool, labels: Array, sizes: Array, shape: Sequence[int], resize: Resize) -> Objects:
     assert pool.boxes is not None
     edge = np.tile(sizes[:, None, ::-1], 2)
     inside = np.clip(pool.boxes, 0, edge)
@@ -114,26 +126,39 @@ def boxes_of(pool: Pool, labels: Array, sizes: Array, shape: Sequence[int], resi
     ]
     kept = np.where(empty, NOTHING, labels)
     stored = placed(inside.reshape(*inside.shape[:2], 2, 2), frames(sizes, shape, resize)).reshape(inside.shape)
-    stored = np.where((kept >= 0)[..., None], stored, 0)
-    extra = width - kept.shape[1]
-    wide = np.pad(kept, ((0, 0), (0, extra)), constant_values=NOTHING)
-    boxes = np.pad(stored, ((0, 0), (0, extra), (0, 0))).astype(np.float32)
-    return Objects(wide, {"boxes": boxes, "size": sizes.astype(np.int32)}, dropped, clipped)
+    stored = np.where((kept >= 0)[..., None], stored, 0).astype(np.float32)
+    return Objects(kept, {"boxes": stored, "size": sizes.astype(np.int32)}, dropped, clipped)
+
+
+def _as_wide(found: Objects, width: int) -> Objects:
+    """Return the objects of every picture first, in rows of one width."""
+    order = np.argsort(found.labels < 0, axis=1, kind="stable")[:, :width]
+    labels = np.take_along_axis(found.labels, order, axis=1)
+    boxes = np.take_along_axis(found.arrays["boxes"], order[..., None], axis=1)
+    extra = width - labels.shape[1]
+    labels = np.pad(labels, ((0, 0), (0, extra)), constant_values=NOTHING)
+    return replace(found, labels=labels, arrays={**found.arrays, "boxes": np.pad(boxes, ((0, 0), (0, extra), (0, 0)))})
+
+
+def with_points(pool: Pool) -> Array:
+    """Return 1 (N,) for the pictures that have points, else 0.
+
+    Raises:
+        Refusal: the data tell no points.
+    """
+    if pool.points is None:
+        raise Refusal("task=landmarks", "these data have no points", allowed="data=digit_scenes, or the reader keypoints",
+                      example="data=face_keypoints")  # fmt: skip
+    return np.asarray(np.isfinite(pool.points).all(axis=(1, 2))).astype(np.int64)
 
 
 def points_of(pool: Pool, sizes: Array, shape: Sequence[int], resize: Resize) -> Objects:
     """Return a pool's points in stored pixels, and whether each picture (N,) has them; 0 where it has none."""
-    if pool.points is None:
-        raise Refusal(
-            "task=landmarks",
-            "these data have no points",
-            allowed="data=digit_scenes, or the reader keypoints",
-            example="data=face_keypoints",
-        )
-    there: Array = np.asarray(np.isfinite(pool.points).all(axis=(1, 2)))
-    stored = placed(np.where(there[:, None, None], pool.points, 0), frames(sizes, shape, resize))
-    stored = np.where(there[:, None, None], stored, 0).astype(np.float32)
-    return Objects(there.astype(np.int64), {"points": stored, "size": sizes.astype(np.int32)}, [], 0)
+    labels = with_points(pool)
+    there = labels[:, None, None] == 1
+    stored = placed(np.where(there, np.asarray(pool.points), 0), frames(sizes, shape, resize))
+    stored = np.where(there, stored, 0).astype(np.float32)
+    return Objects(labels, {"points": stored, "size": sizes.astype(np.int32)}, [], 0)
 
 
 def box_facts(found: Mapping[str, Objects], train: Array, labels: Array) -> dict[str, Any]:

@@ -17,7 +17,17 @@ from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit
 from crucible.data.labels import encode, flags, numbers, strata
 from crucible.data.moments import Moments
-from crucible.data.objects import Objects, Resize, box_facts, boxes_of, named, point_facts, points_of, require_boxes
+from crucible.data.objects import (
+    Objects,
+    Resize,
+    box_facts,
+    boxes_of,
+    named,
+    point_facts,
+    points_of,
+    require_boxes,
+    with_points,
+)
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
 from crucible.errors import Refusal
@@ -111,16 +121,16 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
     raw = {pool: examples.labels for pool, examples in source.pools.items()}
     classes, labels, layers = _labels(raw, source, recipe)
-    found = _objects(source, recipe, labels, scans, fit.shape)
-    labels |= {pool: each.labels for pool, each in found.items()}
     split_of = _split(source, recipe, scans, layers)
+    found = _objects(source, recipe, labels, {pool: scans[pool] for pool in split_of}, fit.shape)
+    labels = labels | {pool: each.labels for pool, each in found.items()}
     leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
     if recipe.judge is None and recipe.targets == "classes":
         require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
     if recipe.judge is None and recipe.targets == "flags":
         _require_both(split_of, labels, classes)
     if recipe.judge is None and recipe.targets == "boxes":
-        _require_seen(split_of, labels, classes)
+        _require_seen(split_of, labels, classes, drawn=list(source.pools) == ["all"])
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     further = {pool: each.arrays for pool, each in found.items()}
     _write_further(split_of, further, folder)
@@ -158,7 +168,8 @@ def _labels(
         names, known = named(raw, source.classes, judge=recipe.judge)
         return names, known, {pool: strata((array >= 0).sum(axis=1)) for pool, array in known.items()}
     if recipe.targets == "points":
-        return [], raw, raw
+        there = {name: with_points(pool) for name, pool in source.pools.items()}
+        return [], there, there
     classes, labels = encode(raw, source.classes, judge=recipe.judge)
     return classes, labels, labels
 
@@ -300,12 +311,9 @@ def _objects(
     if len(shape) != 3:
         raise Refusal("task", f"boxes and points stand in images, an example has shape {shape}")
     if recipe.targets == "points":
-        return {name: points_of(pool, scans[name].sizes, shape, recipe.resize) for name, pool in source.pools.items()}
-    width = max(1, *(array.shape[1] for array in labels.values())) if labels else 1
-    return {
-        name: boxes_of(pool, labels[name], scans[name].sizes, shape, recipe.resize, width)
-        for name, pool in source.pools.items()
-    }
+        return {name: points_of(source.pools[name], scan.sizes, shape, recipe.resize) for name, scan in scans.items()}
+    pools = {name: (source.pools[name], labels[name], scan.sizes) for name, scan in scans.items()}
+    return boxes_of(pools, shape, recipe.resize)
 
 
 def _facts(found: Mapping[str, Objects], train: Array, targets: str, shape: Sequence[int]) -> dict[str, Any] | None:
@@ -349,12 +357,14 @@ def _counts(labels: Array, num_classes: int, targets: str) -> dict[str, Any]:
     return {"class_counts": np.bincount(labels, minlength=num_classes).tolist() if num_classes else []}
 
 
-def _require_seen(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:
+def _require_seen(
+    split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str], *, drawn: bool
+) -> None:
     """Refuse a class that no object of train has: nothing can be learned about it."""
     train = np.concatenate([labels[pool][split_of[pool] == SPLITS.index("train")].ravel() for pool in split_of])
     if missing := [name for i, name in enumerate(names) if not (train == i).any()]:
-        raise Refusal("the train split", f"no object in it is a {missing[0]!r}", allowed="objects of every class",
-                      example="data.split.seed=1")  # fmt: skip
+        raise Refusal("the train split", f"no object in it is a {missing[0]!r}", allowed="objects of every class that there is",
+                      example="data.split.seed=1" if drawn else "")  # fmt: skip
 
 
 def _require_both(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:

@@ -170,8 +170,9 @@ class Detections:
         mended = {kind: _without(found, kinds, kind) for kind in KINDS} | {"missed": _remembered(found, lost)}
         left = {kind: 1 - float(mean_precision(each, classes)[0]) for kind, each in mended.items()}
         whole = sum(max(0.0, error - each) for each in left.values())
-        shown = found.given[..., 4] >= self._score
-        counts = {kind: int(((kinds == i) & shown).sum()) for i, kind in enumerate(KINDS)} | {"missed": int(lost.sum())}
+        sure = torch.where(found.given[..., 4:5] >= self._score, found.given, torch.zeros_like(found.given))
+        seen, unseen = kinds_of(matched(sure, found.boxes, found.labels, BOUNDS[:1]))  # counted: what would be shown
+        counts = {kind: int((seen == i).sum()) for i, kind in enumerate(KINDS)} | {"missed": int(unseen.sum())}
         rows = [
             {"label": OBJECTS if kind == "missed" else FOUND, "predicted": kind, "count": counts[kind],
              "share": max(0.0, error - each) / whole, "error_if_mended": each}
@@ -200,7 +201,9 @@ def kinds_of(found: Found) -> tuple[Tensor, Tensor]:
     kind[other_best >= MATCHED] = KINDS.index("wrong class")
     kind[own_best >= MATCHED] = KINDS.index("duplicate")
     kind[found.hits[0] | (found.given[..., 4] <= 0)] = -1
-    about = torch.where(kind == KINDS.index("badly placed"), own_at, torch.where(kind == 0, other_at, -1))
+    about = torch.where(
+        kind == KINDS.index("badly placed"), own_at, torch.where(kind == KINDS.index("wrong class"), other_at, -1)
+    )
     about = torch.where(found.hits[0], found.truth[0], about)
     seen = torch.zeros(len(found.labels), found.labels.shape[1] + 1, dtype=torch.bool)
     seen.scatter_(1, torch.where(about < 0, found.labels.shape[1], about), True)

@@ -52,6 +52,19 @@ class Points:
         wrong = (label != said) | ((label == 1) & (nme > self._failure))
         return torch.bincount(((1 - label) * 2 + (1 - said)).long(), wrong.double(), minlength=4).view(2, 2)
 
+    def costs(self) -> list[dict[str, Any]]:
+        """Return the one kind of mistake that the error counts: faces whose points are too far off."""
+        label, _, nme = torch.cat(self._rows, dim=1).cpu()
+        far = (label == 1) & (nme > self._failure)
+        row = {
+            "label": "face",
+            "predicted": "points too far off",
+            "count": int(far.sum()),
+            "share": 1.0,
+            "error_if_mended": 0.0,
+        }
+        return [row] if bool(far.any()) else []
+
     def compute(self) -> dict[str, float]:
         """Return loss; error, the share of faces whose points are too far off; nme, the normalised mean error of all faces."""
         if not self._rows:

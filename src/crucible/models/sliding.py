@@ -29,10 +29,27 @@ def window_by_window(model: nn.Module, images: Tensor, size: Sequence[int], stri
     return model(batch).view(len(images), rows * columns, -1).transpose(1, 2).unflatten(2, (rows, columns))
 
 
-def convolutional(model: nn.Module) -> tuple[nn.Sequential, int]:
-    """Return a network of the same weights that maps images (B, C, H', W') to outputs (B, K, rows, columns), and its stride.
+class AtOnce(nn.Module):
+    """A classifier's layers as convolutions: outputs for every window of an image.
 
-    Its value in row i, column j is what `model` says of the window that begins i and j strides from the upper left corner.
+    Attributes:
+        net: the layers. size: (H, W) of a window. stride: pixels from one window to the next.
+    """
+
+    def __init__(self, net: nn.Sequential, size: Sequence[int], stride: int) -> None:
+        super().__init__()
+        self.net, self.size, self.stride = net, tuple(size), stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H', W') to outputs (B, K, rows, columns), for windows that lie within the image."""
+        rows, columns = ((n - f) // self.stride + 1 for n, f in zip(images.shape[2:], self.size, strict=True))
+        return self.net(images)[..., :rows, :columns]
+
+
+def convolutional(model: nn.Module) -> AtOnce:
+    """Return the network of the same weights that looks at every window at once.
+
+    Its output in row i, column j is what `model` says of the window that begins i and j strides from the upper left corner.
 
     Raises:
         Refusal: the model is no list of layers, or some layer sees beyond its window: padding, neighbours of a whole map.
@@ -50,7 +67,7 @@ def convolutional(model: nn.Module) -> tuple[nn.Sequential, int]:
             shape = _after(layer, shape)
         elif isinstance(layer, (nn.Linear, Mean)):
             shape = (layer.out_features if isinstance(layer, nn.Linear) else shape[0], 1, 1)
-    return net.train(model.training), stride
+    return AtOnce(net, model.shape[1:], stride).train(model.training)
 
 
 def _as_convolution(layer: nn.Module, shape: tuple[int, ...]) -> nn.Module:

@@ -34,6 +34,8 @@ def compared(
 
 
 def _mark(axis: Any, said: Any, colour: str) -> None:
+    if isinstance(said, dict) and not said["points"]:
+        return
     if isinstance(said, dict):
         axis.plot(
             *np.array(said["points"]).T - 0.5, ".", color=colour, markersize=3

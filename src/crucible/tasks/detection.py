@@ -20,11 +20,9 @@ from crucible.tasks.task import Batch, Measured
 Score = Literal["loss", "error", "map50", "map50_95"]
 Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
 PRIOR = log(99)  # an untrained network says of each cell that 1 in 100 holds an object (Lin et al., 2017, RetinaNet)
-CANDIDATES, LEAST, MOST = (
-    300,
-    0.001,
-    100,
-)  # boxes an image before suppression, their least score, boxes after it, as COCO counts
+CANDIDATES = 300  # boxes of an image that suppression looks at
+LEAST = 0.001  # their least score
+MOST = 100  # boxes of an image after it, as COCO counts
 FAR = 4.0  # a box is at most e^4 times its anchor
 
 
@@ -106,8 +104,12 @@ class Detection:
         return {"loss": self.loss(model(batch["x"]), batch)}
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the loss () of maps (B, A (5 + K), rows, columns): its parts summed over the grid, a mean over objects."""
-        maps, targets = self._split(outputs), self._targets(outputs, batch)
+        """Return the loss () of maps (B, A (5 + K), rows, columns): its parts summed over the grid, a mean over objects.
+
+        In float32 at least, whatever the network computes in.
+        """
+        maps = self._split(outputs)
+        targets = self._targets(maps, batch)
         boxes = self._boxes(maps)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)  # (B, A * cells, 5 + K)
         rows = targets.places[..., None]
@@ -119,7 +121,7 @@ class Detection:
         there = torch.zeros_like(own[..., 0]).scatter_reduce(1, targets.places, mine.to(own.dtype), "amax")
         weight = torch.where(there > 0, 1.0, self._weights[2] * (1 - self._covered(boxes, batch)))
         objects = F.binary_cross_entropy_with_logits(own[..., 0] - PRIOR, there, weight, reduction="sum")
-        count = mine.sum().clamp(min=1)
+        count = mine.sum().clamp(min=len(outputs))  # pictures without objects count as one each
         return (self._weights[0] * place.sum() + self._weights[1] * kind.sum() + objects) / count
 
     def guessing(self, counts: list[int]) -> None:
@@ -143,7 +145,7 @@ class Detection:
 
     def candidates(self, outputs: Tensor) -> Tensor:
         """Return what every cell and anchor says (B, A * cells, 5 + K): corners in stored pixels, p_c, share of each class."""
-        maps = self._split(outputs.to(torch.promote_types(outputs.dtype, torch.float32)))
+        maps = self._split(outputs)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
         boxes = self._boxes(maps)
         boxes = torch.minimum(boxes.clamp(min=0), self._limit(boxes))
@@ -159,11 +161,12 @@ class Detection:
 
     def collisions(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return how many objects () of a batch have no cell and anchor of their own."""
-        return self._targets(outputs, batch).lost.sum()
+        return self._targets(self._split(outputs), batch).lost.sum()
 
     def _split(self, outputs: Tensor) -> Tensor:
         """Return maps (B, A, 5 + K, rows, columns)."""
-        return outputs.unflatten(1, (len(self.anchors), 5 + len(self.names)))
+        precise = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return precise.unflatten(1, (len(self.anchors), 5 + len(self.names)))
 
     def _boxes(self, maps: Tensor) -> Tensor:
         """Return the box (B, A * cells, 4) that each cell and anchor says, corners in pixels."""
@@ -176,12 +179,12 @@ class Detection:
         size = self.anchors.to(maps)[:, None, None] * torch.stack([w, h], dim=-1).clamp(-FAR, FAR).exp()
         return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
 
-    def _targets(self, outputs: Tensor, batch: Batch) -> _Targets:
-        rows, columns = outputs.shape[2:]
-        boxes, labels, anchors = batch["boxes"].to(outputs.dtype), batch["label"], self.anchors.to(outputs)
+    def _targets(self, maps: Tensor, batch: Batch) -> _Targets:
+        rows, columns = maps.shape[3:]
+        boxes, labels, anchors = batch["boxes"].to(maps.dtype), batch["label"], self.anchors.to(maps)
         centre = to_centre(boxes)
         real = (labels >= 0) & (centre[..., 2:].amin(dim=2) > 0)
-        at = centre[..., :2] / outputs.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        at = centre[..., :2] / maps.new_tensor([self.size[1] / columns, self.size[0] / rows])
         cell = at.floor()
         best = size_iou(centre[..., None, 2:], anchors).argmax(dim=2)
         cells = [cell]

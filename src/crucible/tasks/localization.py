@@ -34,6 +34,7 @@ class Localization:
 
     targets = "boxes"
     error = "error"
+    single = True  # a picture holds one object at most
     guess = None
 
     def __init__(

@@ -52,9 +52,22 @@ def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> 
     return {file.relative_to(root).as_posix(): file for file in (*read, *further)}
 
 
-def picture_named(folder: Path, stem: str) -> Path | None:
-    """Return the picture of that name, whatever its ending; None where there is none."""
-    return next((file for file in sorted(folder.glob(f"{stem}.*")) if file.suffix.lower() in SUFFIXES), None)
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """Return the pictures of a folder by name, without their endings; none where there is no folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {file.stem: file for file in files if file.suffix.lower() in SUFFIXES}
+
+
+def text_of(file: Path) -> str:
+    """Return what a text file says.
+
+    Raises:
+        Refusal: it cannot be read as UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(str(file), f"cannot be read as UTF-8: {error}") from None
 
 
 def require_finite(boxes: Array, where: str) -> None:

@@ -29,8 +29,8 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
         raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
     files, root = _files(path), path if path.is_dir() else path.parent
     told = {split: _json(file) for split, file in files.items()}
-    names = {each["id"]: str(each["name"]) for content in told.values() for each in content["categories"]}
-    order = {number: place for place, number in enumerate(sorted(names))}
+    names = _names(told, path)
+    order = {number: place for place, number in enumerate(names)}
     pools = {
         split: pool(_annotated(content, files[split], root, order), root, group_by) for split, content in told.items()
     }
@@ -43,7 +43,8 @@ def _files(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {"all": path}
     found: dict[str, Path] = {}
-    for file in sorted([*path.glob("*.json"), *path.glob("annotations/*.json")]):
+    files = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
+    for file in sorted(files, key=lambda each: "instances" not in each.stem):  # not captions, where there are both
         word = re.search("train|valid|val|dev|test", file.stem)
         if word is not None and SPLITS[word[0]] not in found:
             found[SPLITS[word[0]]] = file
@@ -62,23 +63,46 @@ def _json(file: Path) -> dict[str, list[dict[str, Any]]]:
         ) from None
 
 
+def _names(told: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> dict[Any, str]:
+    """Return the categories' names by id, in the order of the ids.
+
+    Raises:
+        Refusal: a category without id or name, or an id with two names.
+    """
+    try:
+        pairs = sorted({(each["id"], str(each["name"])) for content in told.values() for each in content["categories"]})
+    except (KeyError, TypeError) as error:
+        raise Refusal(
+            f"data.path={path}", f"a category has no id or name: {error}", allowed="id: a number, name"
+        ) from None
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        double = next(number for number, name in pairs if names[number] != name)
+        raise Refusal(
+            f"data.path={path}", f"category {double} has two names", allowed="the same categories in every file"
+        )
+    return names
+
+
 def _annotated(content: dict[str, Any], file: Path, root: Path, order: dict[Any, int]) -> list[Annotated]:
     objects = defaultdict(list)
-    for each in content["annotations"]:
-        if not each.get("iscrowd"):
-            objects[each["image_id"]].append(each)
-    known = {each["id"] for each in content["images"]}
-    if strange := sorted(set(objects) - known, key=str):
+    try:
+        for each in content["annotations"]:
+            if not each.get("iscrowd"):
+                objects[each["image_id"]].append(each)
+        known = {image["id"]: str(image["file_name"]) for image in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise Refusal(
+            str(file), f"an image or annotation lacks {error}", allowed="id, file_name; image_id, bbox, category_id"
+        ) from None
+    if strange := sorted(set(objects) - set(known), key=str):
         raise Refusal(
             str(file), f"an annotation is about image {strange[0]}, which is not listed", allowed="ids of images"
         )
-    return [_one(image, objects[image["id"]], file, root, order) for image in content["images"]]
+    return [_one(name, objects[number], file, root, order) for number, name in known.items()]
 
 
-def _one(
-    image: dict[str, Any], objects: list[dict[str, Any]], file: Path, root: Path, order: dict[Any, int]
-) -> Annotated:
-    name = str(image["file_name"])
+def _one(name: str, objects: list[dict[str, Any]], file: Path, root: Path, order: dict[Any, int]) -> Annotated:
     places = [
         each / name
         for each in (file.parent, file.parent / "images", root, root / "images", root / file.stem.partition("_")[2])
@@ -89,7 +113,7 @@ def _one(
             str(file), f"its picture {name} is not there", allowed=f"under {root}, beside the file or in images/"
         )
     try:
-        boxes = np.array([each["bbox"] for each in objects], dtype=np.float64).reshape(-1, 4)
+        boxes = np.array([[float(n) for n in each["bbox"]] for each in objects]).reshape(len(objects), 4)
         labels = [order[each["category_id"]] for each in objects]
     except (KeyError, ValueError, TypeError) as error:
         raise Refusal(

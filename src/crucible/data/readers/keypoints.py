@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def _files(path: Path) -> dict[str, Path]:
 def _pool(file: Path, root: Path, group_by: str | None) -> Pool:
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
-            header, *rows = csv.reader(text)
+            header, *rows = (row for row in csv.reader(text) if row)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise Refusal(str(file), f"cannot be read as UTF-8 CSV: {error}", allowed=LAYOUT) from None
     if len(header) < 3 or len(header) % 2 == 0 or not rows:
@@ -76,7 +77,9 @@ def _points(row: list[str], width: int, where: str) -> Array:
 
 
 def _picture(name: str, root: Path, where: str) -> Path:
-    file = next((place for place in (root / name, root / "images" / name) if place.is_file()), None)
+    file = None
+    with suppress(OSError):  # a name that no file can have
+        file = next((place for place in (root / name, root / "images" / name) if place.is_file()), None)
     if file is None or not file.resolve().is_relative_to(root.resolve()):
         raise Refusal(where, f"its picture {name} is not there", allowed=f"under {root}, or in images/ there")
     return file

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from crucible.data.readers.annotated import Annotated, files_of, picture_named, pool, require_finite
+from crucible.data.readers.annotated import Annotated, files_of, pictures_of, pool, require_finite, text_of
 from crucible.data.readers.source import Source, require_path
 from crucible.errors import Refusal
 
@@ -16,7 +16,9 @@ Objects = list[tuple[str, list[float]]]
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
-    """Read pictures with boxes; the lists of train, val and test are official splits, without them all is one pool.
+    """Read pictures with boxes; lists of train, test and perhaps val are official splits, without them all is one pool.
+
+    Corners are taken as they stand in the file.
 
     `group_by` is a regular expression on the picture's path whose first group names the group.
 
@@ -26,11 +28,11 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
-    stems = _stems(path)
+    stems, files = _stems(path), pictures_of(path / "JPEGImages")
     told = {stem: _objects(path / "Annotations" / f"{stem}.xml") for names in stems.values() for stem in names}
     classes = sorted({name for objects in told.values() for name, _ in objects})
     pools = {
-        split: pool([_annotated(path, stem, told[stem], classes) for stem in names], path, group_by)
+        split: pool([_annotated(path, stem, files, told[stem], classes) for stem in names], path, group_by)
         for split, names in stems.items()
     }
     further = [*(path / "Annotations" / f"{stem}.xml" for stem in told), *_lists(path).values()]
@@ -45,7 +47,10 @@ def _lists(path: Path) -> dict[str, Path]:
 
 def _stems(path: Path) -> dict[str, list[str]]:
     if lists := _lists(path):
-        return {split: file.read_text(encoding="utf-8").split() for split, file in lists.items()}
+        return {
+            split: [line.split()[0] for line in text_of(file).splitlines() if line.strip()]
+            for split, file in lists.items()
+        }
     stems = sorted(file.stem for file in (path / "Annotations").glob("*.xml"))
     if not stems:
         raise Refusal(f"data.path={path}", "there are no annotations", allowed=LAYOUT)
@@ -69,9 +74,9 @@ def _text(node: ElementTree.Element, key: str) -> str:
     return text.strip()
 
 
-def _annotated(path: Path, stem: str, objects: Objects, classes: list[str]) -> Annotated:
-    if (file := picture_named(path / "JPEGImages", stem)) is None:
+def _annotated(path: Path, stem: str, files: dict[str, Path], objects: Objects, classes: list[str]) -> Annotated:
+    if stem not in files:
         raise Refusal(f"data.path={path}", f"there is no picture JPEGImages/{stem}.*", allowed=LAYOUT)
     boxes = np.array([box for _, box in objects], dtype=np.float64)
     require_finite(boxes, f"{path / 'Annotations' / stem}.xml")
-    return Annotated(file, boxes, [classes.index(name) for name, _ in objects])
+    return Annotated(files[stem], boxes, [classes.index(name) for name, _ in objects])

@@ -6,12 +6,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite
+from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite, text_of
 from crucible.data.readers.image_folder import SUFFIXES
 from crucible.data.readers.source import Array, Source, require_path
 from crucible.errors import Refusal
 
 LAYOUT = "images/ and labels/ with files of the same names, perhaps both with train/, val/, test/; data.yaml with names"
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # Exif: pictures that stand on their side
+ROUNDING = 1e-3  # of shares, as other tools write them
 SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
 
@@ -40,7 +42,9 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     top = max((max(each.labels, default=-1) for split in found.values() for each in split), default=-1)
     if names is not None and top >= len(names):
         raise Refusal(
-            f"data.path={path}", f"class {top} has no name", allowed=f"0 to {len(names) - 1}, as in data.yaml"
+            f"data.path={path}",
+            f"class {top} has no name",
+            allowed=f"0 to {len(names) - 1}, as in classes.txt or data.yaml",
         )
     pools = {split: pool(each, path, group_by) for split, each in found.items()}
     texts = [*sorted((path / "labels").rglob("*.txt"))] + [
@@ -51,24 +55,33 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
 
 def _names(path: Path) -> list[str] | None:
     if (file := path / "classes.txt").exists():
-        return file.read_text(encoding="utf-8").split("\n")[:-1] or None
+        return text_of(file).rstrip().splitlines() or None
     if not (file := path / "data.yaml").exists():
         return None
     try:
-        names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
+        names = yaml.safe_load(text_of(file))["names"]
         return [str(names[i]) for i in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise Refusal(str(file), f"it names no classes: {error}", allowed="names: [cat, dog]") from None
 
 
 def _annotated(file: Path, root: Path) -> Annotated:
     text = (root / "labels" / file.relative_to(root / "images")).with_suffix(".txt")
-    lines = text.read_text(encoding="utf-8").split("\n") if text.exists() else []
+    lines = text_of(text).splitlines() if text.exists() else []
     rows = np.array([_row(text, i, line) for i, line in enumerate(lines, 1) if line.strip()]).reshape(-1, 5)
-    with Image.open(file) as picture:
-        w, h = picture.size
+    w, h = _size(file)
     middle, half = rows[:, 1:3] * (w, h), rows[:, 3:] * (w, h) / 2
     return Annotated(file, np.concatenate([middle - half, middle + half], axis=1), rows[:, 0].astype(int).tolist())
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Return width and height of a picture, upright."""
+    try:
+        with Image.open(file) as picture:
+            w, h = picture.size
+            return (h, w) if picture.getexif().get(ORIENTATION, 1) in TURNED else (w, h)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Refusal(str(file), f"no picture, or damaged: {error}", allowed="mend it, or take it away") from None
 
 
 def _row(file: Path, number: int, line: str) -> Array:
@@ -78,6 +91,12 @@ def _row(file: Path, number: int, line: str) -> Array:
     except ValueError:
         raise Refusal(f"{file}, line {number}", f"{line!r} holds more than numbers", allowed=allowed) from None
     require_finite(values, f"{file}, line {number}")
-    if len(values) != 5 or values[0] < 0 or values[0] % 1 or (values[1:] < 0).any() or (values[1:] > 1).any():
+    if (
+        len(values) != 5
+        or values[0] < 0
+        or values[0] % 1
+        or (values[1:] < 0).any()
+        or (values[1:] > 1 + ROUNDING).any()
+    ):
         raise Refusal(f"{file}, line {number}", f"{line!r} is no object", allowed=allowed)
-    return values
+    return np.minimum(values, [np.inf, 1, 1, 1, 1])
