@@ -4,8 +4,9 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.targets import resolve
 from entry import Job
+from fitting import fits
 from overrides import train_command
-from wiring import fits, prepared
+from wiring import prepared
 
 
 def described(job: Job) -> Card:

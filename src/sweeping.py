@@ -22,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 import entry
+import fitting
 import promotion
 import spaces
 import starting
@@ -273,7 +274,7 @@ def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[st
     """Check the configuration and the data at the corners of the space; return the card, and where the data are."""
     seen: dict[str, tuple[Path, Card]] = {}
     for cfg in [base.composed(space.overrides(point)) for point in spaces.corners(space)]:
-        accept, before = _with_dev(wiring.fits(cfg)), set(wiring.CACHE.glob("*"))
+        accept, before = _with_dev(fitting.fits(cfg)), set(wiring.CACHE.glob("*"))
         key = json.dumps([cfg["data"], cfg["task"]["_target_"]], sort_keys=True)
         if key not in seen:
             seen[key] = wiring.prepared(entry.Job(cfg, Path(), []), accept)

@@ -24,8 +24,6 @@ from crucible.diagnosis.advice import Signs, Situation
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
 from crucible.files import SUMMARY
-from crucible.models.activations import Step
-from crucible.models.measure import measure
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
@@ -38,7 +36,6 @@ from crucible.training.device import (
     choose_device,
     choose_threads,
     compiled,
-    require_compiler,
     with_precision,
 )
 from crucible.training.gradient_check import gradient_check, require_right
@@ -46,6 +43,7 @@ from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
 from crucible.transfer import Scratch
 from entry import ROOT, Job
+from fitting import fits, is_fixed, require_classes
 from overrides import choices_of, overrides_of
 from starting import home, source_of
 
@@ -101,7 +99,7 @@ def require_run(job: Job) -> Path:
 
 def as_judged(job: Job, saved: Saved) -> Saved:
     """Return the run with the tolerance and the bounds that the job asks for."""
-    _require_classes(job.cfg["data"], saved.card)
+    require_classes(job.cfg["data"], saved.card)
     trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
     config = {**job.cfg, **saved.config, "trainer": trainer}
     return replace(saved, config=config, task=build(job.cfg["task"], saved.card))
@@ -190,95 +188,6 @@ def _home(named: str | None, key: str) -> Path:
     return CACHE / key[:16]
 
 
-def fits(cfg: Config) -> Callable[[Card], None]:
-    """Return the check of a data card against the rest of the configuration: shapes, classes, batch norm, images."""
-
-    def accept(card: Card) -> None:
-        _require_declared(cfg["data"], card)
-        _require_steps(cfg)
-        task = build(cfg["task"], card)
-        _require_classes(cfg["data"], card)
-        with torch.device("meta"):
-            model = build(cfg["model"], card.feature_shape, task.num_outputs)
-        _require_passage(model, card.feature_shape)
-        _require_maps(task, model)
-        _require_gradients(model)
-        build(cfg["transfer"], source_of(cfg), card).check(model, fixed=_is_fixed(cfg))
-        if cfg["trainer"]["compile"]:
-            require_compiler()
-        if cfg["trainer"]["batch_size"] == 1 and any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
-        ):
-            raise Refusal(
-                "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
-                example="trainer.batch_size=64",
-            )  # fmt: skip
-        augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
-        if task.targets == "points" and (getattr(augment, "flip", False) or getattr(augment, "upside_down", False)):
-            raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
-                          example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
-        if augment.needs_images and not card.is_images:
-            raise Refusal(
-                "augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none"
-            )
-
-    return accept
-
-
-def _require_classes(data: Config, card: Card) -> None:
-    if card.classes and (data["human_error"] or 0) > 1:
-        raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
-    if card.recipe.get("targets", "classes") != "classes" and data["sampling"] == "balanced":
-        raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
-
-
-def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
-    """Let an example pass; on the device that computes nothing torch would first import its compiler, for a second."""
-    with torch.no_grad():
-        for buffer in model.to_empty(device="cpu").buffers():
-            buffer.zero_()  # there are places among them, which what lay in memory need not be
-    try:
-        measure(model, feature_shape)
-    except (RuntimeError, ValueError) as error:
-        raise Refusal(
-            "model", f"an example of shape {feature_shape} does not pass: {str(error).splitlines()[0]}"
-        ) from None
-
-
-def _require_maps(task: Any, model: nn.Module) -> None:
-    if getattr(task, "wants_maps", False) is not hasattr(model, "backbone"):
-        wanted = "model=yolo" if hasattr(task, "wants_maps") else "task=detection"
-        raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",
-                      allowed="model=yolo task=detection, or neither", example=wanted)  # fmt: skip
-
-
-def _require_gradients(model: nn.Module) -> None:
-    if any(isinstance(m, Step) for m in model.modules()):
-        raise Refusal(
-            "model.activation=step", "a step has no gradient: layers before it cannot learn",
-            allowed="sigmoid, tanh, relu, leaky_relu, identity", example="model.activation=sigmoid",
-        )  # fmt: skip
-
-
-def _require_steps(cfg: Config) -> None:
-    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
-    parameter = nn.Parameter(torch.zeros(2, 2))
-    optimizer = build(cfg["optimizer"], [parameter])
-    schedule = build(cfg["schedule"], optimizer)
-    parameter.grad = torch.zeros(2, 2)
-    try:
-        optimizer.step()
-        schedule.step()
-    except TypeError as error:
-        raise Refusal("optimizer, schedule", f"they cannot step by themselves: {error}") from None
-
-
-def _require_declared(data: Config, card: Card) -> None:
-    for key, found in (("feature_shape", card.feature_shape), ("num_classes", len(card.classes))):
-        if data[key] is not None and data[key] != found:
-            raise Refusal(f"data.{key}", f"{data[key]} is declared, the data have {found}", example=f"data.{key}=null")
-
-
 @dataclass(frozen=True)
 class Parts:
     """The objects of one training, built."""
@@ -340,13 +249,8 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
         optimizer=Guarded(optimizer, max_norm=trainer["max_norm"]),
         schedule=build(cfg["schedule"], optimizer),
         transfer=transfer,
-        fixed=_is_fixed(cfg),
+        fixed=is_fixed(cfg),
     )
-
-
-def _is_fixed(cfg: Config) -> bool:
-    """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
-    return not build(cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
 
 
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:

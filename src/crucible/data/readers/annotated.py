@@ -1,12 +1,13 @@
 """What readers of pictures with boxes or points have in common: lists of objects become arrays of one width."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from crucible.data.readers.image_folder import PICTURES_PER_CHUNK, SUFFIXES, decode, group_of
+from crucible.data.readers.image_folder import SPLITS, SUFFIXES, chunks_of, group_of
 from crucible.data.readers.source import Array, Pool
 from crucible.errors import Refusal
 
@@ -39,11 +40,28 @@ def pool(found: Sequence[Annotated], root: Path, group_by: str | None) -> Pool:
 def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: Array) -> Pool:
     """Return a pool of pictures with their `labels`, and `boxes` or `points`."""
     return Pool(
-        chunks=lambda: _chunks(files),
+        chunks=lambda: chunks_of(files),
         groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
         **arrays,
     )
+
+
+def by_split(path: Path, files: Sequence[Path], layout: str) -> dict[str, Path]:
+    """Return the file of each split, the first whose name holds the split's; a file alone holds all.
+
+    Raises:
+        Refusal: there is none for train or for test.
+    """
+    if path.is_file():
+        return {"all": path}
+    found: dict[str, Path] = {}
+    for file in files:
+        if (word := re.search("|".join(SPLITS), file.stem)) is not None:
+            found.setdefault(SPLITS[word[0]], file)
+    if not {"train", "test"} <= set(found):
+        raise Refusal(f"data.path={path}", f"there are files for {', '.join(found) or 'no split'}", allowed=layout)
+    return found
 
 
 def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> dict[str, Path]:
@@ -78,8 +96,3 @@ def require_finite(boxes: Array, where: str) -> None:
     """
     if not np.isfinite(boxes).all():
         raise Refusal(where, "a coordinate is NaN or infinite", allowed="finite numbers")
-
-
-def _chunks(files: Sequence[Path]) -> Iterator[list[Array]]:
-    for start in range(0, len(files), PICTURES_PER_CHUNK):
-        yield [decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]

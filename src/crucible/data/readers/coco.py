@@ -1,19 +1,17 @@
 """Reader of COCO's JSON: images, annotations and categories in one file for each split (Lin et al., 2014)."""
 
 import json
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite
+from crucible.data.readers.annotated import Annotated, by_split, files_of, pool, require_finite
 from crucible.data.readers.source import Source, require_path
 from crucible.errors import Refusal
 
 LAYOUT = "a JSON file with its pictures beside it or in images/, or a folder with one each for train, val and test"
-SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
@@ -27,7 +25,9 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
-    files, root = _files(path), path if path.is_dir() else path.parent
+    found = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
+    found = sorted(found, key=lambda each: "instances" not in each.stem)  # not captions, where there are both
+    files, root = by_split(path, found, LAYOUT), path if path.is_dir() else path.parent
     told = {split: _json(file) for split, file in files.items()}
     names = _names(told, path)
     order = {number: place for place, number in enumerate(names)}
@@ -37,20 +37,6 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     return Source(
         pools, files_of(pools, root, list(files.values())), classes=[names[number] for number in sorted(names)]
     )
-
-
-def _files(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {"all": path}
-    found: dict[str, Path] = {}
-    files = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
-    for file in sorted(files, key=lambda each: "instances" not in each.stem):  # not captions, where there are both
-        word = re.search("train|valid|val|dev|test", file.stem)
-        if word is not None and SPLITS[word[0]] not in found:
-            found[SPLITS[word[0]]] = file
-    if not {"train", "test"} <= set(found):
-        raise Refusal(f"data.path={path}", f"there are files for {', '.join(found) or 'no split'}", allowed=LAYOUT)
-    return found
 
 
 def _json(file: Path) -> dict[str, list[dict[str, Any]]]:

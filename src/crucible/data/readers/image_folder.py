@@ -1,7 +1,7 @@
 """Reader of pictures in folders: one folder per class, or train/, dev/ and test/ above them."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,18 @@ def _pool(labelled: list[tuple[str, Path]], root: Path, group_by: str | None) ->
     files = [file for _, file in labelled]
     return Pool(
         labels=np.array([folder for folder, _ in labelled]),
-        chunks=lambda: _chunks(files),
+        chunks=lambda: chunks_of(files),
         groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
     )
 
 
 def group_of(file: Path, pattern: str) -> str:
+    """Return the group that a file's path names: the first group of the regular expression.
+
+    Raises:
+        Refusal: the pattern is none, or the file does not match it.
+    """
     try:
         if found := re.search(pattern, file.as_posix()):
             return found[1]
@@ -89,7 +94,8 @@ def group_of(file: Path, pattern: str) -> str:
     raise Refusal(f"data.group_by={pattern}", f"{file} does not match it", allowed="a pattern that every file matches")
 
 
-def _chunks(files: list[Path]) -> Iterator[list[Array]]:
+def chunks_of(files: Sequence[Path]) -> Iterator[list[Array]]:
+    """Give the pictures of files in lists of up to 64."""
     for start in range(0, len(files), PICTURES_PER_CHUNK):
         yield [decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]
 

@@ -1,18 +1,16 @@
 """Reader of pictures with landmarks: a CSV of image, x0, y0, x1, y1, ... in pixels, one file or one for each split."""
 
 import csv
-import re
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from crucible.data.readers.annotated import files_of, pictures
+from crucible.data.readers.annotated import by_split, files_of, pictures
 from crucible.data.readers.source import Array, Pool, Source, require_path
 from crucible.errors import Refusal
 
 LAYOUT = "a CSV file, or a folder with CSV files whose names hold train, perhaps val, and test; pictures in images/ or beside"
-SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
@@ -26,26 +24,13 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "the points are the labels", example="data.label=null")
-    files, root = _files(path), path if path.is_dir() else path.parent
+    files, root = by_split(path, sorted(path.glob("*.csv")), LAYOUT), path if path.is_dir() else path.parent
     pools = {split: _pool(file, root, group_by) for split, file in files.items()}
     if len(widths := {pool.points.shape[1] for pool in pools.values() if pool.points is not None}) > 1:
         raise Refusal(
             f"data.path={path}", f"the files have {sorted(widths)} points", allowed="the same points everywhere"
         )
     return Source(pools, files_of(pools, root, list(files.values())))
-
-
-def _files(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {"all": path}
-    found: dict[str, Path] = {}
-    for file in sorted(path.glob("*.csv")):
-        word = re.search("train|valid|val|dev|test", file.stem)
-        if word is not None:
-            found.setdefault(SPLITS[word[0]], file)
-    if not {"train", "test"} <= set(found):
-        raise Refusal(f"data.path={path}", f"there are files for {', '.join(found) or 'no split'}", allowed=LAYOUT)
-    return found
 
 
 def _pool(file: Path, root: Path, group_by: str | None) -> Pool:

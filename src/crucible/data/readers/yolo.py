@@ -7,14 +7,13 @@ import yaml
 from PIL import Image
 
 from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite, text_of
-from crucible.data.readers.image_folder import SUFFIXES
+from crucible.data.readers.image_folder import SPLITS, SUFFIXES
 from crucible.data.readers.source import Array, Source, require_path
 from crucible.errors import Refusal
 
 LAYOUT = "images/ and labels/ with files of the same names, perhaps both with train/, val/, test/; data.yaml with names"
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # Exif: pictures that stand on their side
 ROUNDING = 1e-3  # of shares, as other tools write them
-SPLITS = {"train": "train", "val": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
