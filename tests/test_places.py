@@ -334,3 +334,9 @@ def test_a_run_judges_other_pictures_in_its_own_frame(command, tmp_path) -> None
     voc_folder(tmp_path / "strange", {"p0": [("bicycle", 1, 1, 9, 9)]})
     done = command("evaluate", "run=run", "data=voc", "data.path=strange")
     assert done.code == 2 and "'bicycle' is unknown" in done.err
+
+
+@pytest.mark.parametrize("recipe", ["detection", "localization", "landmarks"])
+def test_the_recipe_of_each_pipeline_fits_its_data(command, recipe) -> None:
+    done = command("describe", f"experiment={recipe}", "data.reader.scenes={train: 30, dev: 10, test: 10}")
+    assert done.code == 0, done.err
