@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from crucible.boxes import MATCHED
 from crucible.data.batches import Batches
 from crucible.metrics.detection import BOUNDS, RECALLS, curves, matched
 from crucible.report import boxes as draw
@@ -78,7 +77,7 @@ def mistakes(saved: Saved, found: Judgement, batches: Batches, split: str) -> Ar
         return ((said - wanted).norm(dim=2).mean(dim=1) * (found.label == 1)).numpy()
     boxes = batches.further(split)["boxes"].cpu()
     sure = torch.where(found.answers[..., 4:5] >= saved.task.score, found.answers, 0.0)
-    pairs = matched(sure, boxes, found.label, torch.tensor([MATCHED], dtype=torch.float64))
+    pairs = matched(sure, boxes, found.label, BOUNDS[:1])
     hits, shown_boxes = pairs.hits[0].sum(dim=1), (sure[..., 4] > 0).sum(dim=1)
     return ((found.label >= 0).sum(dim=1) + shown_boxes - 2 * hits).numpy()
 

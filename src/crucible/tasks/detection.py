@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crucible.boxes import generalised_iou, iou, size_iou, suppress, to_centre, to_corners
+from crucible.boxes import clipped, generalised_iou, iou, size_iou, suppress, to_centre, to_corners
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.metrics.detection import Detections
@@ -147,8 +147,7 @@ class Detection:
         """Return what every cell and anchor says (B, A * cells, 5 + K): corners in stored pixels, p_c, share of each class."""
         maps = self._split(outputs)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
-        boxes = self._boxes(maps)
-        boxes = torch.minimum(boxes.clamp(min=0), self._limit(boxes))
+        boxes = clipped(self._boxes(maps), self.size)
         return torch.cat([boxes, (own[..., :1] - PRIOR).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
 
     def error_of(self, mean: float) -> float:
@@ -207,9 +206,6 @@ class Detection:
             overlaps = iou(boxes[:, :, None], batch["boxes"][:, None].to(boxes.dtype))
             overlaps = torch.where((batch["label"] >= 0)[:, None], overlaps, 0.0)
             return (overlaps.amax(dim=2) > self._ignore).to(boxes.dtype)
-
-    def _limit(self, boxes: Tensor) -> Tensor:
-        return boxes.new_tensor([self.size[1], self.size[0]] * 2)
 
 
 def _won(places: Tensor, valid: Tensor, area: Tensor, count: int) -> Tensor:
