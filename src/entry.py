@@ -47,6 +47,7 @@ JUDGED = (
     "task.satisficing",
     "trainer.device",
     "trainer.threads",
+    "transfer.seen",
     "hydra",
 )
 HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")

@@ -15,7 +15,7 @@ def main(job: entry.Job) -> None:
     data, card = wiring.judged_data(job, saved.card)
     wiring.same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
-    batches = wiring.batches(job.cfg, data, saved.card, device)
+    batches = wiring.batches(job.cfg, data, saved.card, device, wiring.seen_by_run(job))
     found = judge(saved.model, saved.task, batches, "test")
     latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
     summary = verdict.summary(job, saved, found.scores, latency, batches)

@@ -15,9 +15,10 @@ from crucible.diagnosis.advice import Advice, advise
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
-from crucible.files import CURVES, SUMMARY, WEIGHTS
+from crucible.files import CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.integrity import SUMS, sha256_of, sums_of
 from crucible.report.screen import screen
-from crucible.tracking.folder import sha256_of, write_atomic
+from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
 from crucible.training.judge import Judgement, judge, latency_ms, told
@@ -80,8 +81,11 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "threads": torch.get_num_threads(),
         "parameters": parameters,
     }
+    summary |= {"seen": parts.seen} if parts.seen else {}
     write_json(job.folder / SUMMARY, summary)
+    write_atomic(job.folder / SEEN, parts.batches.seen(parts.before).packed())
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
+    write_atomic(job.folder / SUMS, sums_of(job.folder, RUN_FILES).encode())
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 

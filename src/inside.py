@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     layer = given["layer"] or next(iter(conv_layers(saved.model)))
     job = entry.Job({**read_config(folder), "run": str(folder)}, folder, arguments)
     data, _ = wiring.judged_data(job, saved.card)
-    batches = wiring.batches(job.cfg, data, saved.card, torch.device("cpu"))
+    batches = wiring.batches(job.cfg, data, saved.card, torch.device("cpu"), wiring.seen_by_run(job))
     words.one_of("split", given["split"], [each for each in batches.splits if each != "test"])
     found = patches(saved.model, layer, unit, batches.judge(given["split"]), saved.card.feature_shape, top=top)
     picture = folder / "inside" / f"{layer}-{unit}.png"

@@ -11,7 +11,7 @@ MOST = 10
 
 def main(job: entry.Job) -> None:
     """Read, gate, split, measure and write; print where, and what is worth knowing."""
-    folder, card = wiring.make(job, lambda card: None)
+    folder, card = wiring.make(job, lambda card, folder: None)
     sizes = ", ".join(f"{split} {card.size(split):,}" for split in card.splits)
     found, near = card.duplicates["found"], card.duplicates["near"]
     print(f"  result  {card.name}: {sizes}; {len(card.classes)} classes, shape {card.feature_shape}, {card.dtype}")

@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -280,14 +280,14 @@ def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[st
             seen[key] = wiring.prepared(entry.Job(cfg, Path(), []), accept)
             made += [seen[key][0]] if seen[key][0].parent == wiring.CACHE and seen[key][0] not in before else []
         else:
-            accept(seen[key][1])
+            accept(seen[key][1], seen[key][0])
     folder, card = next(iter(seen.values()))
     return card, [entry.quoted(f"prepared={folder}")] if len(seen) == 1 else []
 
 
-def _with_dev(accept: Callable[[Card], None]) -> Callable[[Card], None]:
-    def both(card: Card) -> None:
-        accept(card)
+def _with_dev(accept: wiring.Accept) -> wiring.Accept:
+    def both(card: Card, folder: Path) -> None:
+        accept(card, folder)
         if "dev" not in card.splits:
             raise Refusal("data.split.dev", "a search chooses on dev, and there is none", example="data.split.dev=0.2")
 

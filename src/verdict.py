@@ -12,13 +12,14 @@ from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.files import CURVES, SUMMARY, WEIGHTS
+from crucible.integrity import sha256_of
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
 from crucible.tasks.placed import PLACES
 from crucible.tasks.saved import Saved
-from crucible.tracking.folder import sha256_of, write_atomic
+from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look
 from crucible.training.curves import read_curves
@@ -26,7 +27,7 @@ from crucible.training.judge import Judgement, confusion_csv, judge, predictions
 from entry import Job
 from finish import is_dvc, judged, write_json
 from starting import home
-from wiring import config_text
+from wiring import config_text, seen_report
 
 WORST = 12
 
@@ -44,6 +45,7 @@ def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batc
         "controls": before["controls"],
     }
     early = own["epochs"] < job.cfg["trainer"]["total_epochs"]
+    about = seen_report(job, batches) if job.other_data else own.get("seen", {})
     return {
         "data": job.cfg["data"]["name"] if job.other_data else own["data"],
         "model": own["model"],
@@ -51,6 +53,7 @@ def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batc
         **scores,
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
+        **({"seen": about} if about else {}),
         **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),
     }
 

@@ -18,18 +18,19 @@ import yaml
 from torch import nn
 
 from crucible.data.batches import Batches
-from crucible.data.card import Card, read_card
+from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.prepare import Recipe, prepare
+from crucible.data.seen import Seen, read_seen, report, require_unseen
 from crucible.diagnosis.advice import Signs, Situation
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
 from crucible.files import SUMMARY
+from crucible.integrity import sha256_of
 from crucible.optim.guard import Guarded
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
-from crucible.tracking.folder import sha256_of
 from crucible.tracking.journal import NAME, read_events
 from crucible.training.device import (
     be_deterministic,
@@ -53,11 +54,14 @@ CHECKED_EXAMPLES, NOTHING_SEEN = 8, Signs()
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
 
 
-def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
+Accept = Callable[[Card, Path], None]
+
+
+def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder for the job's data and its card; found by content key, or made.
 
     Args:
-        accept: refuses a card that the rest of the configuration does not fit, before anything is kept.
+        accept: refuses a card, and arrays, that the rest of the configuration does not fit, before anything is kept.
         judge: the card of a finished run whose class order and image shape the data must take.
     """
     if job.cfg["prepared"] is None or judge is not None:
@@ -70,11 +74,14 @@ def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = N
                 f"prepared={folder}", f"it was prepared with {key} {was}, the configuration says {value}",
                 allowed="prepared=null: what fits is found, or made", example=f"data={card.name}",
             )  # fmt: skip
-    accept(card)
+    if not card.arrays:
+        raise Refusal(f"prepared={folder}", "it was prepared by an older version", example="dvc repro --force prepare")
+    require_prepared(folder, card)
+    accept(card, folder)
     return folder, card
 
 
-def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
+def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
     data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
     source = build(data["reader"], _data_path(data), data["label"], data["group_by"])
@@ -112,7 +119,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
         Refusal: the data are not those the run was trained on, or other data have another shape.
     """
 
-    def accept(card: Card) -> None:
+    def accept(card: Card, folder: Path) -> None:
         if not job.other_data and card.key != own.key:
             raise Refusal(
                 "the data",
@@ -123,6 +130,10 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
         _require_same_objects(job, card.objects or {}, own.objects or {})
+        if job.other_data:
+            require_unseen(
+                seen_by_run(job).rows(folder, list(card.splits)), _sizes(card), seen_policy(job.cfg), "this run"
+            )
 
     return prepared(job, accept, judge=own if job.other_data else None)
 
@@ -132,6 +143,32 @@ def _require_same_objects(job: Job, found: dict[str, Any], own: dict[str, Any]) 
         raise Refusal("the data", f"they have {found.get('points')} points", allowed=f"the run's {own.get('points')}")
     if getattr(resolve(job.cfg["task"]["_target_"]), "single", False) and found["most"] > 1:
         raise Refusal("the data", f"a picture holds up to {found['most']} objects", allowed="one at most, as the run's")
+
+
+def seen_by_run(job: Job) -> Seen:
+    """Return what the evaluated run has seen before these data: on its own data what its source has, on others all of it."""
+    seen = read_seen(Path(job.cfg["run"])) or Seen()
+    return seen.all() if job.other_data else seen
+
+
+def seen_report(job: Job, batches: Batches) -> dict[str, Any]:
+    """Return what a summary says about examples of other data that the evaluated run has seen."""
+    seen = read_seen(Path(job.cfg["run"]))
+    return report(
+        seen and seen.all(),
+        batches.folder,
+        {s: batches.splits[s]["size"] for s in batches.splits},
+        seen_policy(job.cfg),
+    )
+
+
+def seen_policy(cfg: Config) -> str:
+    """Return what becomes of examples that the weights have seen; runs of before had no choice."""
+    return cfg["transfer"].get("seen", "keep")
+
+
+def _sizes(card: Card) -> dict[str, int]:
+    return {split: card.size(split) for split in card.splits}
 
 
 def same_threads(job: Job) -> None:
@@ -200,6 +237,8 @@ class Parts:
     schedule: Any
     transfer: Scratch
     fixed: bool  # whether nothing changes the examples in training
+    before: Seen  # what the runs that the weights come from have seen
+    seen: dict[str, Any]  # what of it is judged here
 
     @cached_property
     def fitted(self) -> tuple[nn.Module, Batches]:
@@ -232,7 +271,8 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     seed_global(cfg["seed"], "init")
     model = build(cfg["model"], card.feature_shape, task.num_outputs)
     build(cfg["init"])(model)
-    transfer = build(cfg["transfer"], source_of(cfg), card)
+    source = source_of(cfg)
+    transfer = build(cfg["transfer"], source, card)
     transfer(model)
     trainer = cfg["trainer"]
     model = placed(model, device, channels_last=trainer["channels_last"])
@@ -240,7 +280,8 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     optimizer = build(cfg["optimizer"], transfer.groups(model))
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("share", 1.0)
-    data = batches(cfg, folder, card, device)
+    before = (source.seen if source else None) or Seen()
+    data = batches(cfg, folder, card, device, before)
     return Parts(
         task=task,
         penalised=build(cfg["regularizer"], task, card.size("train")),
@@ -250,19 +291,24 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
         schedule=build(cfg["schedule"], optimizer),
         transfer=transfer,
         fixed=is_fixed(cfg),
+        before=before,
+        seen=report(source.seen, folder, _sizes(card), seen_policy(cfg)) if source else {},
     )
 
 
-def batches(cfg: Config, folder: Path, card: Card, device: torch.device) -> Batches:
-    """Return the batches of a prepared folder, normalised as `card` says."""
+def batches(cfg: Config, folder: Path, card: Card, device: torch.device, seen: Seen) -> Batches:
+    """Return the batches of a prepared folder, normalised as `card` says, without what the weights have seen before."""
     augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+    left_out = seen.rows(folder, read_card(folder).splits) if seen_policy(cfg) == "drop" else {}
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
-                   seed=cfg["seed"], sampling=cfg["data"]["sampling"])  # fmt: skip
+                   seed=cfg["seed"], sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip
 
 
 def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
     """Open the run folder, set threads and determinism, record the start, and start the mirror."""
     found = open_run(job.folder, who, config_text(job.cfg), card)
+    if found.damage:
+        print(f"damaged, and therefore computed again:\n{found.damage}", file=sys.stderr)
     threads = found.threads or choose_threads(
         job.cfg["trainer"]["threads"], parts.model, card.feature_shape, parts.batches.batch_size
     )

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from conftest import card_of
@@ -88,8 +89,9 @@ def test_a_checkpoint_holds_data_and_nothing_that_runs(tmp_path) -> None:
             return os.system, ("touch pwned",)
 
     (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(Refusal, match="damaged"):
         checkpoint.load(tmp_path)
+    assert not (tmp_path / "pwned").exists() and not Path("pwned").exists()
 
 
 def test_an_atomic_write_leaves_no_draft(tmp_path) -> None:

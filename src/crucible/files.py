@@ -2,7 +2,8 @@
 
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
-CONTROL = "control.jsonl"
+CONTROL, SEEN = "control.jsonl", "seen.safetensors"
+RUN_FILES = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)  # what a finished run leaves for later commands
 EVALUATION = (
     "metrics.json",
     "predictions.csv",

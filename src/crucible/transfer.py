@@ -18,21 +18,25 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
+from crucible.data.seen import Seen, read_seen
 from crucible.errors import Refusal
-from crucible.files import CARD, WEIGHTS
+from crucible.files import CARD, CONFIG, WEIGHTS
+from crucible.integrity import require_unchanged
 from crucible.schema import Positive, nearest
 
 Freeze = Literal["all", "none"] | Annotated[int, Field(ge=0)]
+OfSeen = Literal["refuse", "drop", "keep"]
 BACKBONE = "backbone."
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights to start from: a safetensors file, and the card of the data they were learned from where it is known."""
+    """Weights to start from: a safetensors file, and what is known of the data they were learned from."""
 
     file: Path
     card: Card | None
+    seen: Seen | None = None
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return each tensor's shape, without reading any.
@@ -62,7 +66,11 @@ def pretrained(source: Path) -> Pretrained:
         raise Refusal(
             f"transfer.source={source}", what, allowed="a run folder, or a .safetensors file", example=EXAMPLE
         )
-    return Pretrained(file, read_card(file.parent) if (file.parent / CARD).exists() else None)
+    if not (file.parent / CARD).exists() or file.name != WEIGHTS:
+        return Pretrained(file, None)
+    require_unchanged(file.parent, editable=[CONFIG])
+    seen = read_seen(file.parent)
+    return Pretrained(file, read_card(file.parent), None if seen is None else seen.all())
 
 
 class Scratch:
@@ -87,8 +95,12 @@ class Scratch:
         return ""
 
 
-def none(source: Pretrained | None, card: Card) -> Scratch:
-    """Return the neutral element."""
+def none(source: Pretrained | None, card: Card, *, seen: OfSeen = "refuse") -> Scratch:
+    """Return the neutral element.
+
+    Args:
+        seen: what becomes of other data that the run is evaluated on, where it was trained on them.
+    """
     return Scratch()
 
 
@@ -103,6 +115,7 @@ class FromRun(Scratch):
         old_rate: the share of optimizer.lr that layers from the source learn with, where they are not frozen.
         cache: compute the features that frozen layers give once, and train on those; `auto`: where freeze=all and
             nothing changes the images in training.
+        seen: examples of dev and test that the source has seen: `refuse`; `drop`: they are not judged; `keep`.
     """
 
     def __init__(
@@ -114,6 +127,7 @@ class FromRun(Scratch):
         freeze: Freeze,
         old_rate: Positive,
         cache: Literal["auto"] | bool,
+        seen: OfSeen = "refuse",
     ) -> None:
         if pretrained is None:
             raise Refusal("transfer.source", "is missing", allowed="a run folder, a .safetensors file, runs:/ID, models:/NAME@ALIAS", example=EXAMPLE)  # fmt: skip

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crucible.data.card import Card, read_card
+from crucible.data.card import Card, read_card, require_prepared
+from crucible.data.seen import DIGEST, Seen, seen_in
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
 EVALUATION_BYTES = 64 << 20
+OWN = ("x", "y", DIGEST)  # arrays of every split; further ones belong to a task
 WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
 
 
@@ -28,6 +30,10 @@ class Batches:
         augment: what train batches go through, before they are normalised.
         seed: draws order and augmentation, each epoch anew.
         sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others.
+        left_out: rows of a split that are not judged.
+
+    Raises:
+        Refusal: an array is missing or damaged.
     """
 
     def __init__(
@@ -40,11 +46,14 @@ class Batches:
         augment: Callable[[Batch, torch.Generator], Batch],
         seed: int,
         sampling: str = "shuffle",
+        left_out: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling = sampling
         self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
-        self._folder, own = folder, read_card(folder)
+        self.folder, own = folder, read_card(folder)
+        require_prepared(folder, own)
+        self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
         self.splits, self.identity = own.splits, (own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
         self._further: dict[str, Batch] = {}
@@ -97,14 +106,20 @@ class Batches:
         return [int(count > 0) for count in counts] if self._sampling == "balanced" else counts
 
     def stored(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped."""
-        return tuple(np.load(self._folder / split / f"{name}.npy", mmap_mode="r") for name in ("x", "y"))
+        """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped; a copy where rows are left out."""
+        x, y = (self._kept(split, np.load(self.folder / split / f"{name}.npy", mmap_mode="r")) for name in ("x", "y"))
+        return x, y
+
+    def rows(self, split: str) -> np.ndarray:
+        """Return the place (N,) of each example in the prepared arrays."""
+        size = len(np.load(self.folder / split / "y.npy", mmap_mode="r"))
+        return self._kept(split, np.arange(size))
 
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
         if split not in self._arrays:
-            x = torch.from_numpy(np.load(self._folder / split / "x.npy", mmap_mode="c"))
-            y = torch.from_numpy(np.load(self._folder / split / "y.npy"))
+            x = torch.from_numpy(self._kept(split, np.load(self.folder / split / "x.npy", mmap_mode="c")))
+            y = torch.from_numpy(self._kept(split, np.load(self.folder / split / "y.npy")))
             fits = x.nbytes < _free_bytes(self.device) // 4
             self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
         return self._arrays[split]
@@ -112,9 +127,17 @@ class Batches:
     def further(self, split: str) -> Batch:
         """Return what else is known of each example, on the device: `boxes`, `points`, `size`; see crucible.data.objects."""
         if split not in self._further:
-            files = sorted(file for file in (self._folder / split).glob("*.npy") if file.stem not in ("x", "y"))
-            self._further[split] = {file.stem: torch.from_numpy(np.load(file)).to(self.device) for file in files}
+            files = [file for file in sorted((self.folder / split).glob("*.npy")) if file.stem not in OWN]
+            values = {file.stem: torch.from_numpy(self._kept(split, np.load(file))) for file in files}
+            self._further[split] = {name: value.to(self.device) for name, value in values.items()}
         return self._further[split]
+
+    def seen(self, before: Seen) -> Seen:
+        """Return what a training on these batches has seen, that of the runs before included."""
+        return seen_in(self.folder, list(self.splits), before, self._left_out)
+
+    def _kept(self, split: str, values: np.ndarray) -> np.ndarray:
+        return np.delete(values, self._left_out[split], axis=0) if split in self._left_out else values
 
 
 def shuffled(labels: Tensor, generator: torch.Generator) -> Tensor:

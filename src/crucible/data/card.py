@@ -1,11 +1,13 @@
 """The data card: what a prepared folder holds, where it came from, and how its values are normalised."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from crucible.errors import Refusal
+from crucible.integrity import changed
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Card:
         columns: names of the features of a table, in order.
         objects: of boxes: the most in a picture, what was left out, anchors; of points: how many, their mean and deviation.
         target: of numbers to be predicted, on train: mean, std, and quartiles (three); None where labels are classes.
+        arrays: the sha256 of each array by its path in the prepared folder.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Card:
     columns: list[str] | None = None
     target: dict[str, Any] | None = None
     objects: dict[str, Any] | None = None
+    arrays: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_images(self) -> bool:
@@ -50,18 +54,42 @@ class Card:
         return int(self.splits[split]["size"])
 
     def write(self, path: Path) -> None:
-        """Write the card, equal bytes for equal facts."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        """Write the card, equal bytes for equal facts; its last key is the sha256 of the others."""
+        facts = json.loads(json.dumps(asdict(self)))
+        path.write_text(json.dumps({**facts, "sha256": _digest(facts)}, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_card(folder: Path) -> Card:
     """Read the card of a prepared folder or of a run.
 
     Raises:
-        Refusal: there is none, or it is no card.
+        Refusal: there is none, it is no card, or it is damaged.
     """
     path = folder / "card.json"
     try:
-        return Card(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise Refusal(str(path), f"no data card: {error}", allowed="a folder made by src/prepare.py") from None
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        digest = facts.pop("sha256", None)
+        if digest is not None and digest != _digest(facts):  # None: a card of before
+            raise ValueError("it is not as it was written")
+        return Card(**facts)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise Refusal(
+            str(path), f"no data card, or damaged: {error}", allowed="a folder made by src/prepare.py"
+        ) from None
+
+
+def require_prepared(folder: Path, card: Card) -> None:
+    """Refuse a prepared folder whose arrays are not those that its card was written for.
+
+    Raises:
+        Refusal: naming the first array that is missing or damaged.
+    """
+    if wrong := changed(folder, card.arrays):
+        raise Refusal(
+            str(folder / wrong[0]), "missing or damaged: its checksum is not the one in card.json",
+            allowed="the data prepared again: take the folder away, or in the pipeline dvc repro --force prepare",
+        )  # fmt: skip
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

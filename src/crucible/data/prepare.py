@@ -1,18 +1,19 @@
 """Raw files to a prepared folder: read in chunks, gate the leaks, split, measure train, write; equal in, equal out."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from crucible.data.card import Card, read_card
+from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit
 from crucible.data.labels import encode, flags, numbers, strata
@@ -29,8 +30,10 @@ from crucible.data.objects import (
     with_points,
 )
 from crucible.data.readers.source import Array, Pool, Source
+from crucible.data.seen import DIGEST
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
 from crucible.errors import Refusal
+from crucible.integrity import sha256_of
 
 
 @dataclass(frozen=True)
@@ -54,24 +57,20 @@ class Recipe:
 
 def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
     """Return the data key and each raw file's sha256 by role; the path's own name does not count."""
-    files = {role: _sha256(path) for role, path in source.files.items()}
+    files = {role: sha256_of(path) for role, path in source.files.items()}
     settings = json.dumps(vars(recipe), sort_keys=True, default=list)
     return sha256(json.dumps([settings, sorted(files.items())]).encode()).hexdigest(), files
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
 def prepare(
-    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
+    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card, Path], None]
 ) -> Path:
     """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
 
     Args:
         folder: gives the folder for a data key.
-        accept: raises if the rest of the configuration does not fit these data.
+        accept: takes the card and the folder that holds the arrays, and raises if the rest of the configuration does not
+            fit these data.
 
     Raises:
         Refusal: from the reader, the leak gate, the splits or `accept`.
@@ -79,14 +78,14 @@ def prepare(
     key, files = content_key(source, recipe)
     target = folder(key)
     if (kept := _kept(target)) is not None and kept.key == key:
-        accept(kept)
+        accept(kept, target)
         return target
     parent = next(p for p in target.absolute().parents if p.exists())
     with ExitStack() as stack:
         draft = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent, prefix=".preparing-")))
         (draft / "new").mkdir()
         card = _write(source, recipe, name, key, files, draft / "new")
-        accept(card)
+        accept(card, draft / "new")
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, draft)
@@ -94,16 +93,22 @@ def prepare(
 
 
 def _kept(target: Path) -> Card | None:
-    """Return the card of what is prepared there; None for nothing, or for something damaged, which is made anew.
+    """Return the card of what is prepared there; None for nothing, or for something damaged, which is prepared again.
 
     Raises:
         Refusal: there are files, and they are not ours to replace.
     """
     if target.is_dir() and any(target.iterdir()) and not (target / "card.json").exists():
         raise Refusal(f"prepared={target}", "this folder holds other files", allowed="a new, empty or prepared folder")
-    with suppress(Refusal):
-        return read_card(target)
-    return None
+    if not (target / "card.json").exists():
+        return None
+    try:
+        card = read_card(target)
+        require_prepared(target, card)
+    except Refusal as refusal:
+        print(f"prepared again, from the source:\n{refusal}", file=sys.stderr)
+        return None
+    return card if card.arrays else None  # of before there were checksums
 
 
 def _replace(target: Path, draft: Path) -> None:
@@ -133,6 +138,7 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         _require_seen(split_of, labels, classes, drawn=list(source.pools) == ["all"])
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     further = {pool: each.arrays for pool, each in found.items()}
+    further = {pool: {**further.get(pool, {}), DIGEST: scans[pool].sources} for pool in split_of}
     _write_further(split_of, further, folder)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
@@ -150,6 +156,7 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         columns=list(source.columns) if source.columns is not None else None,
         target=_target(everything, joined) if recipe.targets == "numbers" else None,
         objects=_facts(found, everything == SPLITS.index("train"), recipe.targets, fit.shape),
+        arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.rglob("*.npy"))},
     )
 
 
@@ -186,24 +193,33 @@ def _target(split: Array, values: Array) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Scan:
-    digests: Array
+    digests: Array  # (N,) of examples as they are stored
+    sources: Array  # (N, 16) of examples as they came, before they were resized
     signs: Array
     sizes: Array  # (N, 2), height and width of images as they came
 
 
 def _scan(name: str, pool: Pool, fit: Fit) -> _Scan:
     """Read a pool once: shapes and finite values are checked, every example is hashed."""
-    digests, signs, sizes, start = [], [], [], 0
+    digests, sources, signs, sizes, start = [], [], [], [], 0
     for raw in pool.chunks():
         chunk = fit(raw, partial(pool.name, start))
         sizes += [each.shape[-2:] for each in raw] if chunk.ndim == 4 else []
         _require_finite(chunk, name, pool, start)
         digests.append(hashes(chunk))
+        sources.append(_source_hashes(raw, chunk, digests[-1]))
         signs.append(signatures(chunk) if chunk.ndim == 4 else np.zeros((len(chunk), GRID * GRID), np.float16))
         start += len(chunk)
     if start == 0:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
-    return _Scan(np.concatenate(digests), np.concatenate(signs), np.array(sizes))
+    return _Scan(np.concatenate(digests), np.concatenate(sources), np.concatenate(signs), np.array(sizes))
+
+
+def _source_hashes(raw: Any, chunk: Array, digests: Array) -> Array:
+    """Return the hashes (n, 16) of examples as they came; those of the stored ones where nothing was changed."""
+    same = all(each.shape == chunk.shape[1:] and each.dtype == chunk.dtype for each in raw)
+    of_raw = digests if same else np.concatenate([hashes(np.asarray(each)[None]) for each in raw])
+    return of_raw.view(np.uint8).reshape(-1, 16)
 
 
 def _fitted(pool: Pool, fit: Fit) -> Iterator[Array]:

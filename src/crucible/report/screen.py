@@ -13,6 +13,7 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     lines = [
         ("result", result(summary)),
         ("gap", gap(summary)),
+        ("seen", seen(summary.get("seen", {}))),
         ("verdict", verdict(diagnosis)),
         ("curves", diagnosis["signs"]["curves"] or ""),
         *(("bound", each) for each in bounds(diagnosis)),
@@ -63,6 +64,17 @@ def bounds(diagnosis: dict[str, Any]) -> list[str]:
     return [
         f"{name} {row['bound']}: {_value(row['value'])}, {'met' if row['met'] else 'NOT met'}" for name, row in rows
     ]
+
+
+def seen(facts: dict[str, Any]) -> str:
+    """Return a sentence about examples that the weights have seen before they were judged on; empty where there are none."""
+    if not facts:
+        return ""
+    if facts["policy"] == "unknown":
+        return "whether the weights have seen examples of dev and test cannot be told: their run has no record of it"
+    counts = " and ".join(f"{n:,} of {facts['sizes'][split]:,} {split}" for split, n in facts["counts"].items())
+    what = "left out" if facts["policy"] == "drop" else "kept: the numbers on them flatter"
+    return f"{counts} examples had been seen by the runs that the weights come from; they are {what}"
 
 
 def judged(summary: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 """A finished run as an object: the model with its weights, its task and its data card, from the run folder alone."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from crucible.data.batches import WIDE, shift_and_scale
 from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
+from crucible.integrity import require_unchanged
 from crucible.targets import build
 
 
@@ -59,6 +61,8 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     config, card = read_config(folder), read_card(folder)
     if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
         raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+    for name in require_unchanged(folder, editable=[CONFIG]):
+        print(f"note: {folder / name} is not as the run wrote it: it was edited, or it is damaged", file=sys.stderr)
     task = build(config["task"], card)
     model = build(config["model"], card.feature_shape, task.num_outputs)
     try:

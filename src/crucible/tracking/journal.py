@@ -1,4 +1,7 @@
-"""The journal of a run: one JSON object a line, only ever appended to, the source of truth for every later reader."""
+"""The journal of a run: one JSON object a line, only ever appended to, the source of truth for every later reader.
+
+Each line ends with the CRC-32 of what stands before it, so that damage is not read as a result.
+"""
 
 import json
 import os
@@ -6,9 +9,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+from crucible.errors import Refusal
 
 NAME, MIRRORED = "journal.jsonl", "mirror.json"
 PARENT = "crucible.parent"  # the tag of a trial that names its sweep's journal
+SEAL = ', "crc32": '
 Event = dict[str, Any]
 
 
@@ -30,7 +37,7 @@ class Journal:
         event = {"kind": kind, "time": time.time(), **fields}
         if kind in ("metrics", "best", "evaluate") and _identity(event) in self._recorded:
             return
-        self._file.write(json.dumps(event, allow_nan=False) + "\n")
+        self._file.write(_sealed(json.dumps(event, allow_nan=False)) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
@@ -43,10 +50,36 @@ class Journal:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Give the events of a journal in order; a torn last line is no event."""
+    """Give the events of a journal in order; a torn last line is no event.
+
+    Raises:
+        Refusal: a line is damaged.
+    """
     if path.exists():
-        with path.open(encoding="utf-8") as file:
-            yield from (json.loads(line) for line in file if line.endswith("\n"))
+        with path.open("rb") as file:
+            yield from (_event(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n"))
+
+
+def _sealed(text: str) -> str:
+    """Return a JSON object with the checksum of its text as the last key."""
+    return f"{text[:-1]}{SEAL}{crc32(text.encode())}}}"
+
+
+def _event(line: bytes, path: Path, number: int) -> Event:
+    """Return the event of a line; one without a checksum, of a journal of before, is taken as it is."""
+    body, sealed, check = line.rstrip(b"\n").rpartition(SEAL.encode())
+    text = body + b"}" if sealed else line
+    try:
+        if sealed and int(check[:-1]) != crc32(text):
+            raise ValueError("its checksum differs")
+        event = json.loads(text)
+        event["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            f"{path}, line {number}", f"the journal is damaged: {error}",
+            allowed="the file as it was written: restore it from a copy, or train anew in another folder",
+        ) from None  # fmt: skip
+    return event
 
 
 def has_ended(events: Iterable[Event]) -> bool:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
-from crucible.tracking.folder import sha256_of, write_atomic
+from crucible.integrity import sha256_of
+from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, PARENT, Event, read_events
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS)

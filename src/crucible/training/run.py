@@ -240,5 +240,6 @@ class Run:
         return {"model": self.model, "optimizer": self.optimizer.optimizer, "schedule": self.schedule}
 
     def _state(self) -> dict[str, Any]:
-        position = {"identity": self._identity} | {name: getattr(self, name) for name in POSITION}
+        position = {"identity": self._identity, "journal_bytes": self.journal.path.stat().st_size}
+        position |= {name: getattr(self, name) for name in POSITION}
         return position | {name: part.state_dict() for name, part in self._parts().items()}

@@ -1,0 +1,79 @@
+"""Are files still as they were written? Their sha256 is compared before what they hold is trusted.
+
+A file below 1 GB is read at once, each time a process needs it. A larger one is read once for each state (size, time of the
+last change, inode): what was right in that state is remembered in `artifacts/verified.jsonl`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import file_digest
+from pathlib import Path
+
+from crucible.errors import Refusal
+
+SUMS = "SHA256SUMS"  # of a finished run, as `sha256sum --check` reads it
+LARGE = 1 << 30  # bytes
+LEDGER = Path("artifacts/verified.jsonl")
+_VERIFIED: set[tuple[str | int, ...]] = set()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def changed(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """Return the files, by their path in the folder, that are missing or have another sha256 than the one given."""
+    return [name for name, digest in digests.items() if not _has(folder / name, digest)]
+
+
+def sums_of(folder: Path, names: Iterable[str]) -> str:
+    """Return the text of SHA256SUMS for those of the named files that are there."""
+    return "".join(f"{sha256_of(folder / name)}  {name}\n" for name in sorted(names) if (folder / name).exists())
+
+
+def require_unchanged(folder: Path, *, editable: Sequence[str] = ()) -> list[str]:
+    """Refuse a run whose files are damaged; return those of the editable ones that were changed.
+
+    Nothing is known about a run without SHA256SUMS, which was made before there were any.
+
+    Raises:
+        Refusal: naming the file.
+    """
+    text = (folder / SUMS).read_text(encoding="utf-8", errors="replace") if (folder / SUMS).exists() else ""
+    pairs = [line.split("  ", 1) for line in text.splitlines() if "  " in line]
+    wrong = changed(folder, {name: digest for digest, name in pairs if Path(name).name == name})
+    if damaged := [name for name in wrong if name not in editable]:
+        raise Refusal(
+            str(folder / damaged[0]), f"missing, damaged, or of another model: it is not as the run wrote it ({SUMS})",
+            allowed="the file that the run wrote: restore it from a copy or from MLflow, or train anew",
+        )  # fmt: skip
+    return wrong
+
+
+def _has(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    facts = path.stat()
+    state = (str(path.absolute()), facts.st_size, facts.st_mtime_ns, facts.st_ino, digest)
+    if state in _VERIFIED or (facts.st_size >= LARGE and state in _remembered()):
+        return True
+    if sha256_of(path) != digest:
+        return False
+    _VERIFIED.add(state)
+    if facts.st_size >= LARGE:
+        LEDGER.parent.mkdir(parents=True, exist_ok=True)
+        with LEDGER.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(state) + "\n")
+    return True
+
+
+def _remembered() -> set[tuple[str | int, ...]]:
+    """Return the states in the ledger; a line that cannot be read is none: the file is read again."""
+    found = set()
+    for line in LEDGER.read_text(encoding="utf-8", errors="replace").splitlines() if LEDGER.exists() else []:
+        with suppress(ValueError, TypeError):
+            found.add(tuple(json.loads(line)))
+    return found
