@@ -4,12 +4,14 @@ import entry
 import verdict
 import wiring
 from crucible.tasks.saved import load_run
+from crucible.tracking.looks import read_looks
 from crucible.training.device import choose_device, with_precision
 from crucible.training.judge import judge, latency_ms
 
 
 def main(job: entry.Job) -> None:
     """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
+    read_looks()
     device = choose_device(job.cfg["trainer"]["device"])
     saved = wiring.as_judged(job, load_run(wiring.require_run(job), device))
     data, card = wiring.judged_data(job, saved.card)
@@ -18,7 +20,7 @@ def main(job: entry.Job) -> None:
     batches = wiring.batches(job.cfg, data, saved.card, device, wiring.seen_by_run(job))
     found = judge(saved.model, saved.task, batches, "test")
     latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
-    summary = verdict.summary(job, saved, found.scores, latency, batches)
+    summary = verdict.summary(job, saved, found, latency, batches)
     notes = verdict.write(job, saved, card, found, summary, batches)
     verdict.announce(job, summary, notes)
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 import signs
-from crucible.diagnosis.advice import Advice, advise
+import tried
+from crucible.diagnosis.advice import Advice, Situation, advise
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
@@ -64,8 +66,14 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     cfg = _as_run(job.cfg, run)
     early = run.epoch < cfg["trainer"]["total_epochs"]
     parameters = sum(p.numel() for p in parts.model.parameters())
+    trivial = signs.baseline(
+        parts.task, parts.batches.card, parts.batches, [split for split in splits if split != "train"]
+    )
+    rates = [e["values"]["lr"] for e in read_events(job.folder / NAME) if "lr" in e.get("values", ())]
+    progress = {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step,
+                "rate_left": rates[-1] / max(rates) if rates else 1.0}  # fmt: skip
     seen = {
-        "signs": signs.of_training(run, parts, found),
+        "signs": signs.of_training(run, parts, found) | signs.against(trivial, scores),
         "error_analysis": signs.error_analysis(parts.task, analysed),
         "satisficing": bounds(parts, analysed, parameters),
         "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
@@ -76,8 +84,22 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
+        "steps": run.step,
+        "rate_left": progress["rate_left"],
+        "overrides": tried.words_of(cfg),
         **scores,
-        **judged(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
+        **({"baseline": trivial} if trivial else {}),
+        **judged(
+            job,
+            cfg,
+            parts.batches.card,
+            parts.task,
+            scores,
+            seen,
+            evidence={split: each.evidence() for split, each in found.items()},
+            progress=progress,
+            stopped_early=early,
+        ),
         "threads": torch.get_num_threads(),
         "parameters": parameters,
     }
@@ -114,32 +136,67 @@ def judged(
     scores: dict[str, Any],
     seen: dict[str, Any],
     *,
+    evidence: dict[str, Any],
+    progress: dict[str, Any],
     stopped_early: bool,
 ) -> dict[str, Any]:
     """Return human level, gap and diagnosis with advice as commands that fit this configuration.
 
     Args:
+        evidence: by split, of its error. progress: epochs, best_epoch, steps, rate_left: how the training went.
         cfg: what was trained: the advice changes it. seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
     """
     human, read = job.cfg["data"]["human_error"], signs.read(seen)
     apart = (scores.get("train_dev") or {}).get("error")
-    found = diagnose(*errors(scores), human=human, tolerance=task.margin, train_dev=apart)
-    now = situation(cfg, card, stopped_early=stopped_early, signs=read)
-    advice = advise(found.verdict, found.reasons, now)
+    is_rate = task.targets != "numbers"
+    found = diagnose(
+        *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=evidence, is_rate=is_rate,
+        early=seen["signs"].get("early", False),
+    )  # fmt: skip
+    now = replace(
+        situation(cfg, card, stopped_early=stopped_early, signs=read),
+        bias=found.gap["avoidable_bias"] or 0.0,
+        variance=found.gap["variance"] or 0.0,
+        unclear=tuple(found.unclear),
+        tolerance=task.margin,
+        dev_size=int((evidence.get("dev") or {"size": 0})["size"]),
+        human_missing=human is None and not is_rate,
+        seeds_tried=tried.other_seeds(cfg, card.key, job.folder),
+        **progress,
+    )
+    own = {
+        "monitor": {"name": task.monitor, "goal": task.goal},
+        **{split: scores.get(split) for split in ("dev", "train")},
+    }
+    advice = tried.untried(advise(found.verdict, found.reasons, now), own, cfg, card.key, job.folder)
     return {
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
+        "evidence": dict(evidence),
         "diagnosis": {
             "verdict": found.verdict,
-            "reasons": [*found.reasons, *read.reasons()],
+            "reasons": [*read.reasons()[: read.below_baseline], *found.reasons, *read.reasons()[read.below_baseline :]],
+            "unclear": {part: _why_unclear(part, now) for part in found.unclear},
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },
     }
 
 
+def _why_unclear(part: str, now: Situation) -> str:
+    if part == "avoidable_bias" and now.human_missing:
+        return "unknown without data.human_error"
+    if part == "avoidable_bias" and now.signs.early:
+        return "not told: few dev examples chose an early epoch"
+    return "not told by this many examples"
+
+
 def _command(job: Job, cfg: dict[str, Any], advice: Advice) -> str | None:
-    return train_command(cfg, advice.overrides, dvc=is_dvc(job.folder)) if advice.overrides else None
+    if not advice.overrides:
+        return None
+    if advice.sweep and not is_dvc(job.folder):
+        return train_command(cfg, advice.sweep).replace("src/train.py", "src/train.py -m", 1)
+    return train_command(cfg, advice.overrides, dvc=is_dvc(job.folder))
 
 
 def is_dvc(folder: Path) -> bool:

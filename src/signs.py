@@ -1,12 +1,14 @@
 """What is seen in a finished training besides its errors: curves, layers, units, splits, mistakes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crucible.data.batches import Batches
+from crucible.data.card import Card
 from crucible.diagnosis.advice import Signs
+from crucible.diagnosis.baseline import trivial_error, trivial_name
 from crucible.diagnosis.ceiling import ceilings
-from crucible.diagnosis.curves import recognise
+from crucible.diagnosis.curves import recognise, still_falls
 from crucible.diagnosis.flow import warnings
 from crucible.diagnosis.shift import two_samples
 from crucible.metrics.detection import FOUND, OBJECTS
@@ -17,6 +19,7 @@ from crucible.training.run import Run
 from wiring import Parts
 
 _SHIFTS: dict[tuple[Any, ...], dict[str, Any]] = {}
+LEARNED_MORE = 0.7  # of the chosen epoch's train loss
 LEARNED = 0.98  # of the loss of guessing: a train loss that was never below it has not left it
 
 
@@ -25,17 +28,30 @@ def of_training(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[
     rows = [
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
     ]
-    pattern, guess = recognise(rows), parts.task.guessing(parts.batches.drawn_counts())
+    pattern, falling = recognise(rows), still_falls(rows, run.best_epoch)
+    guess = parts.task.guessing(parts.batches.drawn_counts())
     pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
     return {
         "pattern": pattern.name if pattern else None,
         "curves": pattern.meaning if pattern else None,
+        "falling": falling,
+        "early": chosen_early(rows, run.best_epoch, found),
         "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
         "loss_of_guessing": guess,
         "dead_units": dead_units(parts.model, parts.batches.judge("train")),
         "flow": warnings(rows[-1]) if rows else [],
         "shifts": {f"{one}, {other}": shift(parts.batches, one, other) for one, other in pairs},
     }
+
+
+def chosen_early(rows: Sequence[Mapping[str, float]], best_epoch: int, found: Mapping[str, Judgement]) -> bool:
+    """Whether later epochs learned train much better and dev, by so many examples, no worse: the choice was luck."""
+    dev = found.get("dev")
+    if dev is None or not rows or best_epoch >= len(rows) or "dev/error" not in rows[0]:
+        return False
+    last, best = rows[-1], rows[best_epoch - 1]
+    learned_more = last["train/loss"] < LEARNED_MORE * best["train/loss"]
+    return learned_more and last["dev/error"] <= dev.error.bounds()[1]
 
 
 def is_independent(batches: Batches) -> bool:
@@ -71,6 +87,9 @@ def read(told: Mapping[str, Any]) -> Signs:
         flow=tuple(told["flow"]),
         shifts=tuple(pair for pair, each in told["shifts"].items() if each["differs"]),
         missed=missed,
+        falling=told.get("falling", False),
+        early=told.get("early", False),
+        below_baseline=told.get("below_baseline", False),
         costliest=costs[0]["predicted"] if costs and costs[0]["label"] in (OBJECTS, FOUND) else "",
     )
 
@@ -80,3 +99,16 @@ def error_analysis(task: Any, found: Judgement) -> list[dict[str, Any]]:
     if found.costs is not None:
         return found.costs
     return ceilings(found.mistakes, found.confusion, task.groups, task.error_of)
+
+
+def baseline(task: Any, card: Card, batches: Batches, splits: Sequence[str]) -> dict[str, Any]:
+    """Return the error of the best answer that never looks, by split, and its name; nothing without these splits."""
+    there = [split for split in splits if split in batches.splits]
+    errors = {split: trivial_error(task, card, batches, split) for split in there}
+    return {"name": trivial_name(task, card), **errors} if errors else {}
+
+
+def against(trivial: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether a result on a split that was not trained on is worse than the trivial one."""
+    pairs = [(scores[split]["error"], trivial[split]) for split in trivial if scores.get(split)]
+    return {"below_baseline": any(error > least for error, least in pairs)}

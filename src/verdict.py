@@ -30,16 +30,20 @@ from starting import home
 from wiring import config_text, seen_report
 
 WORST = 12
+PROGRESS = ("epochs", "best_epoch", "steps", "rate_left")
 
 
-def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batches: Batches) -> dict[str, Any]:
+def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
-    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(test)}
-    measured = {**test, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {
+        "test": told(found.scores)
+    }
+    measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
+    trivial = own.get("baseline", {}) | signs.baseline(saved.task, saved.card, batches, ["test"])
     seen = {
-        "signs": _signs(before["signs"], batches),
+        "signs": _signs(before["signs"], batches) | signs.against(trivial, scores),
         "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
         "controls": before["controls"],
@@ -54,7 +58,18 @@ def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batc
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
         **({"seen": about} if about else {}),
-        **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),
+        "baseline": trivial,
+        **judged(
+            job,
+            saved.config,
+            saved.card,
+            saved.task,
+            scores,
+            seen,
+            evidence=own.get("evidence", {}) | {"test": found.evidence()},
+            progress={key: own[key] for key in PROGRESS if key in own},
+            stopped_early=early,
+        ),
     }
 
 
@@ -74,8 +89,8 @@ def write(
     write_json(out / "metrics.json", numbers)
     for name, text in _tables(saved, found, batches).items():
         write_atomic(out / name, text.encode())
-    looks = count_look(card.key, sha256_of(Path(job.cfg["run"]) / WEIGHTS))
-    note = f"{looks} model(s) have been judged on this test split" + (
+    looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
+    note = f"{looks} model(s) have been judged on these test examples" + (
         "; its error grows flattering" if looks > 5 else ""
     )
     if job.cfg["report"] != "none":

@@ -447,6 +447,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         train_size=card.size("train"),
         seed=cfg["seed"],
         signs=signs,
+        flip_keeps_label=cfg["data"]["flip_keeps_label"],
         freeze=cfg["transfer"].get("freeze"),
         cached=cfg["transfer"].get("cache") is True,
         task=cfg["task"],

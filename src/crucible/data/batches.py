@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.seen import DIGEST, Seen, seen_in
+from crucible.data.seen import DIGEST, Seen, digests_of, seen_in
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
@@ -131,6 +131,10 @@ class Batches:
             values = {file.stem: torch.from_numpy(self._kept(split, np.load(file))) for file in files}
             self._further[split] = {name: value.to(self.device) for name, value in values.items()}
         return self._further[split]
+
+    def examples(self, split: str) -> np.ndarray:
+        """Return the hash (N, 16) of each example."""
+        return self._kept(split, digests_of(self.folder, split))
 
     def seen(self, before: Seen) -> Seen:
         """Return what a training on these batches has seen, that of the runs before included."""

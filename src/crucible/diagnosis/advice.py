@@ -5,7 +5,7 @@ regularisation, convolution), the remedies of curves that go wrong those of 002,
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -30,11 +30,15 @@ class Signs:
     shifts: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
     costliest: str = ""
+    falling: bool = False  # the losses still fell at the end, or the training was too short to tell
+    early: bool = False  # few dev examples chose an epoch before train was learned
+    below_baseline: bool = False  # worse than an answer that never looks
 
     def reasons(self) -> list[str]:
         """Return names for what is wrong."""
         gradients = [each.split()[1] for each in self.flow]
         return [
+            *(["below_baseline"] if self.below_baseline else []),
             *(["not_learning"] if not self.learning else []),
             *(["diverging"] if self.pattern == "diverging" else []),
             *(["vanishing"] if "vanish" in gradients else []),
@@ -46,8 +50,10 @@ class Signs:
 
 
 MANY_DEAD = 0.25
+MANY_STEPS = 1000  # one step an epoch needs so many epochs to get anywhere
 WEIGHTS = {"badly placed": "box_weight", "wrong class": "class_weight", "background": "background_weight"}
 FINEST, HEAVY = 4, 8  # pixels of a cell, weight of a part of the loss
+SPENT = 0.1  # of the first rate: where the schedule has ended so low, level losses are its doing
 WIDE, LONG = 256, 200  # hidden units, epochs: where there are as many, more are rarely what is missing
 
 
@@ -64,6 +70,9 @@ class Situation:
         train_size: number of train examples.
         seed: of this run. max_norm: of the gradient.
         signs: what was seen.
+        bias, variance: these parts of the gap. unclear: the parts that so many dev examples do not tell. dev_size: how many.
+        epochs, best_epoch: trained, and chosen. steps: taken. rate_left: the last rate as a share of the first.
+        flip_keeps_label: as declared. seeds_tried: other seeds of this configuration that were trained on these data.
     """
 
     model: str
@@ -88,12 +97,29 @@ class Situation:
     freeze: str | int | None = None  # old layers that do not learn; None: no transfer
     cached: bool = False  # whether features that are computed once are insisted on
     task: dict[str, Any] = field(default_factory=dict)  # the task's own settings
+    bias: float = 0.0
+    variance: float = 0.0
+    unclear: tuple[str, ...] = ()
+    tolerance: float = 0.0
+    dev_size: int = 0
+    epochs: int | None = None
+    best_epoch: int | None = None
+    steps: int | None = None
+    rate_left: float = 1.0
+    flip_keeps_label: bool = True
+    human_missing: bool = False  # an error that is no rate, and nothing to compare it with
+    seeds_tried: tuple[int, ...] = ()
 
     @property
     def width(self) -> int | None:
         """Channels of a residual network's first stage; None: another model."""
         known = {"width", "depth"} <= set(self.settings)
         return self.settings["width"] or first_width(self.settings["depth"]) if known else None
+
+    @property
+    def chose_late(self) -> bool:
+        """Whether the chosen epoch is among the last fifth: before, more epochs would give the same weights again."""
+        return self.best_epoch is None or self.epochs is None or self.best_epoch > 0.8 * self.epochs
 
     @property
     def is_images(self) -> bool:
@@ -103,29 +129,82 @@ class Situation:
 
 @dataclass(frozen=True)
 class Advice:
-    """Why, and the overrides that do it; none where nothing on the command line can."""
+    """Why, and the overrides that do it; none where nothing on the command line can. `sweep`: the same for several runs."""
 
     why: str
     overrides: tuple[str, ...] = ()
+    sweep: tuple[str, ...] = ()
+
+    @property
+    def knob(self) -> str:
+        """The key that it turns; of advice without overrides its words."""
+        return self.overrides[0].partition("=")[0] if self.overrides else self.why
 
 
 Rule = Callable[[Situation], Iterator[Advice]]
 
 
 def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
-    """Return at least one piece of advice, most important first, never something already on, no knob twice.
+    """Return at least one piece of advice, most important first, never something already on, no knob in two directions.
 
     Args:
         verdict, reasons: of the gap. now: the run, with what was seen in it.
     """
-    rules = _for(now.signs.reasons(), URGENT)
+    rules = [*_for(now.signs.reasons(), URGENT), *([] if verdict == "just_right" else [_still_learning])]
     inner = _for(now.signs.reasons(), INNER)
-    rules += [*inner, *RULES[verdict]] if "bias" in verdict else [*RULES[verdict], *inner]
+    own = _rules(verdict, now)
+    rules += [*inner, *own] if "bias" in verdict else [*own, *inner]
     rules += [*_for(reasons, LAST), _differ, *THUMB]
-    found: dict[tuple[str, ...], Advice] = {}
+    found: dict[str, Advice] = {}
     for each in (each for rule in rules for each in rule(now) if _is_open(each, now)):
-        found.setdefault(each.overrides or (each.why,), each)
+        found.setdefault(each.knob, each)
     return list(found.values())
+
+
+def _rules(verdict: str, now: Situation) -> list[Rule]:
+    """Return the rules of a verdict: of two parts that are high, the larger one's first; of an unclear one what would tell."""
+    if verdict == "high_bias_and_variance":
+        return [*BIAS, *VARIANCE] if now.bias >= now.variance else [*VARIANCE, *BIAS]
+    if verdict == "unclear":
+        bias = "avoidable_bias" in now.unclear and not now.human_missing and now.bias > now.tolerance
+        variance = "variance" in now.unclear and now.variance > now.tolerance
+        return [_unclear, *(_supposed(rule) for rule in [*(BIAS if bias else ()), *(VARIANCE if variance else ())])]
+    return list(RULES[verdict])
+
+
+def _supposed(rule: Rule) -> Rule:
+    """Return a rule whose reasons do not claim what is unclear."""
+
+    def supposed(now: Situation) -> Iterator[Advice]:
+        for each in rule(now):
+            why = each.why.replace("High bias", "If the bias is real").replace(
+                "High variance", "If the variance is real"
+            )
+            yield replace(each, why=why)
+
+    return supposed
+
+
+def _unclear(now: Situation) -> Iterator[Advice]:
+    """What would tell: more dev examples, or a human level."""
+    if now.human_missing:
+        yield Advice(
+            "Nothing tells whether the bias is high: declare what the best reach, in the target's unit (data.human_error)."
+        )
+    if "variance" not in now.unclear or not now.dev_size:
+        return
+    larger = (f"data.split.dev={1.5 * now.dev_share:g}",) if 0 < now.dev_share <= 0.5 else ()
+    yield Advice(
+        f"The variance is not told by {now.dev_size} dev examples: more of them would tell (from several runs, compare.py).",
+        larger,
+    )
+
+
+def _still_learning(now: Situation) -> Iterator[Advice]:
+    """Nothing else can be told of a training that was not over."""
+    if now.signs.falling and not now.stopped_early and now.chose_late:
+        taken = f" after {now.steps:,} steps" if now.steps else ""
+        yield Advice(f"Both losses still fall{taken}: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
 def _is_open(advice: Advice, now: Situation) -> bool:
@@ -245,12 +324,12 @@ def _thaw(now: Situation) -> Iterator[Advice]:
 
 
 def _longer(now: Situation) -> Iterator[Advice]:
-    if not now.stopped_early and now.signs.pattern != "bottleneck" and now.total_epochs < LONG:
+    if not now.stopped_early and now.signs.pattern != "bottleneck" and now.total_epochs < LONG and now.chose_late:
         yield Advice("High bias: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
 def _plateau(now: Situation) -> Iterator[Advice]:
-    if now.signs.pattern == "bottleneck":
+    if now.signs.pattern == "bottleneck" and now.rate_left > SPENT:
         yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
@@ -287,8 +366,9 @@ def _no_penalty(now: Situation) -> Iterator[Advice]:
 def _augment(now: Situation) -> Iterator[Advice]:
     stronger = {"none": "light", "light": "strong"}.get(now.augment)
     if now.is_images and stronger:
+        flips = "" if now.flip_keeps_label else "; say data.flip_keeps_label=true if a mirrored image keeps its label"
         yield Advice(
-            f"High variance: more data, by changing images in training ({stronger}).",
+            f"High variance: more data, by changing images in training ({stronger}){flips}.",
             (f"augment={stronger}", *_uncached(now)),
         )
 
@@ -304,7 +384,8 @@ def _dropout(now: Situation) -> Iterator[Advice]:
 
 
 def _stop_earlier(now: Situation) -> Iterator[Advice]:
-    if not now.stopped_early and now.total_epochs > 1:
+    """Without dev the last weights are taken; with dev the best epoch's are, and nothing would change."""
+    if not now.stopped_early and now.total_epochs > 1 and now.dev_size == 0:
         shorter = max(1, now.total_epochs // 2)
         yield Advice("High variance: stop earlier.", (f"trainer.total_epochs={shorter}",))
 
@@ -314,9 +395,17 @@ def _more_data(now: Situation) -> Iterator[Advice]:
 
 
 def _another_seed(now: Situation) -> Iterator[Advice]:
+    if now.seeds_tried:
+        seeds = ", ".join(map(str, now.seeds_tried))
+        yield Advice(
+            f"Bias and variance are within tolerance, and seed {seeds} is trained, too: compare them (compare.py)."
+        )
+        return
+    more = ",".join(str(now.seed + i) for i in (1, 2, 3))
     yield Advice(
-        "Bias and variance are within tolerance: see whether another seed says the same.", (f"seed={now.seed + 1}",)
-    )
+        "Bias and variance are within tolerance: see whether other seeds say the same, and compare them (compare.py).",
+        (f"seed={now.seed + 1}",), sweep=(f"seed={more}",),
+    )  # fmt: skip
 
 
 def _larger_dev(now: Situation) -> Iterator[Advice]:
@@ -336,8 +425,8 @@ def _differ(now: Situation) -> Iterator[Advice]:
 
 
 def _batch_rule(now: Situation) -> Iterator[Advice]:
-    small = now.train_size < 2000
-    if small and now.batch_size is not None and now.batch_size > 1:
+    small, enough = now.train_size < 2000, now.steps is None or now.total_epochs >= MANY_STEPS
+    if small and now.batch_size is not None and now.batch_size > 1 and enough:
         yield Advice(
             f"Rule of thumb: under 2000 examples ({now.train_size}) take them all at once (notes 000, part 5).",
             ("trainer.batch_size=null",),
@@ -398,12 +487,7 @@ BIAS: tuple[Rule, ...] = (
     _convolution,
 )
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
-VARIANCE: tuple[Rule, ...] = (_objects, _augment, _l2, _dropout, _convolution, _stop_earlier, _more_data)
-RULES: dict[str, tuple[Rule, ...]] = {
-    "just_right": (_another_seed,),
-    "high_bias": BIAS,
-    "high_variance": VARIANCE,
-    "high_bias_and_variance": BIAS + VARIANCE,
-}
+VARIANCE: tuple[Rule, ...] = (_augment, _objects, _l2, _dropout, _convolution, _stop_earlier, _more_data)
+RULES: dict[str, tuple[Rule, ...]] = {"just_right": (_another_seed,), "high_bias": BIAS, "high_variance": VARIANCE}
 LAST: dict[str, tuple[Rule, ...]] = {"dev_overfit": (_larger_dev,), "mismatch": (_like_dev,)}
 THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

@@ -51,6 +51,21 @@ def recognise(rows: Sequence[Mapping[str, float]]) -> Pattern | None:
     return PATTERNS.get((train or "", dev or ""))
 
 
+def still_falls(rows: Sequence[Mapping[str, float]], best_epoch: int) -> bool:
+    """Whether the losses fell to the end, so that more epochs would have given more.
+
+    Of fewer than four epochs, whose trend cannot be told: whether train loss never rose and the last epoch is the best.
+
+    Args:
+        rows: as of `recognise`. best_epoch: the one that was chosen, from 1.
+    """
+    train = [row["train/loss"] for row in rows]
+    if len(rows) < LEAST:
+        return bool(rows) and best_epoch == len(rows) and train == sorted(train, reverse=True)
+    dev = trend([row["dev/loss"] for row in rows]) if "dev/loss" in rows[0] else "falling"
+    return trend(train) == "falling" and dev == "falling"
+
+
 def trend(losses: Sequence[float]) -> str | None:
     """Return whether a curve is `falling`, `level` or `rising` at its end; None for fewer than four epochs.
 

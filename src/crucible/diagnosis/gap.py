@@ -1,10 +1,18 @@
-"""How far from human level, and what holds the result back (notes 000, part 4, section 2; part 7)."""
+"""How far from human level, and what holds the result back (notes 000, part 4, section 2; part 7).
+
+A part of the gap is named high, or not, where the number of examples tells; else it is unclear. How often a named one is right
+was simulated: docs/trust.md.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from crucible.metrics.evidence import Measured, difference
 
 SLACK = 1e-9  # a difference of decimal error rates is not exact: 0.05 - 0.03 is above 0.02 in binary
 Scores = Mapping[str, Mapping[str, float] | None]
+Evidence = Mapping[str, Mapping[str, float | None]]
+REASONS = {"dev_test": "dev_overfit"}
 
 
 @dataclass(frozen=True)
@@ -14,14 +22,17 @@ class Diagnosis:
     Attributes:
         gap: avoidable_bias = train - human; variance = dev - train (test - train without dev); dev_test = test - dev,
             None where a split is missing or not looked at. With a train_dev split variance = train_dev - train and
-            mismatch = dev - train_dev.
-        verdict: high_bias, high_variance, high_bias_and_variance or just_right.
+            mismatch = dev - train_dev. Of an error that is no rate there is no bias without a human level.
+        verdict: high_bias, high_variance, high_bias_and_variance, just_right, or unclear.
         reasons: the parts above tolerance, and beyond_human.
+        bounds: of each part, by the number of examples. unclear: parts that may be above tolerance, or not.
     """
 
     gap: dict[str, float | None]
     verdict: str
     reasons: list[str]
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unclear: list[str] = field(default_factory=list)
 
 
 VERDICTS = {
@@ -40,28 +51,54 @@ def diagnose(
     human: float | None,
     tolerance: float,
     train_dev: float | None = None,
+    evidence: Evidence | None = None,
+    is_rate: bool = True,
+    early: bool = False,
 ) -> Diagnosis:
     """Judge errors against human level.
 
     Args:
         train, dev, test: error rates in [0, 1], or RMSEs; None: no such split, or not looked at yet.
-        human: the error of the best humans; None: unknown, 0 is assumed.
+        human: the error of the best humans; None: unknown, of a rate 0 is assumed.
         tolerance: a part of the gap above it is high.
         train_dev: of examples like those of train that were not trained on.
+        evidence: `size` and `spread` by split, as of `Measured`; None: the errors are exact.
+        is_rate: whether the error is a share of mistakes.
+        early: whether few dev examples chose an epoch before train was learned: its error on train is no bias.
     """
-    judged = dev if dev is not None else test
-    unseen = train_dev if train_dev is not None else judged
-    gap = {
-        "avoidable_bias": train - (human or 0.0),
-        "variance": unseen - train if unseen is not None else None,
-        **({"mismatch": dev - train_dev} if dev is not None and train_dev is not None else {}),
-        "dev_test": test - dev if test is not None and dev is not None else None,
+    told = {"train": train, "train_dev": train_dev, "dev": dev, "test": test}
+    errors = {split: _measured(error, split, evidence) for split, error in told.items() if error is not None}
+    level = Measured(human or 0.0, spread=0.0)
+    judged = errors.get("dev", errors.get("test"))
+    pairs = {
+        "avoidable_bias": (level if human is not None or is_rate else None, errors["train"]),
+        "variance": (errors["train"], errors.get("train_dev", judged)),
+        **({"mismatch": (errors["train_dev"], errors.get("dev"))} if "train_dev" in errors and dev is not None else {}),
+        "dev_test": (errors.get("dev"), errors.get("test")),
     }
-    reasons = {"dev_test": "dev_overfit"}
-    high = [reasons.get(name, name) for name, part in gap.items() if part is not None and part > tolerance + SLACK]
-    if human is not None and judged is not None and judged < human - SLACK:
+    gap = {name: b.error - a.error if a and b else None for name, (a, b) in pairs.items()}
+    bounds = {name: difference(a, b) for name, (a, b) in pairs.items() if a and b}
+    states = {name: _state(bounds.get(name), tolerance) for name in pairs}
+    if early and states["avoidable_bias"] == "high":
+        states["avoidable_bias"] = "unclear"
+    high = [REASONS.get(name, name) for name, state in states.items() if state == "high"]
+    if human is not None and judged is not None and judged.bounds()[1] < human - SLACK:
         high.append("beyond_human")
-    return Diagnosis(gap, VERDICTS["avoidable_bias" in high, "variance" in high], high)
+    unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear" and judged]
+    verdict = VERDICTS["avoidable_bias" in high, "variance" in high]
+    return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)
+
+
+def _measured(error: float, split: str, evidence: Evidence | None) -> Measured:
+    facts = (evidence or {}).get(split)
+    return Measured(error, spread=0.0) if facts is None else Measured(error, facts["size"] or 1, facts["spread"])
+
+
+def _state(bounds: tuple[float, float] | None, tolerance: float) -> str:
+    """Return whether a part is `high`, `low`, or `unclear`; one that is not known is unclear."""
+    if bounds is None:
+        return "unclear"
+    return "high" if bounds[0] > tolerance + SLACK else "low" if bounds[1] <= tolerance + SLACK else "unclear"
 
 
 def errors(scores: Scores) -> tuple[float, float | None, float | None]:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import MATCHED, iou
+from crucible.metrics.evidence import jackknife
 
 Batch = dict[str, Tensor]
 BOUNDS = torch.linspace(0.5, 0.95, 10, dtype=torch.float64)
 RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # as pycocotools has them, to the last bit
+GROUPS = 10  # of images that are left out together
 TOUCHED = 0.1  # overlap from which a wrong box is about an object (Bolya et al., 2020, TIDE, arXiv:2008.08115)
 OBJECTS, FOUND = "objects", "found boxes"  # what a kind of mistake is about
 KINDS = ("wrong class", "badly placed", "duplicate", "background")  # of found boxes that are no hits
@@ -144,6 +146,14 @@ class Detections:
         per_class = {f"per_class/{self._names[k]}": float(curve[0].mean()) for k, curve in of_classes.items()}
         numbers = {"loss": loss, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
         return numbers | per_class
+
+    def evidence(self) -> tuple[int, float]:
+        """Return the number of images and the standard error of 1 - mAP50, without each tenth of them in turn."""
+        found = self.found(bounds=BOUNDS[:1])
+        size, place = len(found.labels), torch.arange(len(found.labels))
+        parts = [place % GROUPS != group for group in range(min(GROUPS, size))]
+        left = [Found(found.given[own], found.boxes[own], found.labels[own], found.truth[:, own]) for own in parts]
+        return size, jackknife([float(mean_precision(each, len(self._names))[0]) for each in left]) if size > 1 else 1.0
 
     def matrix(self) -> Tensor:
         """Return the counts (K + 1, K + 1): rows are labels, columns what was found; last: background, missed or made up."""

@@ -46,6 +46,12 @@ class Residuals:
         """Return the squared error (G, G) by group of label (row) and of answer (column)."""
         return self._by_group((torch.cat(self._answers) - torch.cat(self._labels)).pow(2))
 
+    def evidence(self) -> tuple[int, float]:
+        """Return the number of examples and the standard error of the RMSE, from that of the mean square."""
+        squares = (torch.cat(self._labels) - torch.cat(self._answers)).pow(2)
+        rmse, size = float(squares.mean().sqrt()), len(squares)
+        return size, float(squares.std(correction=0)) / size**0.5 / (2 * rmse) if rmse else 0.0
+
     def compute(self) -> dict[str, float]:
         """Return loss, error (the RMSE), rmse and r2 (0 for labels that never change); without examples nothing."""
         if not self._labels:

@@ -12,6 +12,8 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     first = diagnosis["advice"][0]
     lines = [
         ("result", result(summary)),
+        ("chance", sampling(summary)),
+        ("trivial", baseline(summary)),
         ("gap", gap(summary)),
         ("seen", seen(summary.get("seen", {}))),
         ("verdict", verdict(diagnosis)),
@@ -43,7 +45,12 @@ def result(summary: dict[str, Any]) -> str:
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
+    unknown = summary["gap"]["avoidable_bias"] is None
+    steps = [
+        "human unknown"
+        if unknown
+        else f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"
+    ]
     steps += [f"{split} {amount(scores['error'], summary)}" for split, scores in judged(summary).items()]
     parts = [
         f"{name.replace('_', ' ')} {amount(value, summary)}"
@@ -54,8 +61,32 @@ def gap(summary: dict[str, Any]) -> str:
 
 
 def verdict(diagnosis: dict[str, Any]) -> str:
-    """Return the verdict and what it rests on."""
-    return " · ".join([diagnosis["verdict"].replace("_", " "), *(r.replace("_", " ") for r in diagnosis["reasons"])])
+    """Return the verdict, what it rests on, and what so many examples do not tell; being worse than trivial comes first."""
+    reasons = [reason.replace("_", " ") for reason in diagnosis["reasons"]]
+    worse = ["worse than the trivial baseline"] if "below baseline" in reasons else []
+    named = [diagnosis["verdict"].replace("_", " "), *(each for each in reasons if each != "below baseline")]
+    unclear = [f"{part.replace('_', ' ')} {why}" for part, why in diagnosis.get("unclear", {}).items()]
+    return " · ".join([*worse, *named, *unclear])
+
+
+def sampling(summary: dict[str, Any]) -> str:
+    """Return how far the monitored number may be off by the number of examples alone."""
+    facts = {split: each for split, each in summary.get("evidence", {}).items() if split != "train"}
+    told = [
+        f"{split} {each['low']:.4f} to {each['high']:.4f} ({each['size']:,})"
+        for split, each in facts.items()
+        if each["low"] is not None
+    ]
+    return f"{summary['monitor']['name']} within 95 %, by the number of examples: {', '.join(told)}" if told else ""
+
+
+def baseline(summary: dict[str, Any]) -> str:
+    """Return what an answer that never looks would reach."""
+    facts = summary.get("baseline")
+    if not facts:
+        return ""
+    errors = ", ".join(f"{split} {amount(facts[split], summary)}" for split in JUDGED if split in facts)
+    return f"{facts['name']}: {error_name(summary)} {errors}"
 
 
 def bounds(diagnosis: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batches
+from crucible.metrics.evidence import Measured, interval_of
 
 WARM_UP, REPEATS = 10, 50
 
@@ -24,6 +25,8 @@ class Judgement:
             (G, G) in the same groups. label, predicted: (N,), or (N, T) of several
             labels. answers: (N, K) probabilities, or (N, 1) numbers, or boxes (N, D, 6).
         costs: what each kind of mistake costs, where the task tells that itself.
+        error: with the number of examples it was measured on, and its standard error where it is no rate of mistakes.
+        interval: where 95 % of the monitored number's values lie that so many examples may give; None where nothing tells.
     """
 
     scores: dict[str, float]
@@ -33,6 +36,13 @@ class Judgement:
     predicted: Tensor
     answers: Tensor
     costs: list[dict[str, Any]] | None = None
+    error: Measured = field(default_factory=lambda: Measured(0.0))
+    interval: tuple[float, float] | None = None
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what a summary says of it."""
+        low, high = self.interval or (None, None)
+        return {"size": self.error.size, "spread": self.error.spread, "low": low, "high": high}
 
 
 def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
@@ -42,6 +52,7 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
         keep: whether every prediction is wanted, or the numbers alone: labels, predicted and answers are then empty.
     """
     metrics, labels, predicted, answers = task.metrics(), [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0, 0)]
+    size = 0
     if keep:
         labels, predicted, answers = [], [], []
     model.eval()
@@ -49,13 +60,18 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
         for batch in batches.judge(split):
             outputs = model(batch["x"])
             metrics.update(outputs, batch)
+            size += len(batch["label"])
             if keep:
                 labels.append(batch["label"].cpu())
                 predicted.append(task.predict(outputs).cpu())
                 answers.append(task.answers(outputs).cpu())
     label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
     costs = metrics.costs() if hasattr(metrics, "costs") else None
-    return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), label, said, answered, costs)
+    scores, confusion = metrics.compute(), metrics.matrix()
+    measured = Measured(scores["error"], *(metrics.evidence() if hasattr(metrics, "evidence") else (size, None)))
+    counts = confusion.numpy() if task.targets == "classes" else None
+    interval = interval_of(task.monitor, scores[task.monitor], measured, counts)
+    return Judgement(scores, confusion.long(), metrics.mistakes(), label, said, answered, costs, measured, interval)
 
 
 def told(scores: dict[str, float]) -> dict[str, Any]:
