@@ -11,7 +11,8 @@ import signs
 from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
-from crucible.files import CURVES, SUMMARY, WEIGHTS
+from crucible.files import CARD, CURVES, SUMMARY, WEIGHTS
+from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
@@ -75,22 +76,29 @@ def write(
     note = f"{looks} model(s) have been judged on this test split" + (
         "; its error grows flattering" if looks > 5 else ""
     )
+    near = near_copies(card.duplicates)
     if job.cfg["report"] != "none":
         pictures = _figures(job, saved, found, numbers, batches)
-        html = page(numbers, asdict(card), config_text(job.cfg), note, pictures)
+        html = page(
+            numbers, asdict(card), config_text(job.cfg), "; ".join(each for each in (note, near) if each), pictures
+        )
         write_atomic(out / "report.html", html.encode())
-    if not job.other_data:
+    if job.other_data:
+        card.write(out / CARD)  # which data these were
+    else:
         _journal(job, found.scores)
-    return (note,)
+    return (note, near)
 
 
 def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
     """Return the tables of every prediction on test, by file name."""
+    names = batches.names("test")
     tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
     if saved.task.targets not in PLACES:
-        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes)}
+        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes, names)}
     import places
 
+    tables |= {"predictions_names.json": places.names_json(names)} if names is not None else {}
     curves = places.precision_recall(saved, found, batches, "test") if saved.task.targets == "boxes" else {}
     tables |= {"precision_recall.csv": places.curves_csv(curves)} if curves else {}
     return tables | {"predictions.json": places.predictions_json(saved, found, batches, "test")}
@@ -123,25 +131,18 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
     worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else []
     if len(worst):
         split = "test" if looked is found else "dev"
-        figures.mistakes(batches.stored(split)[0][worst], _titles(looked, saved, worst), made["mistakes"])
+        titles = _titles(looked, saved, batches.called(split, worst.tolist()), worst)
+        figures.mistakes(batches.stored(split)[0][worst], titles, made["mistakes"])
         shown[f"Worst mistakes on {split}"] = made["mistakes"]
         if job.cfg["report"] == "full":
-            shown |= _maps(saved, looked, batches, split, worst, home_of)
+            import lookinside
+
+            shown |= lookinside.maps(saved, batches, split, worst, looked.predicted[worst], titles, home_of)
     if job.cfg["report"] == "full":
         import lookinside
 
         shown |= lookinside.pictures(saved, batches, home_of)
     return shown
-
-
-def _maps(
-    saved: Saved, looked: Judgement, batches: Batches, split: str, worst: np.ndarray[Any, Any], home_of: Path
-) -> dict[str, Path]:
-    import lookinside
-
-    return lookinside.maps(
-        saved, batches, split, worst, looked.predicted[worst], _titles(looked, saved, worst), home_of
-    )
 
 
 def _worst(found: Judgement) -> np.ndarray[Any, Any]:
@@ -151,10 +152,13 @@ def _worst(found: Judgement) -> np.ndarray[Any, Any]:
     return wrong[np.argsort(given, kind="stable")][:WORST]
 
 
-def _titles(found: Judgement, saved: Saved, rows: np.ndarray[Any, Any]) -> list[str]:
+def _titles(found: Judgement, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
     names = saved.card.classes
     pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
-    return [f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} (row {i})" for y, p, i in pairs]
+    return [
+        f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} ({shortened(name)})"
+        for (y, p, i), name in zip(pairs, called, strict=True)
+    ]
 
 
 def _journal(job: Job, scores: dict[str, float]) -> None:

@@ -25,6 +25,7 @@ from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
 from crucible.files import SUMMARY
 from crucible.optim.guard import Guarded
+from crucible.report.leaks import about
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
@@ -68,10 +69,11 @@ def prepared(job: Job, accept: Callable[[Card], None], *, judge: Card | None = N
         if (was := card.recipe.get(key)) != value:
             raise Refusal(
                 f"prepared={folder}", f"it was prepared with {key} {was}, the configuration says {value}",
-                allowed="prepared=null: what fits is found, or made", example=f"data={card.name}",
+                allowed="prepared=null: what fits is found, or made",
+                example=f"data={choices_of(job.cfg)['data']} prepared=null",
             )  # fmt: skip
     accept(card)
-    return folder, card
+    return folder, replace(card, name=job.cfg["data"]["name"])
 
 
 def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None) -> tuple[Path, Card]:
@@ -81,7 +83,24 @@ def make(job: Job, accept: Callable[[Card], None], *, judge: Card | None = None)
     folder = prepare(
         source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
     )
-    return folder, read_card(folder)
+    return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
+
+
+def apart(job: Job, card: Card) -> Job:
+    """Return the job with a folder for these data alone: NAME, or NAME-2, ... where other data have been judged as NAME."""
+    if not job.new_folder:
+        return job
+    home, taken = job.folder, 1
+    while job.folder.exists() and not _holds(job.folder, card.key):
+        taken += 1
+        job = replace(job, folder=home.with_name(f"{home.name}-{taken}"))
+    return job
+
+
+def _holds(folder: Path, key: str) -> bool:
+    with suppress(Refusal):
+        return read_card(folder).key == key
+    return False
 
 
 def require_run(job: Job) -> Path:
@@ -118,7 +137,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
                 "the data",
                 f"they are not those of this run: their key is {card.key[:16]}, its is {own.key[:16]}",
                 allowed="the same data, or other data named as such",
-                example=f"python src/evaluate.py run={job.cfg['run']} data={job.cfg['data']['name']} data.path=...",
+                example=f"python src/evaluate.py run={job.cfg['run']} data={choices_of(job.cfg)['data']} data.path=...",
             )
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
@@ -285,7 +304,8 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
     following = (
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
-    return f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    first = f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    return "\n".join([first, *(f"{'':>10}{each}" for each in about(card))])
 
 
 def checked(cfg: Config, parts: Parts) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.card import Card, read_card
+from crucible.data.names import read_names
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
@@ -99,6 +100,15 @@ class Batches:
     def stored(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped."""
         return tuple(np.load(self._folder / split / f"{name}.npy", mmap_mode="r") for name in ("x", "y"))
+
+    def names(self, split: str) -> list[str] | None:
+        """Return what the examples of a split are called, by their files; None where only their rows are known."""
+        return read_names(self._folder / split, int(self.splits[split]["size"]))
+
+    def called(self, split: str, rows: Iterable[int]) -> list[str]:
+        """Return what some examples of a split are called: files, or rows."""
+        names = self.names(split)
+        return [f"row {row} of {split}" if names is None else names[row] for row in rows]
 
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
