@@ -29,7 +29,7 @@ from finish import is_dvc, judged, write_json
 from starting import home
 from wiring import config_text
 
-WORST = 12
+WORST, TOLD = 12, 3
 
 
 def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batches: Batches) -> dict[str, Any]:
@@ -76,9 +76,12 @@ def write(
     note = f"{looks} model(s) have been judged on this test split" + (
         "; its error grows flattering" if looks > 5 else ""
     )
-    near = near_copies(card.duplicates)
+    near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
-        pictures = _figures(job, saved, found, numbers, batches)
+        split = "test" if job.other_data or "dev" not in batches.splits else "dev"
+        looked = found if split == "test" else judge(saved.model, saved.task, batches, split)
+        pictures = _figures(job, saved, found, numbers, batches, looked, split)
+        worst = _worst_told(looked, saved, batches, split)
         html = page(
             numbers, asdict(card), config_text(job.cfg), "; ".join(each for each in (note, near) if each), pictures
         )
@@ -87,7 +90,7 @@ def write(
         card.write(out / CARD)  # which data these were
     else:
         _journal(job, found.scores)
-    return (note, near)
+    return (note, near, worst)
 
 
 def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
@@ -104,7 +107,15 @@ def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
     return tables | {"predictions.json": places.predictions_json(saved, found, batches, "test")}
 
 
-def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], batches: Batches) -> dict[str, Path]:
+def _figures(
+    job: Job,
+    saved: Saved,
+    found: Judgement,
+    numbers: dict[str, Any],
+    batches: Batches,
+    looked: Judgement,
+    split: str,
+) -> dict[str, Path]:
     from crucible.report import figures  # matplotlib: only where a report is drawn
 
     run, home_of = Path(job.cfg["run"]), job.folder / "figures"
@@ -123,14 +134,12 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    looked = found if job.other_data or "dev" not in batches.splits else judge(saved.model, saved.task, batches, "dev")
     if saved.task.targets in PLACES:
         import places
 
-        shown |= places.pictures(saved, looked, batches, "test" if looked is found else "dev", home_of)
+        shown |= places.pictures(saved, looked, batches, split, home_of)
     worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else []
     if len(worst):
-        split = "test" if looked is found else "dev"
         titles = _titles(looked, saved, batches.called(split, worst.tolist()), worst)
         figures.mistakes(batches.stored(split)[0][worst], titles, made["mistakes"])
         shown[f"Worst mistakes on {split}"] = made["mistakes"]
@@ -150,6 +159,17 @@ def _worst(found: Judgement) -> np.ndarray[Any, Any]:
     wrong = np.flatnonzero((found.label != found.predicted).numpy())
     given = found.answers.numpy()[wrong, found.label.numpy()[wrong]]
     return wrong[np.argsort(given, kind="stable")][:WORST]
+
+
+def _worst_told(found: Judgement, saved: Saved, batches: Batches, split: str) -> str:
+    """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
+    rows = _worst(found)[:TOLD] if saved.task.targets == "classes" else np.zeros(0, int)
+    if not len(rows) or batches.names(split) is None:
+        return ""
+    titles = zip(batches.called(split, rows.tolist()), rows.tolist(), strict=True)
+    names = saved.card.classes
+    told_each = [f"{name} (said {names[int(found.predicted[i])]})" for name, i in titles]
+    return f"worst mistakes on {split}: {', '.join(told_each)}"
 
 
 def _titles(found: Judgement, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:

@@ -93,7 +93,7 @@ def _refused(pairs: Sequence[Mapping[str, Any]]) -> Refusal:
     more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
     return Refusal(
         "data.duplicates",
-        f"exact copies stand in two splits, {len(pairs)} in all: {'; '.join(shown)}{more}; "
+        f"{len(pairs)} exact copies stand in two splits: {'; '.join(shown)}{more}; "
         "what is tested would have been learned",
         allowed="drop (the copy leaves train, or dev where the twin is in test), keep",
         example="data.duplicates=drop",

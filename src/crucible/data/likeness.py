@@ -3,7 +3,9 @@
 Correlation of grey values tells little: any two sevens, or two portraits, have 0.99. Edges (differences of neighbouring
 pixels, after a light blur that forgives a new compression) of different photographs have 0.2 to 0.4, of one photograph saved
 anew 0.9 and more. Pictures with few edges are alike by chance more often: two handwritten ones agree by 0.99. So the bound
-rises from 0.8 towards 1 as the pixels that carry edges become fewer. docs/trust.md tells what was measured.
+rises from 0.8 towards 1 as the pixels that carry edges become fewer: 0.993 for a digit of MNIST, 0.94 for a hand of `signs`,
+0.8 for a photograph of 64 x 64. Across the splits of 70,000 digits no pair is reported, of 70,000 articles of clothing 4 for
+10,000; of 200 photographs saved anew at quality 50, 97 % are found, moved by a pixel 98 %. docs/trust.md holds the table.
 """
 
 from collections.abc import Callable
