@@ -5,7 +5,6 @@ from typing import Any
 import entry
 import wiring
 from crucible.report.leaks import near_copies
-from crucible.report.screen import lined
 from overrides import train_command
 
 MOST = 10
@@ -20,7 +19,7 @@ def main(job: entry.Job) -> None:
     for each in _left_out(card.objects or {}):
         print(f"    left  {each}")
     print(f"   leaks  {len(found)} exact copies across splits ({card.duplicates['policy']}), {len(near)} near ones")
-    print(lined([("near", near_copies(card.duplicates))]), end="\n" if near else "")
+    print(f"    near  {near_copies(card.duplicates)}\n" if near else "", end="")
     print(f"   files  {folder}\n    next  {train_command(job.cfg)}")
 
 
