@@ -238,7 +238,7 @@ def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: P
     own = {**own, "run": str(folder), "prepared": None if other else own["prepared"]}
     validate(own)
     out = named or (folder / "judged" / own["data"]["name"] if other else folder)
-    return Job(own, out, overrides, other_data=other)
+    return Job(own, out, overrides, other_data=other, new_folder=other and named is None)
 
 
 def _copy(source: dict[str, Any], target: dict[str, Any], path: list[str]) -> None:

@@ -15,6 +15,7 @@ def main(job: entry.Job) -> None:
     device = choose_device(job.cfg["trainer"]["device"])
     saved = wiring.as_judged(job, load_run(wiring.require_run(job), device))
     data, card = wiring.judged_data(job, saved.card)
+    job = wiring.apart(job, card)
     wiring.same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
     batches = wiring.batches(job.cfg, data, saved.card, device, wiring.seen_by_run(job))

@@ -71,12 +71,16 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     )
     rates = [e["values"]["lr"] for e in read_events(job.folder / NAME) if "lr" in e.get("values", ())]
     progress = {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step,
-                "rate_left": rates[-1] / max(rates) if rates else 1.0}  # fmt: skip
+                "rate_left": rates[-1] / max(rates) if rates else 1.0, "overrides": tried.words_of(cfg)}  # fmt: skip
     seen = {
         "signs": signs.of_training(run, parts, found) | signs.against(trivial, scores),
         "error_analysis": signs.error_analysis(parts.task, analysed),
         "satisficing": bounds(parts, analysed, parameters),
         "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
+        "evidence": {split: each.evidence() for split, each in found.items()},
+        "baseline": trivial,
+        "progress": progress,
+        "seen": parts.seen,
     }
     summary = {
         "data": parts.batches.card.name,
@@ -84,26 +88,11 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
-        "steps": run.step,
-        "rate_left": progress["rate_left"],
-        "overrides": tried.words_of(cfg),
         **scores,
-        **({"baseline": trivial} if trivial else {}),
-        **judged(
-            job,
-            cfg,
-            parts.batches.card,
-            parts.task,
-            scores,
-            seen,
-            evidence={split: each.evidence() for split, each in found.items()},
-            progress=progress,
-            stopped_early=early,
-        ),
+        **judged(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
         "parameters": parameters,
     }
-    summary |= {"seen": parts.seen} if parts.seen else {}
     write_json(job.folder / SUMMARY, summary)
     write_atomic(job.folder / SEEN, parts.batches.seen(parts.before).packed())
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
@@ -136,19 +125,17 @@ def judged(
     scores: dict[str, Any],
     seen: dict[str, Any],
     *,
-    evidence: dict[str, Any],
-    progress: dict[str, Any],
     stopped_early: bool,
 ) -> dict[str, Any]:
     """Return human level, gap and diagnosis with advice as commands that fit this configuration.
 
     Args:
-        evidence: by split, of its error. progress: epochs, best_epoch, steps, rate_left: how the training went.
-        cfg: what was trained: the advice changes it. seen: signs, error_analysis, satisficing, controls: what else the diagnosis tells.
+        cfg: what was trained: the advice changes it. seen: what else the diagnosis says: signs, error_analysis, satisficing, controls, evidence (size and
+            spread of the error by split), baseline, progress (how the training went), seen (examples seen before).
     """
     human, read = job.cfg["data"]["human_error"], signs.read(seen)
     apart = (scores.get("train_dev") or {}).get("error")
-    is_rate = task.targets != "numbers"
+    is_rate, evidence = task.targets != "numbers", seen["evidence"]
     found = diagnose(
         *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=evidence, is_rate=is_rate,
         early=seen["signs"].get("early", False),
@@ -162,7 +149,7 @@ def judged(
         dev_size=int((evidence.get("dev") or {"size": 0})["size"]),
         human_missing=human is None and not is_rate,
         seeds_tried=tried.other_seeds(cfg, card.key, job.folder),
-        **progress,
+        **{key: value for key, value in seen["progress"].items() if key != "overrides"},
     )
     own = {
         "monitor": {"name": task.monitor, "goal": task.goal},
@@ -172,7 +159,6 @@ def judged(
     return {
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
-        "evidence": dict(evidence),
         "diagnosis": {
             "verdict": found.verdict,
             "reasons": [*read.reasons()[: read.below_baseline], *found.reasons, *read.reasons()[read.below_baseline :]],

@@ -1,7 +1,6 @@
 """Does the configuration fit the data: what only the data card can tell, refused before any work."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +18,10 @@ from starting import source_of
 Config = dict[str, Any]
 
 
-def fits(cfg: Config) -> Callable[[Card, Path | None], None]:
-    """Return the check of a data card against the rest of the configuration: shapes, classes, batch norm, images.
+def fits(cfg: Config) -> Callable[[Card], None]:
+    """Return the check of a data card against the rest of the configuration: shapes, classes, batch norm, images, leaks."""
 
-    It takes the folder of the arrays too, where there is one: dev and test must not be what the weights have seen.
-    """
-
-    def accept(card: Card, folder: Path | None = None) -> None:
+    def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
         _require_steps(cfg)
         task = build(cfg["task"], card)
@@ -37,9 +33,8 @@ def fits(cfg: Config) -> Callable[[Card, Path | None], None]:
         _require_gradients(model)
         source = source_of(cfg)
         build(cfg["transfer"], source, card).check(model, fixed=is_fixed(cfg))
-        if folder is not None and source is not None and source.seen is not None:
-            sizes = {split: card.size(split) for split in card.splits}
-            require_unseen(source.seen.rows(folder, list(sizes)), sizes, cfg["transfer"]["seen"], "the source")
+        if source is not None and source.seen is not None:
+            require_unseen(source.seen, card, cfg["transfer"]["seen"], "the source")
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(

@@ -12,6 +12,7 @@ from entry import CONF, GROUPS, in_quotes, is_lexed, quoted
 
 Config = dict[str, Any]
 TOP = ("seed",)
+PARTS = ("", "reader")  # where a choice says what is built
 NEUTRAL = ("tracking", "sweep", "experiment")  # they say nothing about the result
 
 
@@ -105,12 +106,21 @@ def _taken(value: Any, cfg: Config) -> Any:
 def _nearest_choice(group: str, cfg: Config) -> str:
     node = cfg[group]
 
-    def distance(choice: str) -> tuple[bool, int, bool]:
+    def distance(choice: str) -> tuple[bool, bool, int, bool]:
         known = _known(group, choice, cfg)
-        other = known.get("_target_") != node.get("_target_") or known.get("name") != node.get("name")
-        return other, len(list(_differences(known, node, group))), choice != _defaults()[group]
+        other = any(_target(known, part) != _target(node, part) for part in PARTS)
+        return (
+            other,
+            known.get("name") != node.get("name"),
+            len(list(_differences(known, node, group))),
+            choice != _defaults()[group],
+        )
 
     return min(_choices(group), key=distance)
+
+
+def _target(node: Config, part: str) -> Any:
+    return (node.get(part) or {}).get("_target_") if part else node.get("_target_")
 
 
 def _differences(known: Config, node: Config, prefix: str) -> Iterator[tuple[str, Any]]:

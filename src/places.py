@@ -12,6 +12,7 @@ import torch
 from crucible.data.batches import Batches
 from crucible.metrics.detection import BOUNDS, RECALLS, curves, matched
 from crucible.report import boxes as draw
+from crucible.report.leaks import shortened
 from crucible.tasks.placed import placed, shown
 from crucible.tasks.saved import Saved
 from crucible.training.judge import Judgement
@@ -25,6 +26,11 @@ def predictions_json(saved: Saved, found: Judgement, batches: Batches, split: st
     sizes = batches.further(split)["size"].cpu().numpy()
     rows = [json.dumps(each, ensure_ascii=False) for each in placed(found.answers.numpy(), sizes, saved.card)]
     return "[\n" + ",\n".join(rows) + "\n]\n"
+
+
+def names_json(names: list[str]) -> str:
+    """Return the names of the pictures in the order of predictions.json, whose lists hold what was found alone."""
+    return json.dumps(names, indent=0, ensure_ascii=False) + "\n"
 
 
 def precision_recall(saved: Saved, found: Judgement, batches: Batches, split: str) -> dict[str, Array]:
@@ -55,7 +61,8 @@ def pictures(saved: Saved, found: Judgement, batches: Batches, split: str, home:
     worst = np.argsort(-wrong, kind="stable")[:WORST]
     truths = [_truth(saved, batches, split, row) for row in worst]
     founds = [shown(each, saved.task.score) for each in _stored(saved, found.answers.numpy()[worst])]
-    titles = [f"{split}/{row}: {wrong[row]:.3g}" for row in worst]
+    called = batches.called(split, worst.tolist())
+    titles = [f"{shortened(name)}: {wrong[row]:.3g}" for name, row in zip(called, worst, strict=True)]
     draw.compared(list(batches.stored(split)[0][worst]), truths, founds, titles, home / "worst.png")
     if found_curves := precision_recall(saved, found, batches, split):
         draw.precision_recall(found_curves, home / "precision_recall.png")

@@ -4,6 +4,7 @@ from typing import Any
 
 import entry
 import wiring
+from crucible.report.leaks import near_copies
 from overrides import train_command
 
 MOST = 10
@@ -11,13 +12,14 @@ MOST = 10
 
 def main(job: entry.Job) -> None:
     """Read, gate, split, measure and write; print where, and what is worth knowing."""
-    folder, card = wiring.make(job, lambda card, folder: None)
+    folder, card = wiring.make(job, lambda card: None)
     sizes = ", ".join(f"{split} {card.size(split):,}" for split in card.splits)
     found, near = card.duplicates["found"], card.duplicates["near"]
     print(f"  result  {card.name}: {sizes}; {len(card.classes)} classes, shape {card.feature_shape}, {card.dtype}")
     for each in _left_out(card.objects or {}):
         print(f"    left  {each}")
     print(f"   leaks  {len(found)} exact copies across splits ({card.duplicates['policy']}), {len(near)} near ones")
+    print(f"    near  {near_copies(card.duplicates)}\n" if near else "", end="")
     print(f"   files  {folder}\n    next  {train_command(job.cfg)}")
 
 

@@ -280,14 +280,14 @@ def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[st
             seen[key] = wiring.prepared(entry.Job(cfg, Path(), []), accept)
             made += [seen[key][0]] if seen[key][0].parent == wiring.CACHE and seen[key][0] not in before else []
         else:
-            accept(seen[key][1], seen[key][0])
+            accept(seen[key][1])
     folder, card = next(iter(seen.values()))
     return card, [entry.quoted(f"prepared={folder}")] if len(seen) == 1 else []
 
 
 def _with_dev(accept: wiring.Accept) -> wiring.Accept:
-    def both(card: Card, folder: Path) -> None:
-        accept(card, folder)
+    def both(card: Card) -> None:
+        accept(card)
         if "dev" not in card.splits:
             raise Refusal("data.split.dev", "a search chooses on dev, and there is none", example="data.split.dev=0.2")
 

@@ -57,8 +57,9 @@ def _runs(key: str, folder: Path) -> list[dict[str, Any]]:
         if file.parent.resolve() == folder.resolve() or not (file.parent / CARD).exists():
             continue
         told = _json(file)
-        if "overrides" in told and _json(file.parent / CARD).get("key") == key:
-            found.append({**told, "folder": str(file.parent)})
+        words = told.get("diagnosis", {}).get("progress", {}).get("overrides")
+        if words is not None and _json(file.parent / CARD).get("key") == key:
+            found.append({**told, "overrides": words, "folder": str(file.parent)})
     return found
 
 

@@ -11,8 +11,9 @@ import signs
 from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
-from crucible.files import CURVES, SUMMARY, WEIGHTS
+from crucible.files import CARD, CURVES, SUMMARY, WEIGHTS
 from crucible.integrity import sha256_of
+from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
@@ -29,8 +30,7 @@ from finish import is_dvc, judged, write_json
 from starting import home
 from wiring import config_text, seen_report
 
-WORST = 12
-PROGRESS = ("epochs", "best_epoch", "steps", "rate_left")
+WORST, TOLD = 12, 3
 
 
 def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
@@ -41,15 +41,18 @@ def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: B
     }
     measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
-    trivial = own.get("baseline", {}) | signs.baseline(saved.task, saved.card, batches, ["test"])
+    trivial = before.get("baseline", {}) | signs.baseline(saved.task, saved.card, batches, ["test"])
     seen = {
         "signs": _signs(before["signs"], batches) | signs.against(trivial, scores),
         "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
         "controls": before["controls"],
+        "evidence": before.get("evidence", {}) | {"test": found.evidence()},
+        "baseline": trivial,
+        "progress": before.get("progress", {}),
+        "seen": seen_report(job, batches) if job.other_data else before.get("seen", {}),
     }
     early = own["epochs"] < job.cfg["trainer"]["total_epochs"]
-    about = seen_report(job, batches) if job.other_data else own.get("seen", {})
     return {
         "data": job.cfg["data"]["name"] if job.other_data else own["data"],
         "model": own["model"],
@@ -57,19 +60,7 @@ def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: B
         **scores,
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
-        **({"seen": about} if about else {}),
-        "baseline": trivial,
-        **judged(
-            job,
-            saved.config,
-            saved.card,
-            saved.task,
-            scores,
-            seen,
-            evidence=own.get("evidence", {}) | {"test": found.evidence()},
-            progress={key: own[key] for key in PROGRESS if key in own},
-            stopped_early=early,
-        ),
+        **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),
     }
 
 
@@ -90,31 +81,53 @@ def write(
     for name, text in _tables(saved, found, batches).items():
         write_atomic(out / name, text.encode())
     looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
-    note = f"{looks} model(s) have been judged on these test examples" + (
+    note = f"{looks} model(s) have been judged on this test split" + (
         "; its error grows flattering" if looks > 5 else ""
     )
+    near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
-        pictures = _figures(job, saved, found, numbers, batches)
-        html = page(numbers, asdict(card), config_text(job.cfg), note, pictures)
+        split = "test" if job.other_data or "dev" not in batches.splits else "dev"
+        looked = found if split == "test" else judge(saved.model, saved.task, batches, split)
+        pictures = _figures(job, saved, found, numbers, batches, looked, split)
+        worst = _worst_told(looked, saved, batches, split)
+        html = page(
+            numbers,
+            {**asdict(card), "examples": {}},
+            config_text(job.cfg),
+            "; ".join(each for each in (note, near) if each),
+            pictures,
+        )
         write_atomic(out / "report.html", html.encode())
-    if not job.other_data:
+    if job.other_data:
+        card.write(out / CARD)  # which data these were
+    else:
         _journal(job, found.scores)
-    return (note,)
+    return (note, near, worst)
 
 
 def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
     """Return the tables of every prediction on test, by file name."""
+    names = batches.names("test")
     tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
     if saved.task.targets not in PLACES:
-        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes)}
+        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes, names)}
     import places
 
+    tables |= {"predictions_names.json": places.names_json(names)} if names is not None else {}
     curves = places.precision_recall(saved, found, batches, "test") if saved.task.targets == "boxes" else {}
     tables |= {"precision_recall.csv": places.curves_csv(curves)} if curves else {}
     return tables | {"predictions.json": places.predictions_json(saved, found, batches, "test")}
 
 
-def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], batches: Batches) -> dict[str, Path]:
+def _figures(
+    job: Job,
+    saved: Saved,
+    found: Judgement,
+    numbers: dict[str, Any],
+    batches: Batches,
+    looked: Judgement,
+    split: str,
+) -> dict[str, Path]:
     from crucible.report import figures  # matplotlib: only where a report is drawn
 
     run, home_of = Path(job.cfg["run"]), job.folder / "figures"
@@ -133,33 +146,24 @@ def _figures(job: Job, saved: Saved, found: Judgement, numbers: dict[str, Any], 
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    looked = found if job.other_data or "dev" not in batches.splits else judge(saved.model, saved.task, batches, "dev")
     if saved.task.targets in PLACES:
         import places
 
-        shown |= places.pictures(saved, looked, batches, "test" if looked is found else "dev", home_of)
+        shown |= places.pictures(saved, looked, batches, split, home_of)
     worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else []
     if len(worst):
-        split = "test" if looked is found else "dev"
-        figures.mistakes(batches.stored(split)[0][worst], _titles(looked, saved, worst), made["mistakes"])
+        titles = _titles(looked, saved, batches.called(split, worst.tolist()), worst)
+        figures.mistakes(batches.stored(split)[0][worst], titles, made["mistakes"])
         shown[f"Worst mistakes on {split}"] = made["mistakes"]
         if job.cfg["report"] == "full":
-            shown |= _maps(saved, looked, batches, split, worst, home_of)
+            import lookinside
+
+            shown |= lookinside.maps(saved, batches, split, worst, looked.predicted[worst], titles, home_of)
     if job.cfg["report"] == "full":
         import lookinside
 
         shown |= lookinside.pictures(saved, batches, home_of)
     return shown
-
-
-def _maps(
-    saved: Saved, looked: Judgement, batches: Batches, split: str, worst: np.ndarray[Any, Any], home_of: Path
-) -> dict[str, Path]:
-    import lookinside
-
-    return lookinside.maps(
-        saved, batches, split, worst, looked.predicted[worst], _titles(looked, saved, worst), home_of
-    )
 
 
 def _worst(found: Judgement) -> np.ndarray[Any, Any]:
@@ -169,10 +173,24 @@ def _worst(found: Judgement) -> np.ndarray[Any, Any]:
     return wrong[np.argsort(given, kind="stable")][:WORST]
 
 
-def _titles(found: Judgement, saved: Saved, rows: np.ndarray[Any, Any]) -> list[str]:
+def _worst_told(found: Judgement, saved: Saved, batches: Batches, split: str) -> str:
+    """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
+    rows = _worst(found)[:TOLD] if saved.task.targets == "classes" else np.zeros(0, int)
+    if not len(rows) or batches.names(split) is None:
+        return ""
+    titles = zip(batches.called(split, rows.tolist()), rows.tolist(), strict=True)
+    names = saved.card.classes
+    told_each = [f"{name} (said {names[int(found.predicted[i])]})" for name, i in titles]
+    return f"worst mistakes on {split}: {', '.join(told_each)}"
+
+
+def _titles(found: Judgement, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
     names = saved.card.classes
     pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
-    return [f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} (row {i})" for y, p, i in pairs]
+    return [
+        f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} ({shortened(name)})"
+        for (y, p, i), name in zip(pairs, called, strict=True)
+    ]
 
 
 def _journal(job: Job, scores: dict[str, float]) -> None:

@@ -27,6 +27,7 @@ from crucible.errors import Refusal
 from crucible.files import SUMMARY
 from crucible.integrity import sha256_of
 from crucible.optim.guard import Guarded
+from crucible.report.leaks import about
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
@@ -54,14 +55,14 @@ CHECKED_EXAMPLES, NOTHING_SEEN = 8, Signs()
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
 
 
-Accept = Callable[[Card, Path], None]
+Accept = Callable[[Card], None]
 
 
 def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder for the job's data and its card; found by content key, or made.
 
     Args:
-        accept: refuses a card, and arrays, that the rest of the configuration does not fit, before anything is kept.
+        accept: refuses a card that the rest of the configuration does not fit, before anything is kept.
         judge: the card of a finished run whose class order and image shape the data must take.
     """
     if job.cfg["prepared"] is None or judge is not None:
@@ -72,13 +73,14 @@ def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Pa
         if (was := card.recipe.get(key)) != value:
             raise Refusal(
                 f"prepared={folder}", f"it was prepared with {key} {was}, the configuration says {value}",
-                allowed="prepared=null: what fits is found, or made", example=f"data={card.name}",
+                allowed="prepared=null: what fits is found, or made",
+                example=f"data={choices_of(job.cfg)['data']} prepared=null",
             )  # fmt: skip
     if not card.arrays:
         raise Refusal(f"prepared={folder}", "it was prepared by an older version", example="dvc repro --force prepare")
     require_prepared(folder, card)
-    accept(card, folder)
-    return folder, card
+    accept(card)
+    return folder, replace(card, name=job.cfg["data"]["name"])
 
 
 def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
@@ -88,7 +90,24 @@ def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, 
     folder = prepare(
         source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
     )
-    return folder, read_card(folder)
+    return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
+
+
+def apart(job: Job, card: Card) -> Job:
+    """Return the job with a folder for these data alone: NAME, or NAME-2, ... where other data have been judged as NAME."""
+    if not job.new_folder:
+        return job
+    home, taken = job.folder, 1
+    while job.folder.exists() and not _holds(job.folder, card.key):
+        taken += 1
+        job = replace(job, folder=home.with_name(f"{home.name}-{taken}"))
+    return job
+
+
+def _holds(folder: Path, key: str) -> bool:
+    with suppress(Refusal):
+        return read_card(folder).key == key
+    return False
 
 
 def require_run(job: Job) -> Path:
@@ -119,21 +138,19 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
         Refusal: the data are not those the run was trained on, or other data have another shape.
     """
 
-    def accept(card: Card, folder: Path) -> None:
+    def accept(card: Card) -> None:
         if not job.other_data and card.key != own.key:
             raise Refusal(
                 "the data",
                 f"they are not those of this run: their key is {card.key[:16]}, its is {own.key[:16]}",
                 allowed="the same data, or other data named as such",
-                example=f"python src/evaluate.py run={job.cfg['run']} data={job.cfg['data']['name']} data.path=...",
+                example=f"python src/evaluate.py run={job.cfg['run']} data={choices_of(job.cfg)['data']} data.path=...",
             )
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
         _require_same_objects(job, card.objects or {}, own.objects or {})
         if job.other_data:
-            require_unseen(
-                seen_by_run(job).rows(folder, list(card.splits)), _sizes(card), seen_policy(job.cfg), "this run"
-            )
+            require_unseen(seen_by_run(job), card, seen_policy(job.cfg), "this run")
 
     return prepared(job, accept, judge=own if job.other_data else None)
 
@@ -154,21 +171,12 @@ def seen_by_run(job: Job) -> Seen:
 def seen_report(job: Job, batches: Batches) -> dict[str, Any]:
     """Return what a summary says about examples of other data that the evaluated run has seen."""
     seen = read_seen(Path(job.cfg["run"]))
-    return report(
-        seen and seen.all(),
-        batches.folder,
-        {s: batches.splits[s]["size"] for s in batches.splits},
-        seen_policy(job.cfg),
-    )
+    return report(seen and seen.all(), batches.own, seen_policy(job.cfg))
 
 
 def seen_policy(cfg: Config) -> str:
     """Return what becomes of examples that the weights have seen; runs of before had no choice."""
     return cfg["transfer"].get("seen", "keep")
-
-
-def _sizes(card: Card) -> dict[str, int]:
-    return {split: card.size(split) for split in card.splits}
 
 
 def same_threads(job: Job) -> None:
@@ -292,14 +300,14 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
         transfer=transfer,
         fixed=is_fixed(cfg),
         before=before,
-        seen=report(source.seen, folder, _sizes(card), seen_policy(cfg)) if source else {},
+        seen=report(source.seen, card, seen_policy(cfg)) if source else {},
     )
 
 
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device, seen: Seen) -> Batches:
     """Return the batches of a prepared folder, normalised as `card` says, without what the weights have seen before."""
     augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
-    left_out = seen.rows(folder, read_card(folder).splits) if seen_policy(cfg) == "drop" else {}
+    left_out = seen.rows(read_card(folder)) if seen_policy(cfg) == "drop" else {}
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
                    seed=cfg["seed"], sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip
 
@@ -331,7 +339,8 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
     following = (
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
-    return f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    first = f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    return "\n".join([first, *(f"{'':>10}{each}" for each in about(card))])
 
 
 def checked(cfg: Config, parts: Parts) -> None:

@@ -8,6 +8,7 @@ EVALUATION = (
     "metrics.json",
     "predictions.csv",
     "predictions.json",
+    "predictions_names.json",
     "precision_recall.csv",
     "confusion.csv",
     "report.html",

@@ -66,9 +66,10 @@ def pretrained(source: Path) -> Pretrained:
         raise Refusal(
             f"transfer.source={source}", what, allowed="a run folder, or a .safetensors file", example=EXAMPLE
         )
-    if not (file.parent / CARD).exists() or file.name != WEIGHTS:
+    if not (file.parent / CARD).exists():
         return Pretrained(file, None)
-    require_unchanged(file.parent, editable=[CONFIG])
+    if file.name == WEIGHTS:
+        require_unchanged(file.parent, editable=[CONFIG])
     seen = read_seen(file.parent)
     return Pretrained(file, read_card(file.parent), None if seen is None else seen.all())
 

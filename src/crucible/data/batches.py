@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.seen import DIGEST, Seen, digests_of, seen_in
+from crucible.data.names import read_names
+from crucible.data.seen import Seen, digests_of, seen_in
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
 EVALUATION_BYTES = 64 << 20
-OWN = ("x", "y", DIGEST)  # arrays of every split; further ones belong to a task
 WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
 
 
@@ -51,10 +51,10 @@ class Batches:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling = sampling
         self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
-        self.folder, own = folder, read_card(folder)
-        require_prepared(folder, own)
+        self.folder, self.own = folder, read_card(folder)
+        require_prepared(folder, self.own)
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
-        self.splits, self.identity = own.splits, (own.key, str(folder.absolute()))
+        self.splits, self.identity = self.own.splits, (self.own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
         self._further: dict[str, Batch] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
@@ -115,6 +115,16 @@ class Batches:
         size = len(np.load(self.folder / split / "y.npy", mmap_mode="r"))
         return self._kept(split, np.arange(size))
 
+    def names(self, split: str) -> list[str] | None:
+        """Return what the examples of a split are called, by their files; None where only their rows are known."""
+        names = read_names(self.folder / split, int(self.splits[split]["size"]))
+        return names if names is None else [names[row] for row in self.rows(split).tolist()]
+
+    def called(self, split: str, rows: Iterable[int]) -> list[str]:
+        """Return what some examples of a split are called: files, or rows."""
+        names, places = self.names(split), self.rows(split)
+        return [f"row {places[row]} of {split}" if names is None else names[row] for row in rows]
+
     def arrays(self, split: str) -> tuple[Tensor, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
         if split not in self._arrays:
@@ -127,18 +137,18 @@ class Batches:
     def further(self, split: str) -> Batch:
         """Return what else is known of each example, on the device: `boxes`, `points`, `size`; see crucible.data.objects."""
         if split not in self._further:
-            files = [file for file in sorted((self.folder / split).glob("*.npy")) if file.stem not in OWN]
+            files = [file for file in sorted((self.folder / split).glob("*.npy")) if file.stem not in ("x", "y")]
             values = {file.stem: torch.from_numpy(self._kept(split, np.load(file))) for file in files}
             self._further[split] = {name: value.to(self.device) for name, value in values.items()}
         return self._further[split]
 
     def examples(self, split: str) -> np.ndarray:
-        """Return the hash (N, 16) of each example."""
-        return self._kept(split, digests_of(self.folder, split))
+        """Return the hash (N, 8) of each example."""
+        return self._kept(split, digests_of(self.own, split))
 
     def seen(self, before: Seen) -> Seen:
         """Return what a training on these batches has seen, that of the runs before included."""
-        return seen_in(self.folder, list(self.splits), before, self._left_out)
+        return seen_in(self.own, before, self._left_out)
 
     def _kept(self, split: str, values: np.ndarray) -> np.ndarray:
         return np.delete(values, self._left_out[split], axis=0) if split in self._left_out else values

@@ -27,6 +27,7 @@ class Card:
         objects: of boxes: the most in a picture, what was left out, anchors; of points: how many, their mean and deviation.
         target: of numbers to be predicted, on train: mean, std, and quartiles (three); None where labels are classes.
         arrays: the sha256 of each array by its path in the prepared folder.
+        examples: by split, a hash of each example as it came; see crucible.data.seen.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Card:
     target: dict[str, Any] | None = None
     objects: dict[str, Any] | None = None
     arrays: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_images(self) -> bool:

@@ -1,23 +1,30 @@
 """The leak gate: the same example on both sides of a split, exactly or nearly.
 
-Exact copies are found by a hash of the stored values. Near copies of images are found by a perceptual signature (a small
-grey version without brightness and contrast), and reported, not dropped: only a person can judge them.
+Exact copies are found by a hash of the stored values. Near copies of images are looked for among the pairs that a perceptual
+signature (a small grey version without brightness and contrast) finds most alike, are told from look-alikes by their edges
+(crucible.data.likeness), and reported, not dropped: only a person can judge them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import combinations
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
+from crucible.data.likeness import grey
 from crucible.data.readers.source import Array
 from crucible.data.splits import DROPPED, SPLITS
 from crucible.errors import Refusal
 
 GRID = 8
-ALIKE = 0.998  # correlation: one photograph saved twice has more, of two photographs or two handwritten digits few do
-BLOCK = 2048
+ALIKE = 0.95  # correlation of signatures from which a pair is looked at; a copy cropped by 4 % has 0.97 and more
+BLOCK, SLAB = 512, 4096  # examples compared at a time
+MOST_LOOKED_AT = 4000  # pairs: of 70,000 handwritten digits 700,000 are that alike, and the copies among the first
 MOST_REPORTED = 1000
+SHOWN = 5
+SAMPLE = 3000  # examples from whose pairs the number of pairs is estimated
 RANK = np.array([SPLITS.index(split) for split in ("train", "train_dev", "dev", "test")]).argsort()  # who keeps a copy
 
 
@@ -33,19 +40,19 @@ def signatures(chunk: Array) -> Array:
 
     The product of two is their correlation; an image without contrast is all zeros, and like nothing.
     """
-    grey = chunk.mean(axis=1, dtype=np.float32)
-    for axis in (1, 2):
-        size = grey.shape[axis]
-        edges = np.arange(min(GRID, size)) * size // min(GRID, size)
-        widths = np.diff(np.append(edges, size)).astype(np.float32)
-        grey = np.add.reduceat(grey, edges, axis=axis) / widths.reshape(-1, *([1] * (2 - axis)))
-    cells = np.zeros((len(grey), GRID * GRID), np.float32)
-    cells[:, : grey[0].size] = grey.reshape(len(grey), -1)
-    cells[:, : grey[0].size] -= cells[:, : grey[0].size].mean(axis=1, keepdims=True)
+    small = grey(chunk, GRID)
+    cells = np.zeros((len(small), GRID * GRID), np.float32)
+    cells[:, : small[0].size] = small.reshape(len(small), -1)
+    cells[:, : small[0].size] -= cells[:, : small[0].size].mean(axis=1, keepdims=True)
     return (cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-6)).astype(np.float16)
 
 
-def gate(split_of: Mapping[str, Array], digests: Mapping[str, Array], policy: str) -> list[dict[str, str | None]]:
+def gate(
+    split_of: Mapping[str, Array],
+    digests: Mapping[str, Array],
+    policy: str,
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
     """Apply the policy to exact copies that stand in two official splits; drop in place; return the pairs.
 
     The copy leaves train, or dev where its twin is in test.
@@ -54,6 +61,7 @@ def gate(split_of: Mapping[str, Array], digests: Mapping[str, Array], policy: st
         split_of: per pool, (N,) split numbers; a dropped example becomes -1.
         digests: per pool, (N,) hashes.
         policy: `refuse`, `drop` or `keep`.
+        names: per pool, what its examples are called; nothing: by pool and row.
 
     Raises:
         Refusal: the policy is `refuse` and there is a pair.
@@ -61,7 +69,7 @@ def gate(split_of: Mapping[str, Array], digests: Mapping[str, Array], policy: st
     pools, starts = list(split_of), np.cumsum([0, *(len(part) for part in split_of.values())])
     split, digest = np.concatenate(list(split_of.values())), np.concatenate([digests[pool] for pool in split_of])
     _, inverse, counts = np.unique(digest, return_inverse=True, return_counts=True)
-    pairs: list[dict[str, str | None]] = []
+    pairs: list[dict[str, Any]] = []
     last: dict[int, int] = {}
     repeated = np.flatnonzero(counts[inverse] > 1)
     for i in repeated[np.argsort(-RANK[split[repeated]], kind="stable")].tolist():  # test first, train last
@@ -70,18 +78,26 @@ def gate(split_of: Mapping[str, Array], digests: Mapping[str, Array], policy: st
             continue
         (pool, row), (twin, twin_row) = (_place(j, starts, pools) for j in (i, kept))
         copy = f"{pool}/{row}"
-        pairs.append({"kept": f"{twin}/{twin_row}", "copy": copy, "dropped": copy if policy == "drop" else None})
+        called = {"names": [names[twin][twin_row], names[pool][row]]} if names else {}
+        dropped = copy if policy == "drop" else None
+        pairs.append({"kept": f"{twin}/{twin_row}", "copy": copy, "dropped": dropped, **called})
         if policy == "drop":
             split_of[pool][row] = DROPPED
     if pairs and policy == "refuse":
-        raise Refusal(
-            "data.duplicates",
-            f"{len(pairs)} exact copies stand in two splits, the first: {pairs[0]['kept']} = {pairs[0]['copy']}; "
-            "what is tested would have been learned",
-            allowed="drop (the copy leaves train, or dev where the twin is in test), keep",
-            example="data.duplicates=drop",
-        )
+        raise _refused(pairs)
     return pairs
+
+
+def _refused(pairs: Sequence[Mapping[str, Any]]) -> Refusal:
+    shown = [" = ".join(each.get("names", (each["kept"], each["copy"]))) for each in pairs[:SHOWN]]
+    more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    return Refusal(
+        "data.duplicates",
+        f"{len(pairs)} exact copies stand in two splits: {'; '.join(shown)}{more}; "
+        "what is tested would have been learned",
+        allowed="drop (the copy leaves train, or dev where the twin is in test), keep",
+        example="data.duplicates=drop",
+    )
 
 
 def _place(i: int, starts: Array, pools: list[str]) -> tuple[str, int]:
@@ -90,49 +106,99 @@ def _place(i: int, starts: Array, pools: list[str]) -> tuple[str, int]:
     return pools[number], i - int(starts[number])
 
 
-def near(split: Array, signs: Array, digests: Array) -> list[dict[str, str | float]]:
+Pairs = tuple[Array, Array, Array]
+Confirm = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def as_they_are(first: Array, second: Array) -> tuple[Array, Array]:
+    """Confirm every pair that the signatures find, without a look at the images."""
+    return np.full(len(first), np.nan), np.ones(len(first), bool)
+
+
+def near(
+    split: Array,
+    signs: Array,
+    digests: Array,
+    confirm: Confirm = as_they_are,
+    name: Callable[[int], str] | None = None,
+) -> list[dict[str, Any]]:
     """Return pairs of nearly equal images in different splits, most alike first, at most 1000.
 
     Args:
         split: (N,) split numbers. signs: (N, 64) signatures. digests: (N,) exact hashes; equal ones are not near.
+        confirm: takes the rows of pairs and gives their likeness, NaN for that of the signatures, and which are copies.
+        name: gives what the example in a row is called.
     """
-    found: list[tuple[float, int, int]] = []
+    first, second, likeness = _candidates(split, signs, digests)
+    own, real = confirm(first, second)
+    likeness = np.where(np.isnan(own), likeness, own)
+    order = [k for k in np.lexsort((second, first, -likeness)).tolist() if real[k]][:MOST_REPORTED]
+    position, found = _positions(split), []
+    for k in order:
+        a, b = int(first[k]), int(second[k])
+        called = {"names": [name(a), name(b)]} if name is not None else {}
+        found.append({"a": position[a], "b": position[b], "correlation": round(float(likeness[k]), 4), **called})
+    return found
+
+
+def _candidates(split: Array, signs: Array, digests: Array) -> Pairs:
+    """Return the rows (P,) of the pairs across splits whose signatures are most alike, and how alike they are."""
+    found: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    bound = _bound(signs)
     for first, second in combinations(np.unique(split[split != DROPPED]), 2):
-        for a, b, likeness in _alike(signs, np.flatnonzero(split == first), np.flatnonzero(split == second)):
-            differ = digests[a] != digests[b]
-            found += list(zip(likeness[differ].tolist(), a[differ].tolist(), b[differ].tolist(), strict=True))
-            found = sorted(found, key=_most_alike)[:MOST_REPORTED]
-    position = _positions(split)
-    return [{"a": position[a], "b": position[b], "correlation": round(likeness, 4)} for likeness, a, b in found]
+        for pairs in _alike(signs, np.flatnonzero(split == first), np.flatnonzero(split == second), bound):
+            differ = digests[pairs[0]] != digests[pairs[1]]
+            a, b, c = (np.concatenate([old, new[differ]]) for old, new in zip(found, pairs, strict=True))
+            found = _most_alike((a, b, c)) if len(a) > 2 * MOST_LOOKED_AT else (a, b, c)
+    return _most_alike(found)
 
 
-def _most_alike(pair: tuple[float, int, int]) -> tuple[float, int, int]:
-    return -pair[0], pair[1], pair[2]
+def _most_alike(pairs: Pairs) -> Pairs:
+    first, second, likeness = pairs
+    order = np.lexsort((second, first, -likeness))[:MOST_LOOKED_AT]
+    return first[order], second[order], likeness[order]
 
 
-def _alike(signs: Array, a: Array, b: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Give all pairs (rows of a, rows of b, correlation) at least ALIKE.
+def _bound(signs: Array) -> float:
+    """Return the correlation that about as many pairs reach as can be looked at, estimated from some; ALIKE at least."""
+    some = signs[:: max(1, len(signs) // SAMPLE)].astype(np.float32)
+    share = 2 * MOST_LOOKED_AT / max(1, len(signs)) ** 2
+    count = int(share * len(some) ** 2)
+    likeness = np.triu(some @ some.T, 1).ravel()
+    if count >= len(likeness) // 2:
+        return ALIKE
+    return max(ALIKE, float(np.partition(likeness, -1 - count)[-1 - count]))
 
-    Unit vectors with that correlation are closer than `reach`, and so are their projections on any axis: along the axis
+
+def _alike(signs: Array, a: Array, b: Array, bound: float) -> Iterator[Pairs]:
+    """Give all pairs (rows of a, rows of b, correlation) that are at least `bound` alike.
+
+    Unit vectors with that correlation are closer than `reach`, and so are their projections on any axis: along the two axes
     of largest spread each block meets only what is within reach, and nothing is missed.
     """
-    reach = np.sqrt(2 - 2 * ALIKE) + 0.01  # float16 rounds
+    reach = np.sqrt(max(0, 2 - 2 * bound)) + 0.01  # float16 rounds
     sample = signs[:: max(1, len(signs) // 10_000)].astype(np.float32)
-    axis = np.linalg.eigh(sample.T @ sample)[1][:, -1]
-    a, b = (rows[np.argsort(signs[rows].astype(np.float32) @ axis, kind="stable")] for rows in (a, b))
-    place_a, place_b = signs[a].astype(np.float32) @ axis, signs[b].astype(np.float32) @ axis
-    for start in range(0, len(a), BLOCK):
-        rows = a[start : start + BLOCK]
-        low = np.searchsorted(place_b, place_a[start] - reach)
-        high = np.searchsorted(place_b, place_a[min(start + BLOCK, len(a)) - 1] + reach)
-        for column in range(low, high, BLOCK):
-            others = b[column : min(column + BLOCK, high)]
-            likeness = signs[rows].astype(np.float32) @ signs[others].astype(np.float32).T
-            i, j = np.nonzero(likeness >= ALIKE)
-            if len(i) > 2 * MOST_REPORTED:  # more could not be reported anyway
-                best = np.argsort(-likeness[i, j], kind="stable")[: 2 * MOST_REPORTED]
-                i, j = i[best], j[best]
-            yield rows[i], others[j], likeness[i, j]
+    axes = np.linalg.eigh(sample.T @ sample)[1][:, :-3:-1]
+    b = b[np.argsort(signs[b].astype(np.float32) @ axes[:, 0], kind="stable")]
+    places = signs[b].astype(np.float32) @ axes
+    for rows in _blocks(a, signs[a].astype(np.float32) @ axes):
+        own = signs[rows].astype(np.float32)
+        low, high = (own @ axes).min(axis=0) - reach, (own @ axes).max(axis=0) + reach
+        part = slice(*np.searchsorted(places[:, 0], (low[0], high[0])).tolist())
+        others = b[part][(places[part, 1] >= low[1]) & (places[part, 1] <= high[1])]
+        for start in range(0, len(others), SLAB):
+            likeness = own @ signs[others[start : start + SLAB]].astype(np.float32).T
+            i, j = np.nonzero(likeness >= bound)
+            yield rows[i], others[start + j], likeness[i, j]
+
+
+def _blocks(rows: Array, places: Array) -> Iterator[Array]:
+    """Give rows in blocks of neighbours: slabs along the first axis of `places` (N, 2), cut along the second."""
+    order = np.argsort(places[:, 0], kind="stable")
+    for start in range(0, len(rows), SLAB):
+        slab = order[start : start + SLAB]
+        slab = slab[np.argsort(places[slab, 1], kind="stable")]
+        yield from (rows[slab[first : first + BLOCK]] for first in range(0, len(slab), BLOCK))
 
 
 def _positions(split: Array) -> list[str]:

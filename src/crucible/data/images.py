@@ -1,6 +1,7 @@
 """One size and one number of channels for all images."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +11,13 @@ from crucible.data.objects import inner_size
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 
+NAMED = 5  # examples of another shape that a refusal names
 GREY = 114  # around a letterboxed picture of bytes, as in Ultralytics' YOLO
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+class OtherShape(Refusal):
+    """An example whose shape is not that of the others."""
 
 
 class Fit:
@@ -66,13 +72,33 @@ class Fit:
                 raise self._other_shape(list(image.shape), name(i), wanted)
         return np.stack(images)
 
-    def _other_shape(self, shape: list[int], name: str, wanted: list[int] | None = None) -> Refusal:
+    def other_shapes(self, chunks: Iterable[tuple[str, Any]]) -> Refusal:
+        """Return the refusal that tells how many of all examples have not the shape of most, and names the first."""
+        count, first = Counter[tuple[int, ...]](), dict[tuple[int, ...], list[str]]()
+        for name, image in chunks:
+            shape = self._shape_of(image.shape)
+            count[shape] += 1
+            if len(named := first.setdefault(shape, [])) < NAMED:
+                named.append(name)
+        most = max(count, key=count.__getitem__)
+        odd = [(name, list(shape)) for shape, names in first.items() if shape != most for name in names][:NAMED]
+        others = count.total() - count[most]
+        listed = "; ".join(f"{name} {shape}" for name, shape in odd[1:])
+        more = f"; {others} of {count.total()} are not as most are, also {listed}" if others > 1 else ""
+        return self._other_shape(odd[0][1], odd[0][0], list(most), more + (", ..." if others > NAMED else ""))
+
+    def _shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what an image's shape becomes by the size and the channels that are asked for."""
+        channels = self.channels if self.channels is not None and shape[0] in (1, 3) else shape[0]
+        return (channels, *(self.image_size or shape[1:]))
+
+    def _other_shape(self, shape: list[int], name: str, wanted: list[int] | None = None, more: str = "") -> Refusal:
         c, *size = wanted or self.shape
         keys = [f"data.image_size=[{','.join(map(str, size))}]"] if shape[1:] != size else []
         keys += [f"data.channels={min(3, max(c, shape[0]))}"] if shape[0] != c else []
-        return Refusal(
+        return OtherShape(
             name,
-            f"its shape is {shape}, the others' is {[c, *size]} (channels, height, width)",
+            f"its shape is {shape}, the others' is {[c, *size]} (channels, height, width){more}",
             allowed="images of one size and one number of channels, or one size and number to bring them to",
             example=" ".join(keys),
         )

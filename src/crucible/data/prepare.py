@@ -15,9 +15,11 @@ import numpy as np
 
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.duplicates import GRID, gate, hashes, near, signatures
-from crucible.data.images import Fit
+from crucible.data.images import Fit, OtherShape
 from crucible.data.labels import encode, flags, numbers, strata
+from crucible.data.likeness import compared
 from crucible.data.moments import Moments
+from crucible.data.names import names_of, source_name, write_names
 from crucible.data.objects import (
     Objects,
     Resize,
@@ -30,7 +32,7 @@ from crucible.data.objects import (
     with_points,
 )
 from crucible.data.readers.source import Array, Pool, Source
-from crucible.data.seen import DIGEST
+from crucible.data.seen import packed
 from crucible.data.splits import SPLITS, assign, require_classes, shares, together
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
@@ -63,14 +65,13 @@ def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
 
 
 def prepare(
-    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card, Path], None]
+    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
 ) -> Path:
     """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
 
     Args:
         folder: gives the folder for a data key.
-        accept: takes the card and the folder that holds the arrays, and raises if the rest of the configuration does not
-            fit these data.
+        accept: raises if the rest of the configuration does not fit these data.
 
     Raises:
         Refusal: from the reader, the leak gate, the splits or `accept`.
@@ -78,14 +79,14 @@ def prepare(
     key, files = content_key(source, recipe)
     target = folder(key)
     if (kept := _kept(target)) is not None and kept.key == key:
-        accept(kept, target)
+        accept(kept)
         return target
     parent = next(p for p in target.absolute().parents if p.exists())
     with ExitStack() as stack:
         draft = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent, prefix=".preparing-")))
         (draft / "new").mkdir()
         card = _write(source, recipe, name, key, files, draft / "new")
-        accept(card, draft / "new")
+        accept(card)
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, draft)
@@ -123,7 +124,8 @@ def _replace(target: Path, draft: Path) -> None:
 
 def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
     fit = Fit(recipe.image_size, recipe.channels, recipe.resize)
-    scans = {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
+    names = names_of(source)
+    scans = _scans(source, names, fit)
     if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
         raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
     raw = {pool: examples.labels for pool, examples in source.pools.items()}
@@ -131,7 +133,7 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
     split_of = _split(source, recipe, scans, layers)
     found = _objects(source, recipe, labels, {pool: scans[pool] for pool in split_of}, fit.shape)
     labels = labels | {pool: each.labels for pool, each in found.items()}
-    leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates)
+    leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
     if recipe.judge is None and recipe.targets == "classes":
         require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
     if recipe.judge is None and recipe.targets == "flags":
@@ -140,8 +142,8 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         _require_seen(split_of, labels, classes, drawn=list(source.pools) == ["all"])
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
     further = {pool: each.arrays for pool, each in found.items()}
-    further = {pool: {**further.get(pool, {}), DIGEST: scans[pool].sources} for pool in split_of}
     _write_further(split_of, further, folder)
+    write_names(names, split_of, folder)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
     return Card(
@@ -153,13 +155,22 @@ def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str,
         feature_shape=fit.shape,
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
-        duplicates={"policy": recipe.duplicates, "found": leaks, "near": _near(everything, split_of, scans, fit)},
+        duplicates={
+            "policy": recipe.duplicates,
+            "found": leaks,
+            "near": _near(names, split_of, scans, folder) if len(fit.shape) == 3 else [],
+        },
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
         target=_target(everything, joined) if recipe.targets == "numbers" else None,
         objects=_facts(found, everything == SPLITS.index("train"), recipe.targets, fit.shape),
-        arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.rglob("*.npy"))},
+        arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
+        examples=_examples(everything, np.concatenate([scans[pool].sources for pool in split_of])),
     )
+
+
+def _examples(split: Array, digests: Array) -> dict[str, str]:
+    return {SPLITS[number]: packed(digests[split == number]) for number in np.unique(split[split >= 0]).tolist()}
 
 
 def _labels(
@@ -199,6 +210,15 @@ class _Scan:
     sources: Array  # (N, 16) of examples as they came, before they were resized
     signs: Array
     sizes: Array  # (N, 2), height and width of images as they came
+
+
+def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit) -> dict[str, _Scan]:
+    try:
+        return {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
+    except OtherShape:
+        everything = (image for pool in source.pools.values() for chunk in pool.chunks() for image in chunk)
+        sizes = {pool: len(each.labels) for pool, each in source.pools.items()}
+        raise fit.other_shapes((source_name(names, sizes, i), image) for i, image in enumerate(everything)) from None
 
 
 def _scan(name: str, pool: Pool, fit: Fit) -> _Scan:
@@ -396,8 +416,10 @@ def _require_both(split_of: Mapping[str, Array], labels: Mapping[str, Array], na
             )  # fmt: skip
 
 
-def _near(split: Array, split_of: Mapping[str, Array], scans: Mapping[str, _Scan], fit: Fit) -> list[dict[str, Any]]:
-    if len(fit.shape) != 3:
-        return []
+def _near(
+    names: Mapping[str, Sequence[str]], split_of: Mapping[str, Array], scans: Mapping[str, _Scan], folder: Path
+) -> list[dict[str, Any]]:
     signs, digests = (np.concatenate([getattr(scans[p], part) for p in split_of]) for part in ("signs", "digests"))
-    return near(split, signs, digests)
+    split = np.concatenate(list(split_of.values()))
+    called = partial(source_name, names, {pool: len(own) for pool, own in split_of.items()})
+    return near(split, signs, digests, compared(folder, split), called)

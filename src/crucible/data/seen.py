@@ -4,7 +4,8 @@ An example counts as the same when its values, as the reader gave them, are equa
 the prepared copy do not hide it, another file format or compression does.
 """
 
-from collections.abc import Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,21 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from crucible.data.card import Card
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 from crucible.files import SEEN
 
-DIGEST = "digest"  # the array of a split that holds one hash (16 bytes) for each example
+BYTES = 8  # of a hash: among a million examples and a million others one pair in 10^7 is alike by chance
 
 
 def _nothing() -> Array:
-    return np.zeros((0, 16), np.uint8)
+    return np.zeros((0, BYTES), np.uint8)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Hashes (n, 16) of examples: those the weights were learned from, and those that chose among weights.
+    """Hashes (n, 8) of examples: those the weights were learned from, and those that chose among weights.
 
     Attributes:
         learned, chosen: of this run alone: train; dev and train_dev. before_learned, before_chosen: of the runs that its
@@ -43,7 +45,7 @@ class Seen:
         learned, chosen = _union(self.learned, self.before_learned), _union(self.chosen, self.before_chosen)
         return Seen(before_learned=learned, before_chosen=chosen)
 
-    def rows(self, folder: Path, splits: Sequence[str]) -> dict[str, Array]:
+    def rows(self, card: Card) -> dict[str, Array]:
         """Return the rows of dev, train_dev and test that the runs before have seen.
 
         What is dev now must not have been learned from; what is test now must not have chosen among weights either.
@@ -51,8 +53,8 @@ class Seen:
         both = _union(self.before_learned, self.before_chosen)
         known = {"dev": self.before_learned, "train_dev": self.before_learned, "test": both}
         return {
-            split: np.flatnonzero(np.isin(_keys(digests_of(folder, split)), _keys(known[split])))
-            for split in splits
+            split: np.flatnonzero(np.isin(_keys(digests_of(card, split)), _keys(known[split])))
+            for split in card.splits
             if split in known
         }
 
@@ -61,15 +63,15 @@ class Seen:
         return save({each.name: _union(getattr(self, each.name)) for each in fields(self)})
 
 
-def seen_in(folder: Path, splits: Sequence[str], before: Seen, left_out: Mapping[str, Array]) -> Seen:
-    """Return what a training on a prepared folder has seen; `left_out` are the rows of a split that it did not use."""
-    own = {split: np.delete(digests_of(folder, split), left_out.get(split, []), axis=0) for split in splits}
+def seen_in(card: Card, before: Seen, left_out: Mapping[str, Array]) -> Seen:
+    """Return what a training on the data of a card has seen; `left_out` are the rows of a split that it did not use."""
+    own = {split: np.delete(digests_of(card, split), left_out.get(split, []), axis=0) for split in card.splits}
     chosen = _union(*(own[split] for split in ("dev", "train_dev") if split in own))
     return Seen(_union(own["train"]), chosen, before.before_learned, before.before_chosen)
 
 
 def read_seen(folder: Path) -> Seen | None:
-    """Return what a run has seen; None for a run that does not tell.
+    """Return what a run has seen; None for a run that has no record of it.
 
     Raises:
         Refusal: the file is damaged.
@@ -82,14 +84,15 @@ def read_seen(folder: Path) -> Seen | None:
         raise Refusal(str(folder / SEEN), f"damaged: {error}", allowed="the file that the run wrote") from None
 
 
-def require_unseen(rows: Mapping[str, Array], sizes: Mapping[str, int], policy: str, by: str) -> None:
+def require_unseen(seen: Seen, card: Card, policy: str, by: str) -> None:
     """Refuse examples to be judged on that the weights have seen, and a split of which nothing would be left.
 
     Raises:
         Refusal: with how many of each split, and the remedies.
     """
-    counts = counted(rows, sizes)
-    gone = [split for split, own in rows.items() if 0 < len(own) == sizes[split]]
+    rows = seen.rows(card)
+    counts = " and ".join(f"{len(own):,} of {card.size(split):,} {split}" for split, own in rows.items() if len(own))
+    gone = [split for split, own in rows.items() if 0 < len(own) == card.size(split)]
     if counts and (policy == "refuse" or (policy == "drop" and gone)):
         raise Refusal(
             "transfer.seen", f"{by} has seen {counts} examples: what is judged would have been learned",
@@ -98,25 +101,26 @@ def require_unseen(rows: Mapping[str, Array], sizes: Mapping[str, int], policy: 
         )  # fmt: skip
 
 
-def report(before: Seen | None, folder: Path, sizes: Mapping[str, int], policy: str) -> dict[str, Any]:
+def report(before: Seen | None, card: Card, policy: str) -> dict[str, Any]:
     """Return what a summary says about examples that were seen before: the policy, and how many of each split.
 
     Nothing where there are none; without a record of what was seen the policy is `unknown`.
     """
     if before is None:
         return {"policy": "unknown"}
-    counts = {split: len(rows) for split, rows in before.rows(folder, list(sizes)).items() if len(rows)}
-    return {"policy": policy, "counts": counts, "sizes": {split: sizes[split] for split in counts}} if counts else {}
+    counts = {split: len(rows) for split, rows in before.rows(card).items() if len(rows)}
+    sizes = {split: card.size(split) for split in counts}
+    return {"policy": policy, "counts": counts, "sizes": sizes} if counts else {}
 
 
-def counted(rows: Mapping[str, Array], sizes: Mapping[str, int]) -> str:
-    """Return how many of each split: `210 of 360 dev and 209 of 359 test`; empty where there are none."""
-    return " and ".join(f"{len(own):,} of {sizes[split]:,} {split}" for split, own in rows.items() if len(own))
+def packed(digests: Array) -> str:
+    """Return hashes (N, 8 or more), of which the first 8 bytes count, as the text that a card holds."""
+    return b64encode(np.ascontiguousarray(digests[:, :BYTES]).tobytes()).decode()
 
 
-def digests_of(folder: Path, split: str) -> Array:
-    """Return the hash of each example of a split (N, 16), in its stored order."""
-    return np.load(folder / split / f"{DIGEST}.npy")
+def digests_of(card: Card, split: str) -> Array:
+    """Return the hash of each example of a split (N, 8), in its stored order; none from a card of before."""
+    return np.frombuffer(b64decode(card.examples.get(split, "")), np.uint8).reshape(-1, BYTES)
 
 
 def _union(*parts: Array) -> Array:
@@ -124,5 +128,5 @@ def _union(*parts: Array) -> Array:
 
 
 def _keys(digests: Array) -> Array:
-    """Return hashes (n, 16) as n comparable values."""
-    return np.ascontiguousarray(digests).view("S16")[:, 0]
+    """Return hashes (n, 8) as n numbers."""
+    return np.ascontiguousarray(digests).view(np.uint64)[:, 0]

@@ -12,10 +12,8 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     first = diagnosis["advice"][0]
     lines = [
         ("result", result(summary)),
-        ("chance", sampling(summary)),
-        ("trivial", baseline(summary)),
+        *(("", each) for each in (sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})))),
         ("gap", gap(summary)),
-        ("seen", seen(summary.get("seen", {}))),
         ("verdict", verdict(diagnosis)),
         ("curves", diagnosis["signs"]["curves"] or ""),
         *(("bound", each) for each in bounds(diagnosis)),
@@ -71,22 +69,22 @@ def verdict(diagnosis: dict[str, Any]) -> str:
 
 def sampling(summary: dict[str, Any]) -> str:
     """Return how far the monitored number may be off by the number of examples alone."""
-    facts = {split: each for split, each in summary.get("evidence", {}).items() if split != "train"}
+    facts = {split: each for split, each in summary["diagnosis"].get("evidence", {}).items() if split != "train"}
     told = [
         f"{split} {each['low']:.4f} to {each['high']:.4f} ({each['size']:,})"
         for split, each in facts.items()
         if each["low"] is not None
     ]
-    return f"{summary['monitor']['name']} within 95 %, by the number of examples: {', '.join(told)}" if told else ""
+    return f"by the number of examples (95 %): {summary['monitor']['name']} on {', '.join(told)}" if told else ""
 
 
 def baseline(summary: dict[str, Any]) -> str:
     """Return what an answer that never looks would reach."""
-    facts = summary.get("baseline")
+    facts = summary["diagnosis"].get("baseline")
     if not facts:
         return ""
     errors = ", ".join(f"{split} {amount(facts[split], summary)}" for split in JUDGED if split in facts)
-    return f"{facts['name']}: {error_name(summary)} {errors}"
+    return f"trivial answer, {facts['name']}: {error_name(summary)} {errors}"
 
 
 def bounds(diagnosis: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ def count_look(examples: Array, weights: str, ledger: Path = LEDGER) -> int:
     The same weights judged again tell nothing new and count once.
 
     Args:
-        examples: their hashes (N, 16). weights: the sha256 of the weights.
+        examples: their hashes (N, 8). weights: the sha256 of the weights.
 
     Raises:
         Refusal: the ledger is damaged.
@@ -62,7 +62,8 @@ def read_looks(ledger: Path = LEDGER) -> list[tuple[str, str]]:
 def _share(own: Array, home: Path, other: str) -> float:
     """Return which share of the examples is in another set; 1 where that set is lost, as it may be the same."""
     path = home / f"{other}.bin"
-    if not path.exists() or path.stat().st_size % 16:
+    if not path.exists() or path.stat().st_size % own.shape[1]:
         return 1.0
-    known = np.frombuffer(path.read_bytes(), "S16")
-    return float(np.isin(np.ascontiguousarray(own).view("S16")[:, 0], known).mean())
+    kind = f"V{own.shape[1]}"
+    known = np.frombuffer(path.read_bytes(), kind)
+    return len(np.intersect1d(np.ascontiguousarray(own).view(kind)[:, 0], known)) / len(own)

@@ -93,8 +93,11 @@ def latency_ms(model: nn.Module, example: Tensor) -> float:
     return 1000 * median(times[WARM_UP:])
 
 
-def predictions_csv(found: Judgement, classes: list[str]) -> str:
-    """Return a table: index, label, predicted, one probability for each class or label; without classes, numbers."""
+def predictions_csv(found: Judgement, classes: list[str], names: list[str] | None = None) -> str:
+    """Return a table: index, label, predicted, one probability for each class or label; without classes, numbers.
+
+    Where the examples have names, a last column `name` holds them.
+    """
     rows = enumerate(zip(found.label.tolist(), found.predicted.tolist(), found.answers.tolist(), strict=True))
     if found.label.dim() == 2:  # 1, 0 or ? for each label, in order
         signs = {1: "1", 0: "0", -1: "?"}
@@ -106,7 +109,10 @@ def predictions_csv(found: Judgement, classes: list[str]) -> str:
         table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in rows]
     else:
         table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]
-    return _table([["index", "label", "predicted", *classes], *table])
+    header = ["index", "label", "predicted", *classes]
+    if names is None:
+        return _table([header, *table])
+    return _table([[*header, "name"], *([*row, name] for row, name in zip(table, names, strict=True))])
 
 
 def confusion_csv(found: Judgement, groups: list[str]) -> str:

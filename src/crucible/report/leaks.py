@@ -1,0 +1,49 @@
+"""What a person should know of the data before numbers are believed: classes, copies across splits; names in little room."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crucible.data.card import Card
+from crucible.data.names import printable
+
+SHOWN, MOST, WIDTH = 3, 12, 28
+
+
+def shortened(name: str) -> str:
+    """Return a name's end, where the file is, if all of it is too long for a picture's title."""
+    return name if len(name) <= WIDTH else f"...{name[-WIDTH:]}"
+
+
+def near_copies(duplicates: Mapping[str, Any]) -> str:
+    """Return a sentence about a card's near copies across splits, by name, with what to do; empty where there are none."""
+    found = duplicates.get("near", [])
+    if not found:
+        return ""
+    more = f"; {len(found) - SHOWN} more in card.json" if len(found) > SHOWN else ""
+    return (
+        f"{len(found)} near copies stand in two splits: {'; '.join(map(_pair, found[:SHOWN]))}{more}; "
+        "what is tested was nearly learned: data.group_by keeps what belongs together in one split"
+    )
+
+
+def _pair(pair: Mapping[str, Any]) -> str:
+    places = (pair["a"], pair["b"])
+    called = [f"{name} ({place.partition('/')[0]})" for name, place in zip(pair.get("names", ()), places, strict=False)]
+    return f"{' ~ '.join(called or places)} {pair['correlation']:.4f}"
+
+
+def about(card: Card) -> list[str]:
+    """Return what stands on the screen before a training: classes with their examples, and near copies."""
+    counts = card.splits["train"]["class_counts"]
+    lines = [_classes(card.classes, counts) if card.classes else "", near_copies(card.duplicates)]
+    return [line for line in lines if line]
+
+
+def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Return how many classes there are, and how many of each; of many classes the first, and the smallest."""
+    shown = [f"{printable(name)} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    if len(shown) <= MOST:
+        return f"{len(shown)} classes in train: {', '.join(shown)}"
+    smallest = min(range(len(counts)), key=counts.__getitem__)
+    more = f"... and {len(shown) - MOST} more, the smallest {shown[smallest]}"
+    return f"{len(shown)} classes in train: {', '.join(shown[:MOST])}, {more}"
