@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crucible.data.readers.image_folder import SPLITS, SUFFIXES, chunks_of, group_of
-from crucible.data.readers.source import Array, Pool
+from crucible.data.readers.source import Array, Pool, require_inside
 from crucible.errors import Refusal
 
 NOTHING = -1  # the label of a place in an array where there is no object
@@ -65,8 +65,13 @@ def by_split(path: Path, files: Sequence[Path], layout: str) -> dict[str, Path]:
 
 
 def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> dict[str, Path]:
-    """Return every file that was read by its place under `root`."""
+    """Return every file that was read by its place under `root`.
+
+    Raises:
+        Refusal: one of them is a symbolic link that leads out of it.
+    """
     read = [Path(name) for each in pools.values() for name in each.names or []]
+    require_inside([*read, *further], root)
     return {file.relative_to(root).as_posix(): file for file in (*read, *further)}
 
 
