@@ -1,15 +1,21 @@
 """Files, names and servers made to do harm, each met by a refusal or shown without effect (docs/trust.md has the table)."""
 
+import gzip
 import io
+import json
+import shutil
 import struct
+import zipfile
 import zlib
+from collections import namedtuple
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from crucible.data.readers import image_folder, yolo
+from crucible.data.readers import coco, hdf5, idx, image_folder, npz, source, voc, yolo
 from crucible.errors import Refusal
 
 
@@ -127,3 +133,187 @@ def test_large_pictures_make_small_chunks(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(image_folder, "BYTES_PER_CHUNK", 100)
     files = [picture(tmp_path / f"{i}.png") for i in range(5)]  # 60 bytes each
     assert [len(chunk) for chunk in image_folder.chunks_of(files)] == [2, 2, 1]
+
+
+LAUGHS = "".join(f'<!ENTITY a{i + 1} "{f"&a{i};" * 10}">' for i in range(30))
+DECLARED = {
+    "laughs": f'<!DOCTYPE a [<!ENTITY a0 "ha">{LAUGHS}]>',
+    "file": '<!DOCTYPE a [<!ENTITY a30 SYSTEM "file:///etc/passwd">]>',
+    "elsewhere": '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd">',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("declared", DECLARED.values(), ids=DECLARED)
+def test_xml_that_declares_entities_is_refused_before_they_are_read(tmp_path, declared, encoding) -> None:
+    name = "&a30;" if "a30" in declared else "cat"
+    picture(tmp_path / "JPEGImages" / "1.png")
+    (tmp_path / "Annotations").mkdir()
+    head = f'<?xml version="1.0" encoding="{encoding}"?>'
+    (tmp_path / "Annotations" / "1.xml").write_text(
+        f"{head}{declared}<a><object><name>{name}</name></object></a>", encoding
+    )
+    with pytest.raises(Refusal, match="it declares a document type"):
+        voc.read(tmp_path)
+
+
+def test_a_list_that_names_files_elsewhere_is_refused(tmp_path) -> None:
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for split in ("train", "test"):
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("../../../etc/passwd\n")
+    with pytest.raises(Refusal, match=r"'../../../etc/passwd' is no name"):
+        voc.read(tmp_path)
+
+
+def test_deep_json_and_numbers_without_end_are_refused(tmp_path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(Refusal, match="no annotations of COCO's form"):
+        coco.read(file)
+    picture(tmp_path / "1.png")
+    one = {"images": [{"id": 1, "file_name": "1.png"}], "categories": [{"id": 1, "name": "cat"}]}
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 10**400]}
+    file.write_text(json.dumps({**one, "annotations": [box]}))
+    with pytest.raises(Refusal, match="no box or no known class"):
+        coco.read(file)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\0b", "x" * 300, "link.png"])
+def test_coco_pictures_that_are_not_in_the_folder_are_refused(tmp_path, name) -> None:
+    home = tmp_path / "home"
+    picture(home / "1.png")
+    (home / "link.png").symlink_to("/etc/passwd")
+    one = {"images": [{"id": 1, "file_name": name}], "annotations": [], "categories": []}
+    (home / "a.json").write_text(json.dumps(one))
+    with pytest.raises(Refusal, match="is not there"):
+        coco.read(home / "a.json")
+
+
+def test_a_picture_with_objects_without_end_does_not_fill_the_memory(tmp_path, monkeypatch) -> None:
+    for i in range(9):
+        picture(tmp_path / f"{i}.png")
+    box = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 1, 1]}
+    content = {"images": [{"id": i, "file_name": f"{i}.png"} for i in range(9)], "annotations": [box] * 9}
+    (tmp_path / "a.json").write_text(json.dumps({**content, "categories": [{"id": 1, "name": "cat"}]}))
+    monkeypatch.setattr(source, "WHOLE_BYTES", 9 * 9 * 4 * 8 - 1)
+    with pytest.raises(Refusal, match="a place for 9 objects in every picture"):
+        coco.read(tmp_path / "a.json")
+
+
+def header(shape: tuple[int, ...] | str, descr: str = "|u1") -> bytes:
+    """Return the start of a .npy file, as numpy writes it, or with any text for a shape."""
+    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((10**6, 10**6), "bytes unpacked, the disk has"),
+        ((4, 10**13), "one example takes 10,000,000,000,000 bytes"),
+        ((-4, 3), "announced"),
+        ((4, -3), "announced"),
+        ((2**70, 2), "bytes unpacked, the disk has"),
+        ("(" * 3000, "cannot be read"),
+        ("1, " * 20_000, "cannot be read"),
+        ("__import__('os').abort()", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("folder", [False, True])
+def test_arrays_that_announce_what_cannot_be_are_refused(tmp_path, shape, message, folder) -> None:
+    members = {"x.npy": header(shape) + bytes(99), "y.npy": header((4,)) + bytes(4)}
+    if folder:
+        [(tmp_path / name).write_bytes(data) for name, data in members.items()]
+    else:
+        with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            [archive.writestr(name, data) for name, data in members.items()]
+    with pytest.raises(Refusal, match=message):
+        npz.read(tmp_path if folder else tmp_path / "a.npz")
+
+
+def test_labels_that_announce_terabytes_and_objects_are_refused(tmp_path) -> None:
+    (tmp_path / "x.npy").write_bytes(header((4, 2)) + bytes(8))
+    (tmp_path / "y.npy").write_bytes(header((10**12,)))
+    with pytest.raises(Refusal, match="at most 8,589,934,592 bytes"):
+        npz.read(tmp_path)
+    (tmp_path / "y.npy").write_bytes(header((4,), "|O") + b"cos\nabort\n(tR.")
+    with pytest.raises(Refusal, match="Python objects"):
+        npz.read(tmp_path)
+
+
+def test_what_inflates_beyond_the_disk_is_refused(tmp_path, monkeypatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((40, 1000), np.uint8), y=np.arange(40) % 2)
+    assert (tmp_path / "a.npz").stat().st_size < 1000
+    Usage = namedtuple("Usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(39_999))
+    with pytest.raises(Refusal, match="40,000 bytes unpacked, the disk has 39,999 left"):
+        npz.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("axes", [(2**31, 2**31, 2), (5, 2**31, 2**31), (2**32 - 1, 2**32 - 1, 2**32 - 1)])
+def test_idx_files_that_announce_what_cannot_be_are_refused(tmp_path, axes, packed) -> None:
+    for prefix in ("train", "t10k"):
+        for kind, shape in (("images-idx3", axes), ("labels-idx1", (5,))):
+            data = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + bytes(5)
+            (tmp_path / f"{prefix}-{kind}-ubyte{'.gz' if packed else ''}").write_bytes(
+                gzip.compress(data) if packed else data
+            )
+    with pytest.raises(Refusal, match=r"one example takes|bytes unpacked"):
+        idx.read(tmp_path)
+
+
+def hdf5_file(path: Path, x: object) -> Path:
+    """Write a file in the course's layout; `x` makes train_set_x."""
+    with h5py.File(path, "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}_set_y"] = np.arange(6) % 2
+        file["test_set_x"] = np.zeros((6, 4), np.uint8)
+        x(file)
+    return path
+
+
+HDF5 = {
+    "shape": (
+        lambda file: file.create_dataset("train_set_x", (10**9, 10**6), "u1", chunks=(1, 1000)),
+        "bytes unpacked",
+    ),
+    "example": (
+        lambda file: file.create_dataset("train_set_x", (6, 2**40), "u1", chunks=(1, 1000)),
+        "one example takes",
+    ),
+    "chunk": (lambda file: file.create_dataset("train_set_x", (6, 2**29), "u1", chunks=(4, 2**29)), "chunks of"),
+    "group": (lambda file: file.create_group("train_set_x"), "no data set of this file"),
+    "scalar": (lambda file: file.create_dataset("train_set_x", data=3), "are no rows"),
+    "compound": (lambda file: file.create_dataset("train_set_x", data=np.zeros(6, [("a", "u1")])), "are no rows"),
+    "link": (
+        lambda file: file.__setitem__("train_set_x", h5py.ExternalLink("/etc/other.h5", "x")),
+        "no data set of this file",
+    ),
+    "external": (
+        lambda file: file.create_dataset("train_set_x", (6, 4), "u1", external=[("/etc/passwd", 0, 24)]),
+        "stand in other files",
+    ),
+    "virtual": (lambda file: file.create_virtual_dataset("train_set_x", _layout()), "stand in other files"),
+}
+
+
+def _layout() -> h5py.VirtualLayout:
+    layout = h5py.VirtualLayout((6, 4), "u1")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "x", (6, 4))
+    return layout
+
+
+@pytest.mark.parametrize(("make", "message"), HDF5.values(), ids=HDF5)
+def test_hdf5_that_announces_what_cannot_be_or_lies_elsewhere_is_refused(tmp_path, make, message) -> None:
+    with pytest.raises(Refusal, match=message):
+        hdf5.read(hdf5_file(tmp_path / "a.h5", make))
+
+
+def test_hdf5_labels_without_end_are_refused(tmp_path) -> None:
+    path = hdf5_file(tmp_path / "a.h5", lambda file: file.create_dataset("train_set_x", (6, 4), "u1"))
+    with h5py.File(path, "a") as file:
+        del file["train_set_y"]
+        file.create_dataset("train_set_y", (10**12,), "u1", chunks=(1000,), compression="gzip")
+    with pytest.raises(Refusal, match="at most 8,589,934,592 bytes"):
+        hdf5.read(path)
