@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -146,7 +147,7 @@ def is_dvc(folder: Path) -> bool:
 def show(job: Job) -> float:
     """Show the last screen of a training and return the monitored number."""
     summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
-    following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={named(job)}"
+    following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={shlex.quote(named(job))}"
     print(screen(summary, files=[str(job.folder)], following=following))
     return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
 

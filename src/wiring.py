@@ -118,7 +118,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
                 "the data",
                 f"they are not those of this run: their key is {card.key[:16]}, its is {own.key[:16]}",
                 allowed="the same data, or other data named as such",
-                example=f"python src/evaluate.py run={job.cfg['run']} data={job.cfg['data']['name']} data.path=...",
+                example=f"python src/evaluate.py run={shlex.quote(job.cfg['run'])} data={shlex.quote(job.cfg['data']['name'])} data.path=...",
             )
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")

@@ -1,5 +1,6 @@
 """Files, names and servers made to do harm, each met by a refusal or shown without effect (docs/trust.md has the table)."""
 
+import csv
 import gzip
 import io
 import json
@@ -13,10 +14,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from crucible.data.readers import coco, hdf5, idx, image_folder, npz, source, voc, yolo
 from crucible.errors import Refusal
+from crucible.report import boxes, figures
+from crucible.report.answers import FORMATS
+from crucible.report.screen import lined, steady
+from crucible.tasks.answers import Answer
+from crucible.text import csv_text, redacted
+from crucible.training.judge import Judgement, confusion_csv, predictions_csv
 
 
 def picture(path: Path, form: str = "PNG") -> Path:
@@ -317,3 +325,76 @@ def test_hdf5_labels_without_end_are_refused(tmp_path) -> None:
         file.create_dataset("train_set_y", (10**12,), "u1", chunks=(1000,), compression="gzip")
     with pytest.raises(Refusal, match="at most 8,589,934,592 bytes"):
         hdf5.read(path)
+
+
+NAMES = {
+    "script": "<script>alert(1)</script>",
+    "path": "../../etc",
+    "newline": "a\nb",
+    "nul": "a\0b",
+    "right to left": "a\u202egpj.exe",
+    "escape": "\x1b]0;owned\x07\x1b[2J",
+    "c1": "\x9b2J",
+    "formula": "=cmd|' /C calc'!A0",
+    "dollars": r"$\frac$",
+    "shell": "$(touch owned); `touch owned` 'x\"",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_no_name_steers_a_terminal(name) -> None:
+    table = FORMATS["table"]([Answer(f"{name}.png", name, {name: 0.5})])
+    for screen in (lined([("result", name)]), table.removesuffix("\n")):
+        assert screen.isprintable(), screen
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_no_name_is_code_in_a_page(name) -> None:
+    from crucible.report.page import page
+    from crucible.report.search import TEMPLATE
+
+    scores = {"loss": 1.0, "error": 0.5}
+    signs = {"dead_units": {}, "flow": [name], "shifts": {}, "curves": name}
+    row = {"label": name, "predicted": name, "count": 1, "share": 1.0, "error_if_mended": 0.0}
+    diagnosis = {"verdict": name, "reasons": [], "signs": signs, "controls": [], "satisficing": {}, "error_analysis": [row],
+                 "advice": [{"why": name, "command": name}]}  # fmt: skip
+    summary = {"data": name, "model": name, "monitor": {"name": "error", "goal": "minimize"}, "train": scores, "dev": scores,
+               "test": scores, "human": {"error": 0.0, "assumed": True}, "gap": {}, "parameters": 1, "diagnosis": diagnosis,
+               "latency_ms_per_example": 1.0}  # fmt: skip
+    searched = TEMPLATE.render(title=name, told=name, best=name, trials=[], metric=name, pictures=[])
+    for html in (page(summary, {"name": name}, f"name: {name}", "", {}), searched):
+        assert "<script>" not in html
+        assert all(line.isprintable() for line in html.split("\n")), html
+
+
+def test_a_page_keeps_its_lines() -> None:
+    assert steady("a: 1\nb: \x1b") == "a: 1\nb: \\x1b"
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_every_name_can_be_drawn_and_gets_no_meaning(tmp_path, name) -> None:
+    figures.confusion(np.eye(2, dtype=int), [name, "b"], tmp_path / "a.png")
+    figures.mistakes(np.zeros((1, 1, 4, 4)), [f"{name}, said {name}"], tmp_path / "b.png")
+    box = [{"box": [0, 0, 2, 2], "class": name, "score": 0.5}]
+    boxes.compared([np.zeros((1, 4, 4), np.uint8)], [box], [box], [name], tmp_path / "c.png")
+    boxes.drawn(np.zeros((1, 9, 9), np.uint8), box, tmp_path / "d.png")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", " =1", "\r=1", "＝1"])
+def test_no_cell_of_a_table_is_a_formula(name) -> None:
+    judged = Judgement({}, torch.eye(2), torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 0]), torch.eye(2))
+    answers = FORMATS["csv"]([Answer(name, name, {name: 0.5})])
+    for text in (predictions_csv(judged, [name, "b"]), confusion_csv(judged, [name, "b"]), answers):
+        cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+        assert (f"'{name}" if name.isprintable() else repr(name)[1:-1]) in cells
+        assert not any(cell.strip(" ").startswith(tuple("=+-@\t\r＝")) for cell in cells)
+
+
+def test_numbers_in_tables_stay_numbers() -> None:
+    assert csv_text([["-1.5", -2, "1e-3", "+4", "nan"]]) == "-1.5,-2,1e-3,+4,nan\n"
+
+
+def test_passwords_of_urls_are_hidden() -> None:
+    text = "at postgresql+psycopg2://me:pa:ss/w@host:5432/db, http://u:x@y and http://host:5000/a@b"
+    assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert "pa:ss" not in redacted(text.replace("ss/w", "ssw")) and "http://host:5000/a@b" in redacted(text)

@@ -1,5 +1,6 @@
 """A finished run as an object: the model with its weights, its task and its data card, from the run folder alone."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,11 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     """
     config, card = read_config(folder), read_card(folder)
     if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
-        raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+        raise Refusal(
+            f"run={folder}",
+            "this run has not finished",
+            example=f"python src/train.py resume={shlex.quote(str(folder))}",
+        )
     task = build(config["task"], card)
     model = build(config["model"], card.feature_shape, task.num_outputs)
     try:
@@ -66,7 +71,7 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     except (SafetensorError, RuntimeError) as error:
         raise Refusal(
             str(folder / WEIGHTS), f"damaged, or of another model: {str(error).splitlines()[0]}",
-            allowed="the file that this run wrote", example=f"python src/train.py resume={folder}",
+            allowed="the file that this run wrote", example=f"python src/train.py resume={shlex.quote(str(folder))}",
         ) from None  # fmt: skip
     return Saved(
         config, card, task, placed(model.eval(), device, channels_last=config["trainer"].get("channels_last", True))

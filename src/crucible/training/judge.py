@@ -1,7 +1,5 @@
 """Judging a finished model on one split: metrics, every prediction, and how long one example takes."""
 
-import csv
-import io
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batches
+from crucible.text import csv_text
 
 WARM_UP, REPEATS = 10, 50
 
@@ -90,16 +89,10 @@ def predictions_csv(found: Judgement, classes: list[str]) -> str:
         table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in rows]
     else:
         table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]
-    return _table([["index", "label", "predicted", *classes], *table])
+    return csv_text([["index", "label", "predicted", *classes], *table])
 
 
 def confusion_csv(found: Judgement, groups: list[str]) -> str:
     """Return the confusion matrix as a table: a row for each label, a column for each prediction."""
     rows = [[name, *counts] for name, counts in zip(groups, found.confusion.tolist(), strict=True)]
-    return _table([["label", *groups], *rows])
-
-
-def _table(rows: list[list[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    return csv_text([["label", *groups], *rows])
