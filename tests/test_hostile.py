@@ -4,12 +4,17 @@ import csv
 import gzip
 import io
 import json
+import pickle
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +29,10 @@ from crucible.report.answers import FORMATS
 from crucible.report.screen import lined, steady
 from crucible.tasks.answers import Answer
 from crucible.text import csv_text, redacted
+from crucible.tracking import mlflow as door
+from crucible.training import checkpoint
 from crucible.training.judge import Judgement, confusion_csv, predictions_csv
+from crucible.transfer import pretrained
 
 
 def picture(path: Path, form: str = "PNG") -> Path:
@@ -398,3 +406,118 @@ def test_passwords_of_urls_are_hidden() -> None:
     text = "at postgresql+psycopg2://me:pa:ss/w@host:5432/db, http://u:x@y and http://host:5000/a@b"
     assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert "pa:ss" not in redacted(text.replace("ss/w", "ssw")) and "http://host:5000/a@b" in redacted(text)
+
+
+class Harm:
+    """What runs a command when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ("touch owned",)
+
+
+def pickles() -> dict[str, bytes]:
+    """Return files that would run code, and broken ones, by what they are."""
+    zipped, legacy, plain = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.save({"identity": Harm()}, zipped)
+    torch.save({"identity": Harm()}, legacy, _use_new_zipfile_serialization=False)
+    torch.save([1, 2], plain)
+    whole = plain.getvalue()
+    return {
+        "zip": zipped.getvalue(),
+        "legacy": legacy.getvalue(),
+        "pickle": pickle.dumps(Harm()),
+        "list": whole,
+        "cut": whole[:-30],
+        "empty": b"",
+        "words": b"dear friend",
+        "script": b"PK\x03\x04" + bytes(40),
+    }
+
+
+@pytest.mark.parametrize("kind", pickles())
+def test_a_pickle_for_a_checkpoint_is_refused_and_runs_nothing(tmp_path, monkeypatch, kind) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(pickles()[kind])
+    with pytest.raises(Refusal, match="no checkpoint of ours, or damaged"):
+        checkpoint.load(tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("kind", pickles())
+def test_a_pickle_for_weights_is_refused_and_runs_nothing(tmp_path, monkeypatch, kind) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").write_bytes(pickles()[kind])
+    with pytest.raises(Refusal, match="no safetensors file, or damaged"):
+        pretrained(tmp_path / "w.pt").shapes()
+    assert not (tmp_path / "owned").exists()
+
+
+class Store:
+    """A tracking store that answers what it likes."""
+
+    def __init__(self, run_id: str = "a" * 32, sent: Callable[[Path, str], object] = lambda home, name: None) -> None:
+        self.run_id, self.sent = run_id, sent
+
+    def get_model_version(self, name: str, version: str) -> Any:
+        return SimpleNamespace(run_id=self.run_id)
+
+    get_model_version_by_alias = get_model_version
+
+    def list_artifacts(self, run_id: str) -> list[Any]:
+        return [SimpleNamespace(path="weights.safetensors", is_dir=False)]
+
+    def download_artifacts(self, run_id: str, name: str, home: str) -> None:
+        (Path(home) / name).write_text(name)
+        self.sent(Path(home), name)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Store]:
+    """Let the client of MLflow be a store of the test's."""
+
+    def use(**answers: Any) -> Store:
+        made = Store(**answers)
+        monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=lambda uri: made))
+        return made
+
+    return use
+
+
+@pytest.mark.parametrize(
+    "run", ["..", ".", "", "../../x", "/etc", "a" * 31, "A" * 32, f"{'a' * 32}\n", "..%2f..", "a" * 32 + "/../.."]
+)
+@pytest.mark.parametrize("way", ["runs", "version", "alias"])
+def test_a_run_id_that_is_a_path_is_refused(tmp_path, store, run, way) -> None:
+    (tmp_path / "home").mkdir()
+    store(run_id=run)
+    source = {"runs": f"runs:/{run}", "version": "models:/m/1", "alias": "models:/m@a"}[way]
+    if way == "runs" and run.startswith(f"{'a' * 32}/"):
+        assert door.fetch(source, "http://x", tmp_path / "home") == tmp_path / "home" / ("a" * 32)
+        return
+    with pytest.raises(LookupError, match="is no id of a run"):
+        door.fetch(source, "http://x", tmp_path / "home")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "home"]
+
+
+@pytest.mark.parametrize("source", ["models:/..", "models:/m", "models:/m/..", "models:/../../x"])
+def test_a_model_without_a_version_is_refused(tmp_path, store, source) -> None:
+    store()
+    with pytest.raises(LookupError, match="names no version of a model"):
+        door.fetch(source, "http://x", tmp_path)
+
+
+SENT = {
+    "link": lambda home, name: ((home / name).unlink(), (home / name).symlink_to("/etc/passwd")),
+    "folder": lambda home, name: ((home / name).unlink(), (home / name).mkdir()),
+    "more": lambda home, name: (home / "sitecustomize.py").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+def test_artifacts_that_are_no_plain_files_of_ours_are_refused_and_nothing_stays(tmp_path, store, sent) -> None:
+    store(sent=sent)
+    with pytest.raises(LookupError, match="the store sent"):
+        door.fetch("models:/m/1", "http://x", tmp_path / "home")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "home"]

@@ -63,5 +63,5 @@ def read_card(folder: Path) -> Card:
     path = folder / "card.json"
     try:
         return Card(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Refusal(str(path), f"no data card: {error}", allowed="a folder made by src/prepare.py") from None

@@ -36,7 +36,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Refusal(
             f"run={folder}", f"no run folder: {error}", allowed="a folder made by src/train.py, or latest"
         ) from None

@@ -29,7 +29,10 @@ def fetch(source: str, uri: str, folder: Path) -> Path:
             f"transfer.source={source}", why, allowed="runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION of this store",
             example="tracking.uri=http://127.0.0.1:5000 names another store",
         )  # fmt: skip
-    return Path(done.stdout.splitlines()[-1])
+    local = Path(done.stdout.splitlines()[-1])
+    if not local.resolve().is_relative_to(folder.resolve()):
+        raise Refusal(f"transfer.source={source}", f"it came to {local}", allowed=f"a folder below {folder}")
+    return local
 
 
 class Mlflow:

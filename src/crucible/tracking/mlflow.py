@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ MOST_FAILURES = 4
 STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
 TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
 NEEDED = ("torch", "numpy", "pydantic", "safetensors", "pyyaml")  # beside our own code, to serve a model elsewhere
+FETCHED = (CONFIG, CARD, SUMMARY, WEIGHTS)
+RUN_ID = re.compile("[0-9a-f]{32}")
 OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
 
@@ -341,40 +344,63 @@ def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def fetch(source: str, uri: str, home: Path) -> Path:
     """Bring a run's weights, configuration and card here and return their folder, `home`/RUN_ID.
 
+    A store is not trusted: what it calls a run is one by its form, and what it sends is four plain files in a new folder.
+
     Args:
         source: runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION. uri: the store.
 
     Raises:
-        LookupError: the run holds no weights, or there is no such store.
+        LookupError: the run holds no weights, there is no such run or store, or what it sends is something else.
     """
     import mlflow
 
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise LookupError(f"there is no store {uri}")
     client = mlflow.MlflowClient(uri)
-    run = _run_of(source, client)
+    if not RUN_ID.fullmatch(run := _run_of(source, client)):
+        raise LookupError(f"{run!r} is no id of a run: 32 digits from 0 to f")
     if (home / run).exists():
         return home / run
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as draft:
-        there = {each.path for each in client.list_artifacts(run)}
-        if WEIGHTS not in there:
+        if WEIGHTS not in {each.path for each in client.list_artifacts(run) if not each.is_dir}:
             raise LookupError(f"run {run} holds no {WEIGHTS}")
-        for name in (CONFIG, CARD, SUMMARY, WEIGHTS):
-            client.download_artifacts(run, name, draft)
+        for name in FETCHED:
+            _download(client, run, name, Path(draft))
         Path(draft).rename(home / run)
         Path(draft).mkdir()  # for the context to take away
     return home / run
 
 
+def _download(client: Any, run: str, name: str, draft: Path) -> None:
+    """Fetch one file of a run.
+
+    Raises:
+        LookupError: what came is no plain file of this name in this folder, or stands beside it.
+    """
+    client.download_artifacts(run, name, str(draft))
+    if strange := [
+        each.name for each in draft.iterdir() if each.name not in FETCHED or each.is_symlink() or not each.is_file()
+    ]:
+        raise LookupError(f"for {name} of run {run} the store sent {strange[0]!r}, which is no such file")
+
+
 def _run_of(source: str, client: Any) -> str:
+    """Return the id of the run that a source names.
+
+    Raises:
+        LookupError: it names none.
+    """
     kind, _, name = source.partition(":/")
     if kind == "runs":
         return name.split("/")[0]
     model, at, alias = name.partition("@")
     if at:
-        return client.get_model_version_by_alias(model, alias).run_id
-    return client.get_model_version(*name.rsplit("/", 1)).run_id
+        return str(client.get_model_version_by_alias(model, alias).run_id)
+    model, slash, number = name.rpartition("/")
+    if not slash or not number.isdecimal():
+        raise LookupError(f"{source} names no version of a model: models:/NAME/VERSION or models:/NAME@ALIAS")
+    return str(client.get_model_version(model, number).run_id)
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def open_run(folder: Path, who: Identity, config: str, card: Card) -> Opened:
     if not same:
         (folder / CONTROL).unlink(missing_ok=True)
     state = checkpoint.load(folder) if same else None
-    state = state if state and state["identity"] == asdict(who) else None
+    state = state if state and state.get("identity") == asdict(who) else None
     if state is None:
         for stale in STALE:
             (folder / stale).unlink(missing_ok=True)
