@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -84,7 +84,14 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     write_json(job.folder / SUMMARY, summary)
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
+    flat |= _last_points(run.latest, found)
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _last_points(latest: dict[str, float], found: Mapping[str, Judgement]) -> dict[str, float]:
+    """Return the chosen weights' numbers under the names of the curves: whoever takes a curve's last point ranks by them."""
+    own = found["dev"].scores if "dev" in found else {}
+    return {key: own[name] for key in latest if key.startswith("dev/") and (name := key.partition("/")[2]) in own}
 
 
 def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
+from crucible.text import redacted
 from crucible.tracking.folder import sha256_of
 from crucible.tracking.journal import NAME, read_events
 from crucible.training.device import (
@@ -354,8 +355,8 @@ def _code() -> str:
 
 
 def config_text(cfg: Config) -> str:
-    """Return the configuration as it stands in a run folder."""
-    return yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True)
+    """Return the configuration as it stands in a run folder: without passwords."""
+    return redacted(yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True))
 
 
 def record(job: Job, who: Identity) -> dict[str, Any]:
@@ -365,7 +366,7 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
         "git.commit": _commit(),
         "data.key": who.data,
         "config.hash": who.config,
-        "hydra.overrides": " ".join(job.overrides),
+        "hydra.overrides": redacted(" ".join(job.overrides)),
         "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
         **job.tags,
     }

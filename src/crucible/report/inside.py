@@ -33,11 +33,11 @@ def heat(images: Sequence[Image], maps: Sequence[Image], titles: Sequence[str], 
     for axis in axes.flat:
         axis.axis("off")
     for i, (image, found, title) in enumerate(zip(images, maps, titles, strict=True)):
-        plain, under = axes[i // across][2 * (i % across)], axes[i // across][2 * (i % across) + 1]
-        for axis in (plain, under):
+        alone, under = axes[i // across][2 * (i % across)], axes[i // across][2 * (i % across) + 1]
+        for axis in (alone, under):
             axis.imshow(shown(image), cmap="gray")
         under.imshow(found, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        plain.set_title(plain(title), fontsize=7)
+        alone.set_title(plain(title), fontsize=7)
     save(figure, path)
 
 
