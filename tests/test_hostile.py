@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -115,6 +116,25 @@ def test_links_out_of_an_image_folder_are_refused_and_links_inside_are_read(tmp_
         return
     with pytest.raises(Refusal, match=f"{link}\n.*a symbolic link to {target} leads out"):
         image_folder.read(home)
+
+
+@pytest.mark.parametrize("read", [image_folder.read, yolo.read])
+def test_a_pipe_is_not_read(tmp_path, read) -> None:
+    tree(tmp_path, "images/cat", "images/dog", "labels/cat")
+    os.mkfifo(tmp_path / "images" / "cat" / "2.png")
+    if read is yolo.read:
+        assert len(read(tmp_path).pools["all"].labels) == 2
+        return
+    with pytest.raises(Refusal, match="it is no plain file"):
+        read(tmp_path / "images")
+
+
+def test_names_in_yaml_that_refer_to_themselves_are_refused(tmp_path) -> None:
+    tree(tmp_path, "images", "labels")
+    lines = "".join(f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(30))
+    (tmp_path / "data.yaml").write_text(f"a0: &a0 ha\n{lines}names: [*a30]\n")
+    with pytest.raises(Refusal, match="a name is no text"):
+        yolo.read(tmp_path)
 
 
 def announcing(width: int, height: int) -> bytes:

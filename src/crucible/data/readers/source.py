@@ -107,11 +107,14 @@ def require_whole(shape: Sequence[int], dtype: np.dtype[Any], where: str) -> Non
 
 
 def require_inside(files: Sequence[Path], root: Path) -> None:
-    """Refuse symbolic links, of files or of the folders they stand in, that lead out of a data set.
+    """Refuse what is no plain file (a pipe is never read to its end), and symbolic links, of files or of the folders they
+    stand in, that lead out of a data set.
 
     Raises:
-        Refusal: naming the link.
+        Refusal: naming it.
     """
+    if strange := next((file for file in files if not file.is_file()), None):
+        raise Refusal(str(strange), "it is no plain file", allowed="files; pipes and devices are not read")
     home, near = root.resolve(), {file.parent for file in files}
     folders = {each for folder in near for each in (folder, *folder.parents) if root in each.parents}
     for path in (*sorted(folders), *files):

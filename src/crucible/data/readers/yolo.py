@@ -29,7 +29,7 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     folders = _splits(path)
     names, found = _names(path), {}
     for split, folder in (folders or {"all": path / "images"}).items():
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
         found[split] = [_annotated(file, path) for file in files]
     if not all(found.values()):
         raise Refusal(f"data.path={path}", "there are no pictures", allowed=LAYOUT)
@@ -67,8 +67,11 @@ def _names(path: Path) -> list[str] | None:
         return None
     try:
         names = yaml.safe_load(text_of(file))["names"]
-        return [str(names[i]) for i in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        found = [names[i] for i in range(len(names))]
+        if not all(isinstance(name, str | int | float) for name in found):
+            raise TypeError("a name is no text")  # what refers to itself ten times, ten deep, fills any memory as text
+        return [str(name) for name in found]
+    except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
         raise Refusal(str(file), f"it names no classes: {error}", allowed="names: [cat, dog]") from None
 
 
