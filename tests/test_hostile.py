@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shlex
 import shutil
 import struct
 import sys
@@ -21,14 +22,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import composed
 from PIL import Image
 
+import entry
 from crucible.data.readers import coco, hdf5, idx, image_folder, npz, source, voc, yolo
 from crucible.errors import Refusal
 from crucible.report import boxes, figures
 from crucible.report.answers import FORMATS
 from crucible.report.screen import lined, steady
 from crucible.tasks.answers import Answer
+from crucible.tasks.saved import load_run
 from crucible.text import csv_text, redacted
 from crucible.tracking import mlflow as door
 from crucible.training import checkpoint
@@ -153,7 +157,7 @@ def announcing(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("sides", [(9000, 9000), (13000, 13000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_a_picture_that_announces_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, sides) -> None:
     (tmp_path / "1.png").write_bytes(announcing(*sides))
-    with pytest.raises(Refusal, match=r"1.png\n.*pixels|1.png\n.*damaged"):
+    with pytest.raises(Refusal, match=r"1.png\n.*pixels"):
         image_folder.decode(tmp_path / "1.png")
 
 
@@ -541,3 +545,23 @@ def test_artifacts_that_are_no_plain_files_of_ours_are_refused_and_nothing_stays
     with pytest.raises(LookupError, match="the store sent"):
         door.fetch("models:/m/1", "http://x", tmp_path / "home")
     assert [*tmp_path.rglob("*")] == [tmp_path / "home"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", ".hidden", "a\nb", "a\0b", "x" * 101, ""])
+def test_a_data_name_that_is_a_path_is_refused(name) -> None:
+    cfg = composed()
+    with pytest.raises(Refusal, match=r"data\.name"):
+        entry.validate({**cfg, "data": {**cfg["data"], "name": name}})
+
+
+def test_printed_commands_are_quoted(command, tmp_path) -> None:
+    folder = "runs/a b; $(touch owned) 'x"
+    words = ["tracking=none", "trainer.total_epochs=1", "model.layers=[4]", f"hydra.run.dir={folder}"]
+    done = command("train", *words)
+    commands = [line[line.index("python src/") :] for line in done.out.splitlines() if "python src/" in line]
+    values = [word.partition("=")[2] for line in commands for word in shlex.split(line)]
+    assert folder in values, commands
+    (tmp_path / folder / "train.json").unlink()
+    with pytest.raises(Refusal) as found:
+        load_run(Path(folder), torch.device("cpu"))
+    assert shlex.split(found.value.lines["example"]) == ["python", "src/train.py", f"resume={folder}"]
