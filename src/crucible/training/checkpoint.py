@@ -41,8 +41,10 @@ def load(folder: Path) -> dict[str, Any] | None:
         if not isinstance(state, dict):
             raise TypeError(f"it holds a {type(state).__name__}")
     except DAMAGED as error:
+        more = isinstance(error, pickle.UnpicklingError)  # torch's own words advise to run it
+        what = "it holds more than tensors and plain values" if more else (str(error).splitlines() or [repr(error)])[0]
         raise Refusal(
-            str(path), f"no checkpoint of ours, or damaged: {str(error).splitlines()[0] if str(error) else error!r}",
-            allowed="the file that this run wrote; without it the training begins anew", example=f"rm {shlex.quote(str(path))}",
+            str(path), f"no checkpoint of ours, or damaged: {what}", example=f"rm {shlex.quote(str(path))}",
+            allowed="the file that this run wrote; without it the training begins anew",
         ) from None  # fmt: skip
     return state
