@@ -555,6 +555,13 @@ def test_a_data_name_that_is_a_path_is_refused(name) -> None:
         entry.validate({**cfg, "data": {**cfg["data"], "name": name}})
 
 
+def test_a_file_is_never_replaced_by_prepared_data(command, tmp_path) -> None:
+    (tmp_path / "thesis.txt").write_text("three years")
+    done = command("prepare", "prepared=thesis.txt")
+    assert done.code == 2 and "it is no folder" in done.err
+    assert (tmp_path / "thesis.txt").read_text() == "three years" and len([*tmp_path.iterdir()]) == 1
+
+
 def test_printed_commands_are_quoted(command, tmp_path) -> None:
     folder = "runs/a b; $(touch owned) 'x"
     words = ["tracking=none", "trainer.total_epochs=1", "model.layers=[4]", f"hydra.run.dir={folder}"]
