@@ -224,7 +224,9 @@ def test_a_run_whose_folder_was_used_again_is_mirrored_from_its_set_aside_journa
     assert all(door.mirror(path, uri, None, None) for path in left)
     found = client(uri).search_runs([client(uri).get_experiment_by_name("crucible").experiment_id])
     assert sorted(run.data.params["seed"] for run in found) == ["1", "2", "3"]
-    assert all(len(client(uri).get_metric_history(run.info.run_id, "dev/f1")) == 30 for run in found)
+    assert all(
+        len(client(uri).get_metric_history(run.info.run_id, "dev/f1")) == 31 for run in found
+    )  # and the chosen one
     with_files = [run.data.params["seed"] for run in found if client(uri).list_artifacts(run.info.run_id)]
     assert with_files == ["3"]  # the files of the others are gone
 
