@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,12 @@ import yaml
 
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval
-from crucible.errors import Refusal
+from crucible.errors import Refusal, printable
 from crucible.files import CARD, CONFIG, SUMMARY
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
 from crucible.tasks.saved import load_run, read_config
+from crucible.text import inert
 from crucible.tracking.folder import write_atomic
 from crucible.training.judge import latency_ms
 from entry import named_run
@@ -131,7 +133,11 @@ def _goal(monitor: str) -> str:
 
 def _read(folder: Path) -> dict[str, Any]:
     if not (folder / SUMMARY).exists():
-        raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+        raise Refusal(
+            f"run={folder}",
+            "this run has not finished",
+            example=f"python src/train.py resume={shlex.quote(str(folder))}",
+        )
     told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     if (folder / "metrics.json").exists():
         judged = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -192,7 +198,7 @@ def _as_set(group: Group, words: list[str], key: str) -> str:
 def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Settings) -> Group:
     missing = next((each for each in members if not each.get(split) or monitor not in each[split]), None)
     if missing is not None:
-        example = f"python src/evaluate.py run={missing['folder']}" if split == "test" else ""
+        example = f"python src/evaluate.py run={shlex.quote(str(missing['folder']))}" if split == "test" else ""
         raise Refusal(f"{missing['folder']}", f"there is no {monitor} of {split}", example=example)
     config = members[0]["config"]
     asked = settings.satisficing if settings.satisficing is not None else config["task"].get("satisficing", {})
@@ -246,8 +252,9 @@ def table(found: Comparison) -> str:
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return (f"all: {common}\n" if common else "") + "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    return (f"all: {printable(common)}\n" if common else "") + "\n".join(
+        printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for row in rows
     )
 
 
@@ -304,7 +311,7 @@ def _row(each: Group, chosen: bool) -> dict[str, Any]:
     own, apart = interval(each.values), each.against
     assert apart is not None
     return {
-        "name": each.name,
+        "name": inert(each.name),
         "runs": len(each.values),
         "mean": own.mean,
         "sd": stdev(each.values) if len(each.values) > 1 else 0.0,

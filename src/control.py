@@ -1,5 +1,6 @@
 """Change a running training: python src/control.py RUN optimizer.lr=0.0003 (or trainer.total_epochs=80, stop, checkpoint, evaluate)."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,10 @@ def main(arguments: list[str]) -> None:
         ended = has_ended(read_events(folder / NAME))
         state = "it has finished" if ended else "nothing is training in this folder"
         raise Refusal(
-            f"run={folder}", state, allowed="a run that is training", example=f"python src/train.py resume={folder}"
+            f"run={folder}",
+            state,
+            allowed="a run that is training",
+            example=f"python src/train.py resume={shlex.quote(str(folder))}",
         )
     identity = send(folder, change)
     print(f"asked process {process} for {change}; it answers at its next epoch boundary", flush=True)
@@ -56,7 +60,10 @@ def _told(folder: Path, change: str, event: dict[str, Any] | None) -> str:
             ("result", f"{change}: {event['state']} after epoch {event['epoch']}, step {event['step']}"),
             ("now", values),
             ("files", str(folder / NAME)),
-            ("next", f"python src/{'evaluate.py run=' if change == 'stop' else 'control.py '}{folder}{following}"),
+            (
+                "next",
+                f"python src/{'evaluate.py run=' if change == 'stop' else 'control.py '}{shlex.quote(str(folder))}{following}",
+            ),
         ]
     )
 

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -98,7 +99,14 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
     write_atomic(job.folder / SUMS, sums_of(job.folder, RUN_FILES).encode())
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
+    flat |= _last_points(run.latest, found)
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _last_points(latest: dict[str, float], found: Mapping[str, Judgement]) -> dict[str, float]:
+    """Return the chosen weights' numbers under the names of the curves: whoever takes a curve's last point ranks by them."""
+    own = found["dev"].scores if "dev" in found else {}
+    return {key: own[name] for key in latest if key.startswith("dev/") and (name := key.partition("/")[2]) in own}
 
 
 def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -193,7 +201,7 @@ def is_dvc(folder: Path) -> bool:
 def show(job: Job) -> float:
     """Show the last screen of a training and return the monitored number."""
     summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
-    following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={named(job)}"
+    following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={shlex.quote(named(job))}"
     print(screen(summary, files=[str(job.folder)], following=following))
     return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
 

@@ -1,7 +1,5 @@
 """What an evaluation leaves of tasks that say where: predictions.json, curves, and pictures of what went wrong."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from crucible.report import boxes as draw
 from crucible.report.leaks import shortened
 from crucible.tasks.placed import placed, shown
 from crucible.tasks.saved import Saved
+from crucible.text import csv_text
 from crucible.training.judge import Judgement
 
 WORST = 12
@@ -44,14 +43,8 @@ def precision_recall(saved: Saved, found: Judgement, batches: Batches, split: st
 
 def curves_csv(found: dict[str, Array]) -> str:
     """Return the curves as a table: recall, and a column of precision for each class."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["recall", *found])
-    writer.writerows(
-        [f"{r:.2f}", *(f"{p:.6f}" for p in row)]
-        for r, row in zip(RECALLS, zip(*found.values(), strict=True), strict=True)
-    )
-    return buffer.getvalue()
+    rows = zip(RECALLS, zip(*found.values(), strict=True), strict=True)
+    return csv_text([["recall", *found], *([f"{r:.2f}", *(f"{p:.6f}" for p in row)] for r, row in rows)])
 
 
 def pictures(saved: Saved, found: Judgement, batches: Batches, split: str, home: Path) -> dict[str, Path]:

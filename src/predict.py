@@ -9,7 +9,7 @@ import torch
 
 import entry
 import words
-from crucible.errors import Refusal
+from crucible.errors import Refusal, printable
 from crucible.report.answers import FORMATS
 from crucible.report.screen import lined
 from crucible.tasks.answers import Answer, answers, examples
@@ -66,7 +66,8 @@ def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:
     pictures = [each for each in found if Path(each.name).suffix.lower() in SUFFIXES]
     for i, each in enumerate(pictures):
         same = sum(Path(other.name).stem == Path(each.name).stem for other in pictures[:i])
-        drawn(decode(Path(each.name)), each.said, home / f"{Path(each.name).stem}{f'-{same}' if same else ''}.png")
+        name = f"{printable(Path(each.name).stem)}{f'-{same}' if same else ''}.png"
+        drawn(decode(Path(each.name)), each.said, home / name)
     home.mkdir(parents=True, exist_ok=True)
     write_atomic(home / "predictions.json", FORMATS["json"](found).encode())
     return [*([f"{home}/*.png"] if pictures else []), str(home / "predictions.json")]

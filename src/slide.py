@@ -12,7 +12,7 @@ import words
 from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
-from crucible.errors import Refusal
+from crucible.errors import Refusal, printable
 from crucible.models.sliding import AtOnce, convolutional
 from crucible.report.boxes import drawn
 from crucible.report.screen import lined
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if image is None:
         raise Refusal(f"input={file}", "it is no file", allowed="a picture", example=EXAMPLE)
     found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
-    picture = draw / f"{file.stem}.png"
+    picture = draw / f"{printable(file.stem)}.png"
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     h, w = saved.card.feature_shape[1:]

@@ -1,6 +1,7 @@
 """What a training starts from: weights of another run, found, fetched and pinned to a place that stays."""
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,6 @@ def pinned(job: Job) -> Job:
     if "DVC_STAGE" in os.environ and not local.resolve().is_relative_to(Path("pretrained").resolve()):
         raise Refusal(
             f"transfer.source={source}", "DVC would not see these weights change", allowed="a path under pretrained/",
-            example=f"cp -r {local} pretrained/{local.name}, then transfer.source=pretrained/{local.name}",
+            example=f"cp -r {shlex.quote(str(local))} pretrained/, then transfer.source={shlex.quote(f'pretrained/{local.name}')}",
         )  # fmt: skip
     return replace(job, cfg={**job.cfg, "transfer": {**job.cfg["transfer"], "source": str(local)}})

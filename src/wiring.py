@@ -32,6 +32,7 @@ from crucible.seeds import seed_global
 from crucible.targets import build, resolve
 from crucible.tasks.saved import Saved, placed
 from crucible.tasks.task import Task
+from crucible.text import redacted
 from crucible.tracking.journal import NAME, read_events
 from crucible.training.device import (
     be_deterministic,
@@ -144,7 +145,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
                 "the data",
                 f"they are not those of this run: their key is {card.key[:16]}, its is {own.key[:16]}",
                 allowed="the same data, or other data named as such",
-                example=f"python src/evaluate.py run={job.cfg['run']} data={choices_of(job.cfg)['data']} data.path=...",
+                example=f"python src/evaluate.py run={shlex.quote(job.cfg['run'])} data={choices_of(job.cfg)['data']} data.path=...",
             )
         if card.feature_shape != own.feature_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
@@ -409,8 +410,8 @@ def _code() -> str:
 
 
 def config_text(cfg: Config) -> str:
-    """Return the configuration as it stands in a run folder."""
-    return yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True)
+    """Return the configuration as it stands in a run folder: without passwords."""
+    return redacted(yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True))
 
 
 def record(job: Job, who: Identity) -> dict[str, Any]:
@@ -420,7 +421,7 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
         "git.commit": _commit(),
         "data.key": who.data,
         "config.hash": who.config,
-        "hydra.overrides": " ".join(job.overrides),
+        "hydra.overrides": redacted(" ".join(job.overrides)),
         "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
         **job.tags,
     }

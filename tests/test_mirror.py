@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
+from crucible.tracking import mirror
 from crucible.tracking import mlflow as door
+from crucible.tracking.folder import locked
 from crucible.tracking.journal import read_events
 
 QUICK = ["tracking=none", "trainer.total_epochs=30", "model.layers=[8]", "trainer.log_every=5"]
@@ -221,6 +224,151 @@ def test_a_run_whose_folder_was_used_again_is_mirrored_from_its_set_aside_journa
     assert all(door.mirror(path, uri, None, None) for path in left)
     found = client(uri).search_runs([client(uri).get_experiment_by_name("crucible").experiment_id])
     assert sorted(run.data.params["seed"] for run in found) == ["1", "2", "3"]
-    assert all(len(client(uri).get_metric_history(run.info.run_id, "dev/f1")) == 30 for run in found)
+    assert all(
+        len(client(uri).get_metric_history(run.info.run_id, "dev/f1")) == 31 for run in found
+    )  # and the chosen one
     with_files = [run.data.params["seed"] for run in found if client(uri).list_artifacts(run.info.run_id)]
     assert with_files == ["3"]  # the files of the others are gone
+
+
+def test_the_number_that_the_store_ranks_by_is_the_screens(command, tmp_path) -> None:
+    """The last point of each curve of dev is that of the chosen weights, not that of the last epoch."""
+    words = [*QUICK[:1], "trainer.total_epochs=12", "model.layers=[8]", "optimizer.lr=0.3", "hydra.run.dir=run"]
+    done = command("train", *words)
+    summary = json.loads((tmp_path / "run" / "train.json").read_text())
+    epochs = [e["values"] for e in read_events(tmp_path / "run/journal.jsonl") if "train/loss" in e.get("values", {})]
+    assert epochs[-1]["dev/f1"] != summary["dev"]["f1"]  # else this test tests nothing
+    uri = f"sqlite:///{tmp_path}/m.db"
+    assert door.mirror(tmp_path / "run/journal.jsonl", uri, "crucible", None)
+    shown = the_run(uri).data.metrics
+    assert {name: shown[f"dev/{name}"] for name in ("loss", "error", "accuracy", "f1")} == {
+        name: summary["dev"][name] for name in ("loss", "error", "accuracy", "f1")
+    }
+    assert f"dev {shown['dev/f1']:.4f}" in done.out
+    assert_equal_to_journal(uri, tmp_path / "run")
+
+
+def test_a_killed_run_is_killed_in_the_store_until_it_goes_on(command, tmp_path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    command("train", *QUICK, "hydra.run.dir=outputs/d/a")
+    path = tmp_path / "outputs/d/a/journal.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(line for line in whole.splitlines(keepends=True) if '"kind": "end"' not in line))
+    door.mirror(path, uri, "crucible", os.getpid())
+    assert the_run(uri).info.status == "RUNNING"
+    with locked(path.parent):  # somebody trains there
+        assert door.killed(tmp_path, uri) == []
+    assert door._mirror_others(tmp_path, uri)
+    assert the_run(uri).info.status == "KILLED" and door.killed(tmp_path, uri) == []
+    with path.open("a") as file:
+        file.write(json.dumps({"kind": "resume", "time": time.time(), "epoch": 30, "step": 0}) + "\n")
+    door.mirror(path, uri, "crucible", os.getpid())
+    assert the_run(uri).info.status == "RUNNING"
+    with path.open("a") as file:
+        file.write(whole.splitlines(keepends=True)[-1])
+    assert door.mirror(path, uri, "crucible", None)
+    assert the_run(uri).info.status == "FINISHED" and door.killed(tmp_path, uri) == []
+
+
+def test_a_model_that_cannot_be_logged_is_tried_once_and_takes_one_line(run, tmp_path, monkeypatch, capsys) -> None:
+    tries, uri = [], f"sqlite:///{tmp_path}/m.db"
+
+    def untraceable(self: door.Mirror) -> None:
+        tries.append(self)
+        self.client.create_logged_model(self._experiment_id(), "model", self.state["run_id"])
+        raise RuntimeError("aten.equal.default\nand two hundred more lines")
+
+    monkeypatch.setattr(door.Mirror, "_log_model", untraceable)
+    for _ in range(2):
+        assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
+        state = json.loads((run / "mirror.json").read_text())
+        state[uri]["offset"] = 0  # as if it had been killed before it wrote down that it was done
+        (run / "mirror.json").write_text(json.dumps(state))
+    err = capsys.readouterr().err
+    assert len(tries) == 1 and err.count("no model is logged") == 1 and "two hundred" not in err
+    assert the_run(uri).info.status == "FINISHED"
+    assert client(uri).search_logged_models([the_run(uri).info.experiment_id]) == []
+
+
+def test_the_models_that_failed_before_are_taken_away(run, tmp_path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door.Mirror, "_try_model", lambda self: (_ for _ in ()).throw(OSError("killed")))
+        patch.setattr(door, "POLL_SECONDS", 0.001)
+        assert not door.mirror(run / "journal.jsonl", uri, "crucible", None)
+    found = the_run(uri)
+    client(uri).create_logged_model(found.info.experiment_id, "model", found.info.run_id)
+    assert door.mirror(run / "journal.jsonl", uri, "crucible", None)
+    assert [each.status for each in client(uri).search_logged_models([found.info.experiment_id])] == ["READY"]
+
+
+@pytest.mark.slow
+def test_a_detectors_model_is_logged_without_a_pickle_and_gives_raw_boxes(command, tmp_path, monkeypatch) -> None:
+    import mlflow
+    import numpy as np
+    import torch
+
+    from crucible.tasks.saved import Predictor, load_run
+
+    words = ["data=digit_scenes", "data.reader.scenes={train: 20, dev: 10, test: 10}", "task=detection", "model=yolo"]
+    assert command("train", *words, "tracking=none", "trainer.total_epochs=1", "hydra.run.dir=run").code == 0
+    uri = f"sqlite:///{tmp_path}/m.db"
+    assert door.mirror(tmp_path / "run/journal.jsonl", uri, "crucible", None)
+    found = client(uri).search_logged_models([the_run(uri).info.experiment_id])
+    assert [each.status for each in found] == ["READY"]
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    mlflow.set_tracking_uri(uri)
+    shape = json.loads((tmp_path / "run/card.json").read_text())["feature_shape"]
+    x = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.float32)
+    with torch.inference_mode():
+        wanted = Predictor(load_run(tmp_path / "run", torch.device("cpu")), settled=False).eval()(torch.from_numpy(x))
+    assert np.allclose(mlflow.pyfunc.load_model(found[0].model_uri).predict(x), wanted.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["final/dev_per_class/c++", "a/../b", "..", "a//b", "/a", "<script>", "x" * 300, "a\0b", "a\nb", "./a"]
+)
+def test_every_name_is_one_that_mlflow_takes_and_names_stay_apart(name) -> None:
+    from mlflow.utils.validation import _validate_metric
+
+    _validate_metric(door.metric_name(name), 1.0, 0, 0)
+    assert door.metric_name("dev/map50_95") == "dev/map50_95" and door.metric_name("c++") != door.metric_name("c--")
+
+
+def test_no_password_of_a_store_is_written_anywhere(command, tmp_path, monkeypatch, capsys) -> None:
+    started = []
+    process = SimpleNamespace(
+        Popen=lambda words, **more: started.append((words, more["env"])), DEVNULL=subprocess.DEVNULL
+    )
+    monkeypatch.setattr(mirror, "subprocess", process)
+    uri, hidden = "http://me:hunter2@127.0.0.1:9", "http://me:***@127.0.0.1:9"
+    done = command("train", *QUICK[1:], f"tracking.uri={uri}", "hydra.run.dir=run")
+    words, environment = started[0]
+    assert (
+        done.code == 0 and "hunter2" not in done.out + done.err + " ".join(words) and environment[mirror.STORE] == uri
+    )
+    monkeypatch.setattr(door, "POLL_SECONDS", 0.001)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert not door.mirror(tmp_path / "run/journal.jsonl", uri, None, None)
+    assert "hunter2" not in capsys.readouterr().err
+    command("evaluate", "run=run")
+    assert [file for file in (tmp_path / "run").rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()] == []
+    assert hidden in json.loads((tmp_path / "run/mirror.json").read_text())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert mirror.whole(hidden) == hidden
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert mirror.whole(hidden) == uri
+    local = f"sqlite:///{tmp_path}/m.db"
+    assert door.mirror(tmp_path / "run/journal.jsonl", local, None, None)
+    found = the_run(local)
+    assert found.data.params["tracking.uri"] == hidden and "hunter2" not in str(found)
+
+
+def test_names_that_do_harm_reach_the_store_as_plain_text(command, tmp_path) -> None:
+    uri, name = f"sqlite:///{tmp_path}/m.db", "<script>\x1b[2J\u202e\n../.."
+    command("train", *QUICK, f"run_name={name}", "hydra.run.dir=run")
+    assert door.mirror(tmp_path / "run/journal.jsonl", uri, "../out", None)
+    experiment = client(uri).get_experiment_by_name("../out")
+    found = client(uri).search_runs([experiment.experiment_id])[0]
+    assert found.info.run_name == r"<script>\x1b[2J\u202e\n../.."
+    assert Path(experiment.artifact_location.removeprefix("file://")).parent == tmp_path / "mlruns"

@@ -15,7 +15,8 @@ from sklearn.datasets import load_sample_image
 
 from crucible.data.duplicates import hashes, near, signatures
 from crucible.data.likeness import compared, copies
-from crucible.data.names import printable, read_names
+from crucible.data.names import read_names
+from crucible.errors import printable
 from overrides import overrides_of
 
 QUICK = ["model=logistic", "trainer.total_epochs=1", "tracking=none", "trainer.threads=1"]

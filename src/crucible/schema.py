@@ -41,7 +41,7 @@ class Split(Section):
 class Data(Section):
     """Where the data are and everything that changes the prepared bytes; the last five keys do not."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,99}$")]  # it becomes a folder's
     reader: Node
     path: str | None
     label: str | None

@@ -74,7 +74,7 @@ def read_card(folder: Path) -> Card:
         if digest is not None and digest != _digest(facts):  # None: a card of before
             raise ValueError("it is not as it was written")
         return Card(**facts)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Refusal(
             str(path), f"no data card, or damaged: {error}", allowed="a folder made by src/prepare.py"
         ) from None

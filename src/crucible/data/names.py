@@ -11,6 +11,7 @@ import numpy as np
 
 from crucible.data.readers.source import Array, Source
 from crucible.data.splits import SPLITS
+from crucible.errors import printable
 
 NAMES = "names.txt"
 
@@ -22,11 +23,6 @@ def names_of(source: Source) -> dict[str, list[str]]:
     if len(known) < len(source.pools):
         return {}
     return {pool: [printable(place.get(name, name)) for name in names] for pool, names in known.items()}
-
-
-def printable(name: str) -> str:
-    """Return a name on one line, without what steers a terminal: such characters are written as escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)
 
 
 def source_name(names: Mapping[str, Sequence[str]], sizes: Mapping[str, int], i: int) -> str:

@@ -1,20 +1,21 @@
 """Answers to new examples as a table, JSON or CSV."""
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from itertools import chain
 
+from crucible.errors import printable
 from crucible.tasks.answers import Answer
 from crucible.tasks.placed import counted
+from crucible.text import csv_text
 
 
 def _table(found: list[Answer]) -> str:
     rows = []
     for each in found:
         best = sorted(each.probabilities.items(), key=lambda pair: -pair[1])[:3]
-        rows.append((each.name, _said(each), ", ".join(f"{name} {share:.3f}" for name, share in best)))
+        row = (each.name, _said(each), ", ".join(f"{name} {share:.3f}" for name, share in best))
+        rows.append(tuple(map(printable, row)))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
     return "".join(
         f"  {name.ljust(widths[0])}  {said.ljust(widths[1])}  {shares}".rstrip() + "\n" for name, said, shares in rows
@@ -27,21 +28,23 @@ def _json(found: list[Answer]) -> str:
 
 
 def _csv(found: list[Answer]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    return csv_text([_header(found), *_rows(found)])
+
+
+def _header(found: list[Answer]) -> list[str]:
     if found and isinstance(found[0].said, dict):
-        writer.writerow(
-            ["input", "score", *(f"{axis}{i}" for i in range(len(found[0].said["points"])) for axis in "xy")]
-        )
-        writer.writerows([each.name, each.said["score"], *chain(*each.said["points"])] for each in found)
-        return buffer.getvalue()
+        return ["input", "score", *(f"{axis}{i}" for i in range(len(found[0].said["points"])) for axis in "xy")]
     if found and _is_boxes(found):
-        writer.writerow(["input", "class", "score", "x0", "y0", "x1", "y1"])
-        writer.writerows([each.name, row["class"], row["score"], *row["box"]] for each in found for row in each.said)
-        return buffer.getvalue()
-    writer.writerow(["input", "predicted", *(found[0].probabilities if found else ())])
-    writer.writerows([each.name, _said(each), *(f"{q:.6f}" for q in each.probabilities.values())] for each in found)
-    return buffer.getvalue()
+        return ["input", "class", "score", "x0", "y0", "x1", "y1"]
+    return ["input", "predicted", *(found[0].probabilities if found else ())]
+
+
+def _rows(found: list[Answer]) -> list[list[object]]:
+    if found and isinstance(found[0].said, dict):
+        return [[each.name, each.said["score"], *chain(*each.said["points"])] for each in found]
+    if found and _is_boxes(found):
+        return [[each.name, row["class"], row["score"], *row["box"]] for each in found for row in each.said]
+    return [[each.name, _said(each), *(f"{q:.6f}" for q in each.probabilities.values())] for each in found]
 
 
 def _is_boxes(found: list[Answer]) -> bool:

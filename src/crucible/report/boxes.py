@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from crucible.report.figures import BLUE, GREY, ORANGE, plt, save
+from crucible.report.figures import BLUE, GREY, ORANGE, plain, plt, save
 
 TRUTH, FOUND = "#38a169", ORANGE
 Array = np.ndarray[Any, Any]
@@ -29,7 +29,7 @@ def compared(
         axis.imshow(_shades(image), cmap="gray")
         for said, colour in ((truth, TRUTH), (found, FOUND)):
             _mark(axis, said, colour)
-        axis.set_title(title, fontsize=7)
+        axis.set_title(plain(title), fontsize=7)
     save(figure, path)
 
 
@@ -45,14 +45,14 @@ def _mark(axis: Any, said: Any, colour: str) -> None:
         x0, y0, x1, y1 = each["box"]
         axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1))
         score = f" {each['score']:.2f}" if "score" in each else ""
-        axis.text(x0, y0 - 1, f"{each['class']}{score}", fontsize=5, color=colour)
+        axis.text(x0, y0 - 1, plain(f"{each['class']}{score}"), fontsize=5, color=colour)
 
 
 def precision_recall(curves: Mapping[str, Array], path: Path) -> None:
     """Draw for each class the precision (101,) at recalls 0 to 1, at an overlap of 0.5."""
     figure, axis = plt.subplots(figsize=(5.5, 3.6))
     for name, precision in curves.items():
-        axis.plot(np.linspace(0, 1, len(precision)), precision, label=f"{name}: {precision.mean():.3f}")
+        axis.plot(np.linspace(0, 1, len(precision)), precision, label=plain(f"{name}: {precision.mean():.3f}"))
     axis.set_xlabel("recall")
     axis.set_ylabel("precision")
     axis.set_ylim(0, 1.03)

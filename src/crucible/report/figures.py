@@ -11,6 +11,8 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from crucible.report.screen import steady
+
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030"
 PLAIN = {"Software": None, "Creation Time": None}
 mpl.rcParams.update(
@@ -65,7 +67,7 @@ def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: P
 def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the share of the error that each kind of mistake makes up, the costliest on top."""
     figure, axis = plt.subplots(figsize=(7, 0.8 + 0.32 * max(2, len(rows))))
-    names = [f"{row['label']}, said {row['predicted']} ({row['count']})" for row in rows]
+    names = [plain(f"{row['label']}, said {row['predicted']} ({row['count']})") for row in rows]
     axis.barh(names[::-1], [100 * row["share"] for row in rows][::-1], color=RED)
     axis.set_xlabel("share of the error, per cent: what mending this kind would save")
     save(figure, path)
@@ -96,7 +98,7 @@ def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
         axis.plot(row["mean"], place, "o", color=colour)
         if np.isfinite(row["low"]):
             axis.plot([row["low"], row["high"]], [place, place], "-", color=colour)
-    axis.set_yticks(range(len(rows)), [fill(row["name"], 40) for row in reversed(rows)])
+    axis.set_yticks(range(len(rows)), [plain(fill(row["name"], 40)) for row in reversed(rows)])
     axis.set_xlabel(f"{metric}: runs, mean, 95 % interval of the mean; grey: a bound is not met")
     axis.margins(y=0.2)
     save(figure, path)
@@ -107,9 +109,9 @@ def confusion(matrix: np.ndarray[Any, Any], classes: Sequence[str], path: Path) 
     size = min(12.0, 2.5 + 0.45 * len(classes))
     figure, axis = plt.subplots(figsize=(size, size))
     axis.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axis.set_xticks(ticks, classes, rotation=60, ha="right")
-    axis.set_yticks(ticks, classes)
+    ticks, names = range(len(classes)), [plain(name) for name in classes]
+    axis.set_xticks(ticks, names, rotation=60, ha="right")
+    axis.set_yticks(ticks, names)
     axis.set_xlabel("predicted")
     axis.set_ylabel("label")
     for i, j in zip(*np.nonzero(matrix), strict=True):
@@ -128,8 +130,13 @@ def mistakes(images: np.ndarray[Any, Any], titles: Sequence[str], path: Path) ->
         low, high = image.min(), image.max()
         axis.imshow(((image - low) / max(high - low, 1e-9)).transpose(1, 2, 0).squeeze(-1) if len(image) == 1 else
                     ((image - low) / max(high - low, 1e-9)).transpose(1, 2, 0), cmap="gray")  # fmt: skip
-        axis.set_title(title, fontsize=7)
+        axis.set_title(plain(title), fontsize=7)
     save(figure, path)
+
+
+def plain(text: str) -> str:
+    """Return text as it is drawn letter by letter: a dollar in a name begins no formula, a hidden character shows."""
+    return str(steady(text)).replace("$", r"\$")
 
 
 def save(figure: Any, path: Path) -> Path:

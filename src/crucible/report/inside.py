@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crucible.report.figures import plt, save
+from crucible.report.figures import plain, plt, save
 
 Image = np.ndarray[Any, Any]
 COLUMNS = 9
@@ -21,7 +21,7 @@ def grid(rows: Sequence[Sequence[Image]], titles: Sequence[str], path: Path) -> 
             axis.axis("off")
         for axis, image in zip(line, row, strict=False):
             axis.imshow(shown(image), cmap="gray", interpolation="nearest")
-        line[0].text(-0.1, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=7)
+        line[0].text(-0.1, 0.5, plain(title), transform=line[0].transAxes, ha="right", va="center", fontsize=7)
     save(figure, path)
 
 
@@ -33,11 +33,11 @@ def heat(images: Sequence[Image], maps: Sequence[Image], titles: Sequence[str], 
     for axis in axes.flat:
         axis.axis("off")
     for i, (image, found, title) in enumerate(zip(images, maps, titles, strict=True)):
-        plain, under = axes[i // across][2 * (i % across)], axes[i // across][2 * (i % across) + 1]
-        for axis in (plain, under):
+        alone, under = axes[i // across][2 * (i % across)], axes[i // across][2 * (i % across) + 1]
+        for axis in (alone, under):
             axis.imshow(shown(image), cmap="gray")
         under.imshow(found, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        plain.set_title(title, fontsize=7)
+        alone.set_title(plain(title), fontsize=7)
     save(figure, path)
 
 
@@ -46,7 +46,7 @@ def scatter(points: Image, labels: Image, names: Sequence[str], shares: Sequence
     figure, axis = plt.subplots(figsize=(6, 5))
     for k, name in enumerate(names):
         own = points[labels == k]
-        axis.plot(own[:, 0], own[:, 1], ".", markersize=4, label=name, color=plt.cm.tab20(k % 20), alpha=0.7)
+        axis.plot(own[:, 0], own[:, 1], ".", markersize=4, label=plain(name), color=plt.cm.tab20(k % 20), alpha=0.7)
     axis.set_xlabel(f"first component, {100 * shares[0]:.0f} % of the variance")
     axis.set_ylabel(f"second component, {100 * shares[1]:.0f} %")
     axis.legend(frameon=False, fontsize=7, ncols=2)

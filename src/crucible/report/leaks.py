@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crucible.data.card import Card
-from crucible.data.names import printable
+from crucible.errors import printable
 
 SHOWN, MOST, WIDTH = 3, 12, 28
 

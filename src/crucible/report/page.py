@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from crucible.report.screen import amount, bounds, error_name, gap, judged, result, verdict
+from crucible.report.screen import amount, bounds, error_name, gap, judged, result, steady, verdict
 
 TEMPLATE = Template(
     """<!doctype html>
@@ -43,6 +43,7 @@ TEMPLATE = Template(
 </html>
 """,
     autoescape=True,
+    finalize=steady,
 )
 
 

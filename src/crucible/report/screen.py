@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from crucible.errors import printable
+
 BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
 JUDGED = ("train", "train_dev", "dev", "test")
 
@@ -28,8 +30,15 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
 
 
 def lined(lines: list[tuple[str, str]]) -> str:
-    """Return labelled lines, the empty ones left out."""
-    return "\n".join(f"{name:>8}  {text}" for name, text in lines if text)
+    """Return labelled lines, the empty ones left out; what would steer a terminal stands as an escape."""
+    return "\n".join(f"{name:>8}  {printable(text)}" for name, text in lines if text)
+
+
+def steady(value: object) -> object:
+    """Return what a page shows for a value: text line by line without characters that hide or turn it."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "\n".join(line if line.isprintable() else printable(line) for line in value.split("\n"))
 
 
 def result(summary: dict[str, Any]) -> str:
@@ -43,7 +52,7 @@ def result(summary: dict[str, Any]) -> str:
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    unknown = summary["gap"]["avoidable_bias"] is None
+    unknown = summary["gap"].get("avoidable_bias", 0.0) is None
     steps = [
         "human unknown"
         if unknown

@@ -11,6 +11,7 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 
 from crucible.report.figures import BLUE, GREY, ORANGE, RED, save
+from crucible.report.screen import steady
 from crucible.search.plan import ranked
 from crucible.search.search import CONFIRM, Plan, Standing
 from crucible.search.space import Choice, Parameter, Space
@@ -39,6 +40,7 @@ TEMPLATE = Template(
 </html>
 """,
     autoescape=True,
+    finalize=steady,
 )
 
 

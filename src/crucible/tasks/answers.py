@@ -1,6 +1,5 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from crucible.data.images import Fit, native
-from crucible.data.readers import csv, image_folder
+from crucible.data.readers import csv, image_folder, npz
 from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.errors import Refusal
 from crucible.tasks.placed import PLACES, placed
@@ -112,13 +111,7 @@ def _table(path: Path, saved: Saved) -> Iterator[Examples]:
 
 
 def _array(path: Path, saved: Saved) -> Iterator[Examples]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        values = loaded["x"] if path.suffix.lower() == ".npz" else loaded
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise Refusal(
-            f"input={path}", f"cannot be read: {error}", allowed="an array of numbers; in .npz it is named x"
-        ) from None
+    values = npz.load(path, "x")
     if values.dtype.kind not in "buif" or values.dtype.itemsize > 8:
         raise Refusal(f"input={path}", f"an array of {values.dtype} holds no numbers that are read")
     if not np.isfinite(values).all() or values.size == 0:

@@ -1,5 +1,6 @@
 """A finished run as an object: the model with its weights, its task and its data card, from the run folder alone."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Refusal(
             f"run={folder}", f"no run folder: {error}", allowed="a folder made by src/train.py, or latest"
         ) from None
@@ -60,7 +61,11 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     """
     config, card = read_config(folder), read_card(folder)
     if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
-        raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
+        raise Refusal(
+            f"run={folder}",
+            "this run has not finished",
+            example=f"python src/train.py resume={shlex.quote(str(folder))}",
+        )
     for name in require_unchanged(folder, editable=[CONFIG]):
         print(f"note: {folder / name} is not as the run wrote it: it was edited, or it is damaged", file=sys.stderr)
     task = build(config["task"], card)
@@ -70,7 +75,7 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     except (SafetensorError, RuntimeError) as error:
         raise Refusal(
             str(folder / WEIGHTS), f"damaged, or of another model: {str(error).splitlines()[0]}",
-            allowed="the file that this run wrote", example=f"python src/train.py resume={folder}",
+            allowed="the file that this run wrote", example=f"python src/train.py resume={shlex.quote(str(folder))}",
         ) from None  # fmt: skip
     return Saved(
         config, card, task, placed(model.eval(), device, channels_last=config["trainer"].get("channels_last", True))

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from crucible.errors import Refusal
+from crucible.text import HIDDEN, redacted
+from crucible.tracking.journal import NAME
 
 QUIET = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
-
+STORE = "CRUCIBLE_MIRROR_URI"  # how the mirror learns its store: other users of a machine see a process's arguments
 
 FETCHED = ("runs:/", "models:/")
 
@@ -21,15 +24,26 @@ def fetch(source: str, uri: str, folder: Path) -> Path:
     Raises:
         Refusal: there is no such run, it holds no weights, or the store cannot be reached.
     """
-    words = [sys.executable, "-m", "crucible.tracking.mlflow", source, "--uri", uri, "--fetch", str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | QUIET)
+    words = [sys.executable, "-m", "crucible.tracking.mlflow", source, "--fetch", str(folder)]
+    store = {STORE: whole(uri)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | QUIET | store)
     if done.returncode:
         why = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no answer")
         raise Refusal(
-            f"transfer.source={source}", why, allowed="runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION of this store",
+            f"transfer.source={source}", redacted(why), allowed="runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION of this store",
             example="tracking.uri=http://127.0.0.1:5000 names another store",
         )  # fmt: skip
     return Path(done.stdout.splitlines()[-1])
+
+
+def whole(uri: str) -> str:
+    """Return the address of a store with its password: where a run's record hides it, from MLFLOW_TRACKING_URI.
+
+    Where that is another store, or nothing, the address stays as it is: the store refuses it, and the run is mirrored at
+    the next start that knows the password.
+    """
+    known = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return known if f":{HIDDEN}@" in uri and redacted(known) == uri else uri
 
 
 class Mlflow:
@@ -42,10 +56,10 @@ class Mlflow:
     """
 
     def __init__(self, folder: Path, root: Path, *, uri: str | None, experiment: str) -> None:
-        uri = uri or f"sqlite:///{root / 'mlflow.db'}"
+        uri = whole(uri or f"sqlite:///{root / 'mlflow.db'}")
         self._command = [sys.executable, "-m", "crucible.tracking.mlflow", str(folder.absolute())]
-        self._command += ["--uri", uri, "--experiment", experiment, "--root", str(root)]
-        self._folder = folder
+        self._command += ["--experiment", experiment, "--root", str(root)]
+        self._folder, self._uri, self._experiment = folder, uri, experiment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -57,15 +71,27 @@ class Mlflow:
         self._launch()
 
     def _launch(self, *more: str) -> None:
-        with (self._folder / "mirror.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._command, *more],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | QUIET,
-            )
+        try:
+            with (self._folder / "mirror.log").open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*self._command, *more],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=os.environ | QUIET | {STORE: self._uri},
+                )
+        except (
+            OSError
+        ) as error:  # no process is to be had, or no room: training goes on, and the next start finds it behind
+            print(f"warning: no mirror ({error.strerror}); the next training mirrors this run, too", file=sys.stderr)
+            with suppress(OSError):
+                self._claim()
+
+    def _claim(self) -> None:
+        from crucible.tracking.mlflow import Mirror  # MLflow itself is not imported by it
+
+        Mirror(self._folder / NAME, self._uri, self._experiment).claim()
 
 
 class Nothing:

@@ -2,38 +2,54 @@
 
 Whatever is killed, nothing is lost and nothing doubled: what was not recorded as sent is sent again, and MLflow takes a
 point with the same name, step, time and value for the same point. Attempts are bounded; what was not mirrored is mirrored
-at the next start.
+at the next start. Passwords of stores are read, and written nowhere.
 """
 
 import argparse
-import fcntl
 import json
 import os
+import re
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
 from crucible.integrity import sha256_of
+from crucible.text import redacted
+from crucible.tracking.fetching import bring
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, PARENT, Event, read_events
+from crucible.tracking.mirror import STORE
+from crucible.tracking.records import (
+    LONGEST_NAME,
+    STATUS,
+    Discreet,
+    alone,
+    behind,
+    flat,
+    from_yaml,
+    is_left,
+    killed,
+    lock,
+    metric_name,
+    one_at_a_time,
+    plain,
+    read_state,
+)  # fmt: skip
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS)
 POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
-STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
 TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
 NEEDED = ("torch", "numpy", "pydantic", "safetensors", "pyyaml")  # beside our own code, to serve a model elsewhere
+BLAMING = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # MLflow blames what was sent: sent again, it is refused again
 OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
 
@@ -46,13 +62,13 @@ class Mirror:
     """
 
     def __init__(self, path: Path, uri: str, experiment: str | None) -> None:
-        self.path, self.folder, self.uri = path, path.parent, uri
+        self.path, self.folder, self.uri, self.key = path, path.parent, uri, redacted(uri)
         self.record = path.with_name(path.name.replace("journal", "mirror").replace(".jsonl", ".json"))
         start = next(read_events(path))
-        self.journal, self.config = start["journal"], _yaml(start.get("config", "{}"))
+        self.journal, self.config = start["journal"], from_yaml(start.get("config", "{}"))
         self.parent = start["tags"].get(PARENT)
         self.experiment = experiment or self.config.get("tracking", {}).get("experiment") or "crucible"
-        self.state = _read_state(self.record).get(uri, {})
+        self.state = read_state(self.record).get(self.key, {})
         if self.state.get("journal") != self.journal:
             self.state = {"journal": self.journal, "run_id": None, "offset": 0, "artifacts": []}
 
@@ -69,16 +85,16 @@ class Mirror:
         """Mirror what is there and not mirrored yet; return whether the run has come to its end."""
         if next(read_events(self.path))["journal"] != self.journal:
             return True  # another run has begun here; this one's journal was set aside, and is mirrored from there
-        with _one_at_a_time(self.uri):
+        with one_at_a_time(self.uri):
             self._open_run()
-        ended = False
+        ended = self.state.get("ended", False)
         for events, offset in self._new_events():
-            with _one_at_a_time(self.uri):
+            with one_at_a_time(self.uri):
                 self._log_points(events)
             for event in events:
                 self._take(event)
                 ended = event["kind"] in STATUS or (ended and event["kind"] != "resume")
-            self._save(offset=offset)
+            self._save(offset=offset, ended=ended)
         return ended
 
     def claim(self) -> None:
@@ -100,15 +116,21 @@ class Mirror:
         found = self.client.get_experiment_by_name(self.experiment)
         if found is not None:
             return found.experiment_id
-        local = Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" / self.experiment
+        local = (
+            Path(self.uri.removeprefix("sqlite:///")).parent
+            / "mlruns"
+            / (re.sub(r"[^\w. -]", "_", self.experiment).lstrip(".") or "_")
+        )
         home = local.absolute().as_uri() if self.uri.startswith("sqlite:") else None
         return self.client.create_experiment(self.experiment, artifact_location=home)
 
     def _create_run(self, start: Event) -> Any:
-        tags = {**start["tags"], "mlflow.runName": start["name"], "crucible.journal": self.journal}
+        name = plain(start["name"])[:LONGEST_NAME]
+        tags = {key: plain(value) for key, value in start["tags"].items()}
+        tags |= {"mlflow.runName": name, "crucible.journal": self.journal}
         if self.parent is not None and (found := self._found(self.parent)) is not None:
             tags["mlflow.parentRunId"] = found.info.run_id
-        return self.client.create_run(self._experiment_id(), int(start["time"] * 1000), tags, start["name"])
+        return self.client.create_run(self._experiment_id(), int(start["time"] * 1000), tags, name)
 
     def _new_events(self) -> Iterator[tuple[list[Event], int]]:
         """Give the whole lines after the recorded offset, some at a time, each with the offset behind them."""
@@ -128,7 +150,7 @@ class Mirror:
         from mlflow.entities import Metric
 
         points = [
-            Metric(name, value, int(event["time"] * 1000), event["step"])
+            Metric(metric_name(name), value, int(event["time"] * 1000), event["step"])
             for event in events
             if event["kind"] in ("metrics", "end", "evaluate")
             for name, value in event["values"].items()
@@ -144,16 +166,21 @@ class Mirror:
         from mlflow.entities import Dataset, DatasetInput, Param
 
         known = self.client.get_run(self.state["run_id"]).data.params  # of a sweep that another folder began
-        params = [Param(name, str(value)[:6000]) for name, value in _flat(self.config).items() if name not in known]
+        params = [
+            Param(metric_name(name), plain(str(value))[:6000])
+            for name, value in flat(self.config).items()
+            if metric_name(name) not in known
+        ]
         facts = event["data"]
         source, profile = json.dumps({"sha256": facts["key"]}), json.dumps(facts["sizes"])
-        data = Dataset(facts["name"], facts["key"][:32], "local", source, None, profile)
-        with _one_at_a_time(self.uri):
+        data = Dataset(plain(facts["name"]), facts["key"][:32], "local", source, None, profile)
+        with one_at_a_time(self.uri):
             self.client.log_batch(self.state["run_id"], params=params)
             self.client.log_inputs(self.state["run_id"], [DatasetInput(data, [])])
 
     def _on_resume(self, event: Event) -> None:
         self.client.update_run(self.state["run_id"], status="RUNNING")
+        self._save(killed=False)
 
     def _on_failed(self, event: Event) -> None:
         self.client.set_terminated(self.state["run_id"], STATUS["failed"], int(event["time"] * 1000))
@@ -161,9 +188,9 @@ class Mirror:
     def _on_end(self, event: Event) -> None:
         for name in (OF_TRIAL if self.parent else ARTIFACTS) if self._is_here(event) else ():
             self._upload(self.folder / name)
-        if "model" not in self.state["artifacts"] and not self.parent and self._is_here(event):
-            self._log_model()
-            self._save(artifacts=sorted([*self.state["artifacts"], "model"]))
+        done = "model" in self.state["artifacts"] or "no_model" in self.state
+        if not done and not self.parent and self._is_here(event):
+            self._try_model()
         self.client.set_terminated(self.state["run_id"], STATUS["end"], int(event["time"] * 1000))
 
     def _on_pruned(self, event: Event) -> None:
@@ -191,15 +218,46 @@ class Mirror:
             self.client.log_artifact(self.state["run_id"], str(file))
             self._save(artifacts=sorted({*self.state["artifacts"], file.name}))
 
+    def _try_model(self) -> None:
+        """Log the model; where that cannot be done, leave a line in the log, nothing in the store, and do not try again."""
+        self._clear_models()
+        try:
+            self._log_model()
+        except _hopeless() as error:
+            if getattr(error, "error_code", BLAMING[0]) not in BLAMING:
+                raise
+            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            print(redacted(f"{self.folder}: no model is logged: {why}"), file=sys.stderr, flush=True)
+            self._clear_models()
+            self._save(no_model=redacted(why))
+        else:
+            self._save(artifacts=sorted([*self.state["artifacts"], "model"]))
+
+    def _clear_models(self) -> None:
+        """Take away what attempts left that failed, or were killed on the way."""
+        own = f"source_run_id = '{self.state['run_id']}'"
+        for each in self.client.search_logged_models([self._experiment_id()], filter_string=own):
+            if each.status != "READY":
+                self.client.delete_logged_model(each.model_id)
+
+    def kill(self) -> None:
+        """Record in the store that the run's process is gone and its end never came."""
+        last = max(event["time"] for event in read_events(self.path))
+        self.client.set_terminated(self.state["run_id"], "KILLED", int(last * 1000))
+        self._save(killed=True)
+
     def _log_model(self) -> None:
-        """Log the model that takes stored values and gives probabilities, with signature, input example and our code."""
+        """Log the model that takes stored values and gives answers, with signature, input example and our code.
+
+        A traced graph and tensors, nothing pickled: a detector's answers are its raw boxes, since suppression is a loop.
+        """
         import mlflow
         import torch
 
         from crucible.data.card import read_card
         from crucible.tasks.saved import Predictor, input_dtype, load_run
 
-        predictor = Predictor(load_run(self.folder, torch.device("cpu"))).eval()
+        predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
         card = read_card(self.folder)
         example = torch.zeros(2, *card.feature_shape, dtype=input_dtype(card)).numpy()
         with torch.inference_mode():
@@ -208,13 +266,13 @@ class Mirror:
         with mlflow.start_run(run_id=self.state["run_id"]):
             mlflow.pytorch.log_model(
                 predictor, name="model", signature=signature, input_example=example, pip_requirements=pinned,
-                code_paths=[str(Path(__file__).parents[1])],
+                code_paths=[str(Path(__file__).parents[1])], serialization_format="pt2",
             )  # fmt: skip
 
     def _save(self, **changes: Any) -> None:
         self.state |= changes
-        with _lock(self.folder / ".mirror.lock"):
-            everything = _read_state(self.record) | {self.uri: self.state}
+        with lock(self.folder / ".mirror.lock"):
+            everything = read_state(self.record) | {self.key: self.state}
             write_atomic(self.record, json.dumps(everything, indent=2).encode())
 
 
@@ -230,7 +288,7 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
     While the training lives, an unreachable store is tried again and again, ever more rarely; after it a few times.
     """
     folder = path.parent
-    with _alone(folder, uri):
+    with alone(folder, uri):
         current, failures = Mirror(path, uri, experiment), 0
         current.claim()
         _leave_in_peace(path, parent)
@@ -240,7 +298,8 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
                 ended = current.sync()
                 _sync_trials(current, uri)
             except _store_errors() as error:
-                print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                why = redacted(f"{folder}: {type(error).__name__}: {error}")
+                print(why, file=sys.stderr, flush=True)
                 current, failures = Mirror(path, uri, experiment), failures + (not alive)
                 time.sleep(min(30.0, POLL_SECONDS * 2 ** max(1, failures)))
                 continue
@@ -253,17 +312,10 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
 def _sync_trials(sweep: Mirror, uri: str) -> None:
     """Mirror what is new in the journals of a sweep's trials."""
     for path in sorted(sweep.folder.glob(TRIALS)):
-        state = _read_state(path.with_name("mirror.json")).get(uri)
+        state = read_state(path.with_name("mirror.json")).get(redacted(uri))
         if next(read_events(path), None) and (state is None or state["offset"] < path.stat().st_size):
-            with _alone(path.parent, uri):
+            with alone(path.parent, uri):
                 Mirror(path, uri, sweep.experiment).sync()
-
-
-@contextmanager
-def _alone(folder: Path, uri: str) -> Iterator[None]:
-    """Hold a run folder's mirror in this store."""
-    with _lock(folder / f".mirror-{sha256(uri.encode()).hexdigest()[:8]}.lock"):
-        yield
 
 
 def _leave_in_peace(path: Path, parent: int | None) -> None:
@@ -275,13 +327,6 @@ def _leave_in_peace(path: Path, parent: int | None) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def behind(root: Path, uri: str) -> list[Path]:
-    """Return the journals under the project that belong in this store but are not there to their end, oldest first."""
-    records = sorted(p for home in ("outputs", "multirun", "artifacts") for p in (root / home).rglob("mirror*.json"))
-    pairs = [(p.with_name(p.name.replace("mirror", "journal") + "l"), _read_state(p).get(uri)) for p in records]
-    return [path for path, state in pairs if state and path.exists() and state["offset"] < path.stat().st_size]
-
-
 def _store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -289,23 +334,11 @@ def _store_errors() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _hopeless() -> tuple[type[Exception], ...]:
+    """Return what logging a model raises where trying again may not help: torch's tracer has many words for it."""
+    from mlflow.exceptions import MlflowException
 
-
-@contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Take turns at a sqlite store: its tables are made by one process, and writers do not meet."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name(path.name + ".lock")):
-        yield
+    return MlflowException, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError, IndexError
 
 
 def _make_store(uri: str) -> None:
@@ -321,24 +354,6 @@ def _make_store(uri: str) -> None:
     draft.replace(path)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(text)
-
-
-def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested keys: {"data": {"name": "digits"}} gives {"data.name": "digits"}."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def fetch(source: str, uri: str, home: Path) -> Path:
     """Bring a run's weights, configuration and card here and return their folder, `home`/RUN_ID.
 
@@ -346,36 +361,20 @@ def fetch(source: str, uri: str, home: Path) -> Path:
         source: runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION. uri: the store.
 
     Raises:
-        LookupError: the run holds no weights, or there is no such store.
+        LookupError: the run holds no weights, there is no such run or store, or what it sends is something else.
     """
     import mlflow
 
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise LookupError(f"there is no store {uri}")
-    client = mlflow.MlflowClient(uri)
-    run = _run_of(source, client)
-    if (home / run).exists():
-        return home / run
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as draft:
-        there = {each.path for each in client.list_artifacts(run)}
-        if WEIGHTS not in there:
-            raise LookupError(f"run {run} holds no {WEIGHTS}")
-        for name in (CONFIG, CARD, SUMMARY, WEIGHTS):
-            client.download_artifacts(run, name, draft)
-        Path(draft).rename(home / run)
-        Path(draft).mkdir()  # for the context to take away
-    return home / run
+    return bring(source, mlflow.MlflowClient(uri), home)
 
 
-def _run_of(source: str, client: Any) -> str:
-    kind, _, name = source.partition(":/")
-    if kind == "runs":
-        return name.split("/")[0]
-    model, at, alias = name.partition("@")
-    if at:
-        return client.get_model_version_by_alias(model, alias).run_id
-    return client.get_model_version(*name.rsplit("/", 1)).run_id
+def bury(path: Path, uri: str) -> None:
+    """Set a run to KILLED in the store, if it still is what `killed` found."""
+    with alone(path.parent, uri):
+        if is_left(path):
+            Mirror(path, uri, None).kill()
 
 
 def main() -> int:
@@ -391,18 +390,26 @@ def main() -> int:
     )
     args = parser.parse_args()
     if args.fetch:
-        print(fetch(str(args.folder), args.uri, args.fetch))
+        print(fetch(str(args.folder), args.uri or os.environ[STORE], args.fetch))
         return 0
     if not (args.folder / NAME).exists():
         parser.error(f"{args.folder} holds no {NAME}: it is no run folder")
-    uri = args.uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri = args.uri or os.environ.get(STORE) or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # only what the training leaves
     done = mirror(args.folder / NAME, uri, args.experiment, args.follow)
-    rest = behind(args.root, uri) if done and args.root else []
-    return 0 if all([done, *(mirror(path, uri, None, None) for path in rest)]) else 1
+    return 0 if done and (args.root is None or _mirror_others(args.root, uri)) else 1
+
+
+def _mirror_others(root: Path, uri: str) -> bool:
+    """Mirror the project's runs that are behind, and bury those that were killed; return whether everything arrived."""
+    results = [mirror(path, uri, None, None) for path in behind(root, uri)]
+    for path in killed(root, uri):
+        bury(path, uri)
+    return all(results)
 
 
 if __name__ == "__main__":
+    sys.stderr = Discreet(sys.stderr)  # all that loggers and tracebacks need of a stream
     sys.exit(main())

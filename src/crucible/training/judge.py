@@ -1,7 +1,5 @@
 """Judging a finished model on one split: metrics, every prediction, and how long one example takes."""
 
-import csv
-import io
 import time
 from dataclasses import dataclass, field
 from statistics import median
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batches
 from crucible.metrics.evidence import Measured, interval_of
+from crucible.text import csv_text
 
 WARM_UP, REPEATS = 10, 50
 
@@ -111,17 +110,11 @@ def predictions_csv(found: Judgement, classes: list[str], names: list[str] | Non
         table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]
     header = ["index", "label", "predicted", *classes]
     if names is None:
-        return _table([header, *table])
-    return _table([[*header, "name"], *([*row, name] for row, name in zip(table, names, strict=True))])
+        return csv_text([header, *table])
+    return csv_text([[*header, "name"], *([*row, name] for row, name in zip(table, names, strict=True))])
 
 
 def confusion_csv(found: Judgement, groups: list[str]) -> str:
     """Return the confusion matrix as a table: a row for each label, a column for each prediction."""
     rows = [[name, *counts] for name, counts in zip(groups, found.confusion.tolist(), strict=True)]
-    return _table([["label", *groups], *rows])
-
-
-def _table(rows: list[list[Any]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    return csv_text([["label", *groups], *rows])

@@ -73,7 +73,7 @@ def _interrupted(folder: Path, who: Identity) -> tuple[list[Event], dict[str, An
         state = checkpoint.load(folder)
     except Refusal as refusal:
         return events, None, str(refusal)
-    if state is None or state["identity"] != asdict(who):
+    if state is None or state.get("identity") != asdict(who):
         return events, None, ""
     if (size := (folder / NAME).stat().st_size) < state.get("journal_bytes", 0):  # it reaches the disk first
         return [], None, f"{folder / NAME} holds {size} bytes, at the checkpoint it held {state['journal_bytes']}"

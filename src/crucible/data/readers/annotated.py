@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from crucible.data.readers.image_folder import SPLITS, SUFFIXES, chunks_of, group_of
-from crucible.data.readers.source import Array, Pool
+from crucible.data.readers.source import Array, Pool, require_inside, require_whole
 from crucible.errors import Refusal
 
+MOST_TEXT = 1 << 30  # bytes of a file of annotations
 NOTHING = -1  # the label of a place in an array where there is no object
 
 
@@ -30,6 +31,7 @@ class Annotated:
 def pool(found: Sequence[Annotated], root: Path, group_by: str | None) -> Pool:
     """Return a pool: labels (N, M) and boxes (N, M, 4), M the most objects of a picture, -1 and 0 where there is none."""
     most = max((len(each.labels) for each in found), default=0)
+    require_whole((len(found), most, 4), np.dtype(float), f"{root}, a place for {most} objects in every picture")
     labels, boxes = np.full((len(found), most), NOTHING), np.zeros((len(found), most, 4))
     for row, each in enumerate(found):
         labels[row, : len(each.labels)] = each.labels
@@ -65,8 +67,13 @@ def by_split(path: Path, files: Sequence[Path], layout: str) -> dict[str, Path]:
 
 
 def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> dict[str, Path]:
-    """Return every file that was read by its place under `root`."""
+    """Return every file that was read by its place under `root`.
+
+    Raises:
+        Refusal: one of them is a symbolic link that leads out of it.
+    """
     read = [Path(name) for each in pools.values() for name in each.names or []]
+    require_inside([*read, *further], root)
     return {file.relative_to(root).as_posix(): file for file in (*read, *further)}
 
 
@@ -82,10 +89,21 @@ def text_of(file: Path) -> str:
     Raises:
         Refusal: it cannot be read as UTF-8.
     """
+    require_short(file)
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(str(file), f"cannot be read as UTF-8: {error}") from None
+
+
+def require_short(file: Path) -> None:
+    """Refuse a text file that is too long to be read whole.
+
+    Raises:
+        Refusal: naming the file.
+    """
+    if file.is_file() and (size := file.stat().st_size) > MOST_TEXT:
+        raise Refusal(str(file), f"it has {size:,} bytes", allowed=f"annotations of at most {MOST_TEXT:,}")
 
 
 def require_finite(boxes: Array, where: str) -> None:

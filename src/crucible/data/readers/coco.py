@@ -2,12 +2,13 @@
 
 import json
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crucible.data.readers.annotated import Annotated, by_split, files_of, pool, require_finite
+from crucible.data.readers.annotated import Annotated, by_split, files_of, pool, require_finite, require_short
 from crucible.data.readers.source import Source, require_path
 from crucible.errors import Refusal
 
@@ -40,10 +41,11 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
 
 
 def _json(file: Path) -> dict[str, list[dict[str, Any]]]:
+    require_short(file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return {key: [dict(each) for each in content[key]] for key in ("images", "annotations", "categories")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refusal(
             str(file), f"no annotations of COCO's form: {error}", allowed="images, annotations, categories"
         ) from None
@@ -93,7 +95,9 @@ def _one(name: str, objects: list[dict[str, Any]], file: Path, root: Path, order
         each / name
         for each in (file.parent, file.parent / "images", root, root / "images", root / file.stem.partition("_")[2])
     ]
-    picture = next((place for place in places if place.is_file()), None)
+    picture = None
+    with suppress(OSError, ValueError):  # a name that no file can have
+        picture = next((place for place in places if place.is_file()), None)
     if picture is None or not picture.resolve().is_relative_to(root.resolve()):
         raise Refusal(
             str(file), f"its picture {name} is not there", allowed=f"under {root}, beside the file or in images/"
@@ -101,7 +105,7 @@ def _one(name: str, objects: list[dict[str, Any]], file: Path, root: Path, order
     try:
         boxes = np.array([[float(n) for n in each["bbox"]] for each in objects]).reshape(len(objects), 4)
         labels = [order[each["category_id"]] for each in objects]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise Refusal(
             f"{file}, {name}",
             f"an annotation has no box or no known class: {error}",

@@ -1,5 +1,6 @@
 """Reader of the course's HDF5 layout: train_set_x, train_set_y, test_set_x, test_set_y, list_classes."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
+from crucible.data.readers.source import (
+    EXAMPLE_BYTES,
+    Array,
+    Pool,
+    Source,
+    channels_first,
+    require_path,
+    require_room,
+    require_whole,
+    rows_per_chunk,
+    same_length,
+)
 from crucible.errors import Refusal
 
 LAYOUT = "train_set_x train_set_y test_set_x test_set_y list_classes, in one file or in the files of a folder"
@@ -35,7 +47,9 @@ def _pool(home: dict[str, Path], prefix: str, label: str, group_by: str | None) 
     labels = _load(home, f"{prefix}_{label}")
     labels = labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
     with ExitStack() as stack:
-        shape = _open(stack, home, x).shape
+        rows = _open(stack, home, x)
+        shape = rows.shape
+        require_room(shape, rows.dtype, f"{home[x]}, {x}")
     same_length(shape[0], len(labels), f"{home[x]}, {x} and {prefix}_{label}")
     arrange = channels_first(shape, f"{home[x]}, {x}")
     groups = _load(home, f"{prefix}_{group_by}") if group_by else None
@@ -55,12 +69,38 @@ def _datasets(file: Path) -> list[str]:
 def _open(stack: ExitStack, home: dict[str, Path], name: str) -> h5py.Dataset:
     if name not in home:
         raise Refusal("data.path", f"data set '{name}' is missing; there are {sorted(home)}", allowed=LAYOUT)
-    return stack.enter_context(h5py.File(home[name], "r"))[name]
+    file = stack.enter_context(h5py.File(home[name], "r"))
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(
+        rows := _found(file, name), h5py.Dataset
+    ):
+        raise Refusal(f"{home[name]}, {name}", "it is no data set of this file", allowed=LAYOUT)
+    if rows.external or rows.is_virtual or not rows.shape or rows.dtype.kind == "V":
+        raise Refusal(
+            f"{home[name]}, {name}",
+            "its values stand in other files, or are no rows",
+            allowed="arrays of numbers or text",
+        )
+    if math.prod(rows.chunks or ()) * rows.dtype.itemsize > EXAMPLE_BYTES:
+        raise Refusal(
+            f"{home[name]}, {name}",
+            f"chunks of {rows.chunks} are announced",
+            allowed=f"at most {EXAMPLE_BYTES:,} bytes",
+        )
+    return rows
+
+
+def _found(file: h5py.File, name: str) -> object:
+    try:
+        return file[name]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise Refusal(f"{file.filename}, {name}", f"cannot be read: {error}", allowed=LAYOUT) from None
 
 
 def _load(home: dict[str, Path], name: str) -> Array:
     with ExitStack() as stack:
-        return _slice(_open(stack, home, name), slice(None), home, name)
+        rows = _open(stack, home, name)
+        require_whole(rows.shape, rows.dtype, f"{home[name]}, {name}")
+        return _slice(rows, slice(None), home, name)
 
 
 def _rows(home: dict[str, Path], name: str) -> Iterator[Array]:
@@ -74,7 +114,7 @@ def _rows(home: dict[str, Path], name: str) -> Iterator[Array]:
 def _slice(rows: h5py.Dataset, part: slice, home: dict[str, Path], name: str) -> Array:
     try:
         return np.asarray(rows[part])
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         raise Refusal(f"{home[name]}, {name}", f"cannot be read, is it truncated? ({_short(error)})") from None
 
 
@@ -82,5 +122,5 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _short(error: OSError) -> str:
+def _short(error: Exception) -> str:
     return str(error).split("(")[-1].rstrip(")")

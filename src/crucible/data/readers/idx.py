@@ -11,7 +11,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from crucible.data.readers.source import Array, Pool, Source, channels_first, require_path, rows_per_chunk, same_length
+from crucible.data.readers.source import (
+    Array,
+    Pool,
+    Source,
+    channels_first,
+    require_path,
+    require_room,
+    require_whole,
+    rows_per_chunk,
+    same_length,
+)
 from crucible.errors import Refusal
 
 PREFIX = {"train": "train", "test": "t10k"}
@@ -44,9 +54,10 @@ def _file(folder: Path, stem: str) -> Path:
 
 
 def _pool(images: Path, labels: Path) -> Pool:
-    values = np.concatenate(list(_rows(labels))).astype(np.int64)
-    with _open(images) as file:
-        shape, _ = _header(file)
+    require_whole(*_announced(labels), str(labels))
+    values = np.concatenate([np.zeros(0, np.int64), *_rows(labels)]).astype(np.int64)
+    shape, dtype = _announced(images)
+    require_room(shape, dtype, str(images))
     same_length(shape[0], len(values), f"{images.name} and {labels.name}")
     arrange = channels_first(shape, str(images))
     return Pool(labels=values, chunks=lambda: map(arrange, _rows(images)))
@@ -67,6 +78,12 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], str]:
     if zeros:
         raise OSError("the first two bytes are not zero")
     return struct.unpack(f">{axes}I", file.read(4 * axes)), TYPES[kind]
+
+
+def _announced(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with _open(path) as file:
+        shape, kind = _header(file)
+        return shape, np.dtype(kind)
 
 
 def _rows(path: Path) -> Iterator[Array]:

@@ -1,20 +1,32 @@
 """Reader of pictures in folders: one folder per class, or train/, dev/ and test/ above them."""
 
 import re
+import shlex
+import struct
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from crucible.data.readers.source import Array, Pool, Source, require_path
+from crucible.data.readers.source import Array, Pool, Source, require_inside, require_path
 from crucible.errors import Refusal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows more, and one of them runs programs
+MOST_PIXELS = 1 << 26  # of a picture: 8192 x 8192; a few bytes can announce more than any memory holds
 SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
+WORDS = SPLITS | {"training": "train", "trn": "train", "development": "dev", "devel": "dev", "validation": "dev"}
+WORDS |= {"testing": "test", "tst": "test"} | dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "unseen"), "")
+SPLIT_NAME = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data|split|images|pictures)?[0-9]*")
 MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB"}
 LAYOUT = "a folder for each class with pictures in it, or train/, dev|val|valid/, test/ above those"
 PICTURES_PER_CHUNK = 64
+BYTES_PER_CHUNK = 256 << 20
+DAMAGED = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, struct.error)
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
@@ -29,26 +41,45 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     if label:
         raise Refusal("data.label", "in an image folder the class is the name of the folder", example="data.label=null")
     folders = _folders(path)
-    splits = {SPLITS[f.name.lower()]: f for f in folders if f.name.lower() in SPLITS}
-    _require_layout(path, folders, splits)
-    roots = splits or {"all": path}
-    files = {split: _pictures(root) for split, root in roots.items()}
-    if not all(files.values()):
-        raise Refusal(f"data.path={path}", "there are no pictures", allowed=LAYOUT)
+    named = [folder for folder in folders if meant_split(folder.name) is not None]
+    splits = {meant_split(folder.name) or "": folder for folder in named}
+    _require_layout(path, folders, named, set(splits))
+    files = {split: _pictures(root) for split, root in (splits or {"all": path}).items()}
+    require_inside([file for found in files.values() for _, file in found], path)
     pools = {split: _pool(found, path, group_by) for split, found in files.items()}
     return Source(pools, {f.relative_to(path).as_posix(): f for found in files.values() for _, f in found})
 
 
-def _require_layout(path: Path, folders: list[Path], splits: dict[str, Path]) -> None:
-    """Refuse split folders that are incomplete, named twice, or that stand beside class folders."""
-    named = [folder.name for folder in folders if folder.name.lower() in SPLITS]
-    complete = {"train", "test"} <= set(splits) and len(named) == len(splits) == len(folders)
-    if named and not complete:
+def meant_split(name: str) -> str | None:
+    """Return the split that a folder's name means, "" where it may be dev or test, None where it means none.
+
+    Letter case, what stands between words, and numbers do not count: Training, test_set and val2017 are splits.
+    """
+    found = SPLIT_NAME.fullmatch(re.sub(r"[-_. ]", "", name.lower()))
+    return None if found is None else WORDS[found[1]]
+
+
+def _require_layout(path: Path, folders: list[Path], named: list[Path], splits: set[str]) -> None:
+    """Refuse split folders that are incomplete, named twice, without class folders, or that stand beside class folders."""
+    if not named:
+        return
+    flat = [folder for folder in named if not _folders(folder)]
+    if len(flat) == 1 and len(named) > 1 and _pictures_in(flat[0]):
+        raise _no_labels(flat[0], next(folder for folder in named if folder not in flat))
+    if not {"train", "test"} <= splits or "" in splits or not len(named) == len(splits) == len(folders):
         raise Refusal(
             f"data.path={path}",
-            f"{', '.join(named)} are splits, and not train and test with nothing beside them",
+            f"{', '.join(folder.name for folder in named)} are splits, and not train and test with nothing beside them",
             allowed=LAYOUT,
         )
+
+
+def _no_labels(folder: Path, labelled: Path) -> Refusal:
+    return Refusal(
+        str(folder), "it holds pictures without class folders, so without labels: nothing can be trained or tested on them",
+        allowed=f"class folders in it; or move it away, take {labelled} alone and let predict.py answer for its pictures",
+        example=f"data.path={shlex.quote(str(labelled))}; then python src/predict.py run=latest input={shlex.quote(str(folder))}",
+    )  # fmt: skip
 
 
 def _folders(path: Path) -> list[Path]:
@@ -58,12 +89,38 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _pictures(root: Path) -> list[tuple[str, Path]]:
-    return [
-        (folder.name, file)
-        for folder in _folders(root)
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(root).parts)
-    ]
+    """Return the pictures of class folders with their class.
+
+    Raises:
+        Refusal: there are none, or a folder holds none.
+    """
+    found = {folder: _pictures_in(folder) for folder in _folders(root)}
+    if not any(found.values()):
+        loose = len([file for file in _files(root) if file.suffix.lower() in SUFFIXES])
+        where = f"; the {loose} in it stand in no class folder" if loose else ""
+        raise Refusal(f"data.path={root}", f"there are no pictures{where}{_kinds(root)}", allowed=LAYOUT)
+    if empty := [folder for folder, files in found.items() if not files]:
+        raise Refusal(
+            str(empty[0]), f"this class folder holds no picture that is read{_kinds(empty[0])}",
+            allowed=f"{', '.join(sorted(SUFFIXES))} in any letter case; or take the folder away",
+        )  # fmt: skip
+    return [(folder.name, file) for folder, files in found.items() for file in files]
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return [file for file in _files(folder) if file.suffix.lower() in SUFFIXES]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return what lies below a folder, without what is hidden."""
+    found = sorted(folder.rglob("*"))
+    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
+def _kinds(folder: Path) -> str:
+    """Return a few words about the files that are no pictures."""
+    counts = Counter(file.suffix for file in _files(folder) if file.suffix and file.suffix.lower() not in SUFFIXES)
+    return "".join(f", but {count} {suffix}" for suffix, count in counts.most_common(1))
 
 
 def _pool(labelled: list[tuple[str, Path]], root: Path, group_by: str | None) -> Pool:
@@ -95,24 +152,50 @@ def group_of(file: Path, pattern: str) -> str:
 
 
 def chunks_of(files: Sequence[Path]) -> Iterator[list[Array]]:
-    """Give the pictures of files in lists of up to 64."""
-    for start in range(0, len(files), PICTURES_PER_CHUNK):
-        yield [decode(file) for file in files[start : start + PICTURES_PER_CHUNK]]
+    """Give the pictures of files in lists of up to 64, fewer where they are large."""
+    chunk: list[Array] = []
+    for file in files:
+        chunk.append(decode(file))
+        if len(chunk) == PICTURES_PER_CHUNK or sum(each.nbytes for each in chunk) >= BYTES_PER_CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def decode(file: Path) -> Array:
     """Return one picture (C, H, W) uint8, upright; C is 1 or 3.
 
     Raises:
-        Refusal: no picture, or a damaged one.
+        Refusal: no picture, or a damaged one, or one of more than 67 million pixels.
+    """
+    with opened(file) as picture:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode not in MODES:
+            raise Refusal(str(file), f"pictures of mode {upright.mode} are not read", allowed="8-bit grey or colour")
+        pixels = np.asarray(upright.convert(MODES[upright.mode]))
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """Open a picture, of the formats that are read alone, whatever its name says; its size is checked before it is decoded.
+
+    Raises:
+        Refusal: as `decode`.
     """
     try:
-        with Image.open(file) as picture:
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            pixels = np.asarray(upright.convert(MODES[upright.mode]))
-    except KeyError as error:
-        raise Refusal(str(file), f"pictures of mode {error} are not read", allowed="8-bit grey or colour") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refusal(str(file), f"no picture, or damaged: {error}", allowed="mend it, or take it away") from None
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bounds, which we do not rely on, and remarks about metadata
+            with Image.open(file, formats=FORMATS) as picture:
+                if (pixels := picture.width * picture.height) > MOST_PIXELS:
+                    raise Refusal(
+                        str(file), f"it announces {picture.width} x {picture.height}, {pixels:,} pixels",
+                        allowed=f"at most {MOST_PIXELS:,}", example="make it smaller, or take it away",
+                    )  # fmt: skip
+                yield picture
+    except Refusal:
+        raise
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise Refusal(str(file), f"no picture, or damaged: {error}", allowed="repair it, or take it away") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crucible.data.readers.annotated import by_split, files_of, pictures
+from crucible.data.readers.annotated import by_split, files_of, pictures, require_short
 from crucible.data.readers.source import Array, Pool, Source, require_path
 from crucible.errors import Refusal
 
@@ -34,6 +34,7 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
 
 
 def _pool(file: Path, root: Path, group_by: str | None) -> Pool:
+    require_short(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             header, *rows = (row for row in csv.reader(text) if row)
@@ -63,7 +64,7 @@ def _points(row: list[str], width: int, where: str) -> Array:
 
 def _picture(name: str, root: Path, where: str) -> Path:
     file = None
-    with suppress(OSError):  # a name that no file can have
+    with suppress(OSError, ValueError):  # a name that no file can have
         file = next((place for place in (root / name, root / "images" / name) if place.is_file()), None)
     if file is None or not file.resolve().is_relative_to(root.resolve()):
         raise Refusal(where, f"its picture {name} is not there", allowed=f"under {root}, or in images/ there")

@@ -1,5 +1,8 @@
 """What every reader gives: pools of examples that can be streamed, with their labels."""
 
+import math
+import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,8 @@ from crucible.schema import nearest
 
 Array = np.ndarray[Any, Any]
 CHUNK_BYTES = 8 << 20
+EXAMPLE_BYTES = 1 << 30  # no example is larger
+WHOLE_BYTES = 8 << 30  # no labels or groups, which are loaded whole, are larger
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,55 @@ def require_path(path: Path | None, wanted: str, *, key: str = "data.path") -> P
             f"{key}={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
         )
     return path
+
+
+def require_room(shape: Sequence[int], dtype: np.dtype[Any], where: str) -> None:
+    """Refuse an array whose announced shape no data set of this machine can have, before a byte of it is read.
+
+    What is small in a file may be without end once it is unpacked.
+
+    Raises:
+        Refusal: a negative axis, an example above 1 GiB, or more than fits on this disk.
+    """
+    total, example = (dtype.itemsize * math.prod(axes) for axes in (shape, shape[1:]))
+    if min(shape, default=0) < 0:
+        raise Refusal(where, f"the shape {tuple(shape)} is announced", allowed="axes of 0 or more")
+    if example > EXAMPLE_BYTES:
+        raise Refusal(where, f"one example takes {example:,} bytes", allowed=f"at most {EXAMPLE_BYTES:,}")
+    if total > (free := shutil.disk_usage(Path.cwd()).free):
+        raise Refusal(where, f"it takes {total:,} bytes unpacked, the disk has {free:,} left", allowed="data that fit")
+
+
+def require_whole(shape: Sequence[int], dtype: np.dtype[Any], where: str) -> None:
+    """Refuse an array that is loaded whole and cannot be.
+
+    Raises:
+        Refusal: a negative axis, or more than 8 GiB.
+    """
+    total = dtype.itemsize * math.prod(shape)
+    if min(shape, default=0) < 0 or total > WHOLE_BYTES:
+        raise Refusal(
+            where, f"the shape {tuple(shape)} of {dtype} is announced", allowed=f"at most {WHOLE_BYTES:,} bytes"
+        )
+
+
+def require_inside(files: Sequence[Path], root: Path) -> None:
+    """Refuse what is no plain file (a pipe is never read to its end), and symbolic links, of files or of the folders they
+    stand in, that lead out of a data set.
+
+    Raises:
+        Refusal: naming it.
+    """
+    if strange := next((file for file in files if not file.is_file()), None):
+        raise Refusal(str(strange), "it is no plain file", allowed="files; pipes and devices are not read")
+    home, near = root.resolve(), {file.parent for file in files}
+    folders = {each for folder in near for each in (folder, *folder.parents) if root in each.parents}
+    for path in (*sorted(folders), *files):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise Refusal(
+                str(path), f"a symbolic link to {path.readlink()} leads out of {root}", allowed="files of the folder itself",
+                example=f"cp -rL {shlex.quote(str(root))} copied",
+            )  # fmt: skip
 
 
 def channels_first(shape: tuple[int, ...], where: str) -> Callable[[Array], Array]:

@@ -5,7 +5,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from crucible.data.readers.annotated import Annotated, files_of, pictures_of, pool, require_finite, text_of
+from crucible.data.readers.annotated import (
+    Annotated,
+    files_of,
+    pictures_of,
+    pool,
+    require_finite,
+    require_short,
+    text_of,
+)
 from crucible.data.readers.source import Source, require_path
 from crucible.errors import Refusal
 
@@ -47,19 +55,32 @@ def _lists(path: Path) -> dict[str, Path]:
 
 def _stems(path: Path) -> dict[str, list[str]]:
     if lists := _lists(path):
-        return {
-            split: [line.split()[0] for line in text_of(file).splitlines() if line.strip()]
-            for split, file in lists.items()
-        }
+        return {split: _listed(file) for split, file in lists.items()}
     stems = sorted(file.stem for file in (path / "Annotations").glob("*.xml"))
     if not stems:
         raise Refusal(f"data.path={path}", "there are no annotations", allowed=LAYOUT)
     return {"all": stems}
 
 
+def _listed(file: Path) -> list[str]:
+    stems = [line.split()[0] for line in text_of(file).splitlines() if line.strip()]
+    if wrong := next((stem for stem in stems if Path(stem).name != stem or "\0" in stem), None):
+        raise Refusal(str(file), f"{wrong!r} is no name", allowed="names of pictures, without folders or endings")
+    return stems
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """A tree of elements and text: what can declare entities, which grow without bound when they are read, is no annotation."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Refuse the declaration before what it declares is read."""
+        raise ValueError(f"it declares a document type, {name}, which annotations have no use for")
+
+
 def _objects(file: Path) -> Objects:
+    require_short(file)
     try:
-        root = ElementTree.parse(file).getroot()
+        root = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
         return [
             (_text(each, "name"), [float(_text(each, f"bndbox/{key}")) for key in CORNERS])
             for each in root.iter("object")

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite, text_of
-from crucible.data.readers.image_folder import SPLITS, SUFFIXES
+from crucible.data.readers.image_folder import SUFFIXES, meant_split, opened
 from crucible.data.readers.source import Array, Source, require_path
 from crucible.errors import Refusal
 
@@ -27,14 +26,10 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
         raise Refusal("data.label", "the classes stand in the text files", example="data.label=null")
     if not (path / "images").is_dir() or not (path / "labels").is_dir():
         raise Refusal(f"data.path={path}", "there are no folders images and labels", allowed=LAYOUT)
-    folders = {SPLITS[f.name]: f for f in sorted((path / "images").iterdir()) if f.is_dir() and f.name in SPLITS}
-    if folders and not {"train", "test"} <= set(folders):
-        raise Refusal(
-            f"data.path={path}", f"there are only {', '.join(folders)}", allowed="train and test, perhaps val"
-        )
+    folders = _splits(path)
     names, found = _names(path), {}
     for split, folder in (folders or {"all": path / "images"}).items():
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
         found[split] = [_annotated(file, path) for file in files]
     if not all(found.values()):
         raise Refusal(f"data.path={path}", "there are no pictures", allowed=LAYOUT)
@@ -52,6 +47,19 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     return Source(pools, files_of(pools, path, texts), classes=names or [str(i) for i in range(top + 1)])
 
 
+def _splits(path: Path) -> dict[str, Path]:
+    """Return the folders of the splits; nothing where there are none."""
+    named = [f for f in sorted((path / "images").iterdir()) if f.is_dir() and meant_split(f.name) is not None]
+    folders = {meant_split(f.name) or "": f for f in named}
+    if named and not ({"train", "test"} <= set(folders) <= {"train", "dev", "test"} and len(folders) == len(named)):
+        raise Refusal(
+            f"data.path={path}",
+            f"images/ holds {', '.join(f.name for f in named)}",
+            allowed="train and test, perhaps val",
+        )
+    return folders
+
+
 def _names(path: Path) -> list[str] | None:
     if (file := path / "classes.txt").exists():
         return text_of(file).rstrip().splitlines() or None
@@ -59,8 +67,11 @@ def _names(path: Path) -> list[str] | None:
         return None
     try:
         names = yaml.safe_load(text_of(file))["names"]
-        return [str(names[i]) for i in range(len(names))]
-    except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        found = [names[i] for i in range(len(names))]
+        if not all(isinstance(name, str | int | float) for name in found):
+            raise TypeError("a name is no text")  # what refers to itself ten times, ten deep, fills any memory as text
+        return [str(name) for name in found]
+    except (yaml.YAMLError, KeyError, TypeError, IndexError, ValueError, RecursionError) as error:
         raise Refusal(str(file), f"it names no classes: {error}", allowed="names: [cat, dog]") from None
 
 
@@ -75,12 +86,9 @@ def _annotated(file: Path, root: Path) -> Annotated:
 
 def _size(file: Path) -> tuple[int, int]:
     """Return width and height of a picture, upright."""
-    try:
-        with Image.open(file) as picture:
-            w, h = picture.size
-            return (h, w) if picture.getexif().get(ORIENTATION, 1) in TURNED else (w, h)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refusal(str(file), f"no picture, or damaged: {error}", allowed="mend it, or take it away") from None
+    with opened(file) as picture:
+        w, h = picture.size
+        return (h, w) if picture.getexif().get(ORIENTATION, 1) in TURNED else (w, h)
 
 
 def _row(file: Path, number: int, line: str) -> Array:

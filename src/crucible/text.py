@@ -1,0 +1,42 @@
+"""Text that other programs read: cells that no spreadsheet runs, URLs without passwords."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+from crucible.errors import printable
+
+FORMULA = tuple("=+-@＝＋－＠")
+PASSWORD = re.compile(r"(\w[\w+.-]*://[^\s/:@'\"]*):[^\s/'\"]+@")
+HIDDEN = "***"
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV; text cells are `inert`, numbers stay as they are."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def inert(cell: str) -> str:
+    """Return text that a spreadsheet takes for text: an apostrophe before what it would take for a formula.
+
+    What would begin a new line or cell, or turn the reading direction, stands as an escape.
+    """
+    cell = printable(cell)
+    return f"'{cell}" if cell.lstrip(" ").startswith(FORMULA) and not _is_number(cell) else cell
+
+
+def redacted(text: str) -> str:
+    """Return text in which the passwords of URLs, scheme://user:password@host, are ***."""
+    return PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
