@@ -1,4 +1,8 @@
-"""What the user must mend, told on one screen."""
+"""What the user must fix, shown on one screen."""
+
+from unicodedata import category
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats such as the marks of direction, lone surrogates, separators
 
 
 class Refusal(ValueError):
@@ -12,7 +16,7 @@ class Refusal(ValueError):
 
     def __init__(self, where: str, what: str, *, allowed: str = "", nearest: str = "", example: str = "") -> None:
         lines = {"where": where, "what": what, "allowed": allowed, "nearest": nearest, "example": example}
-        super().__init__("\n".join(f"{name:>8}: {text}" for name, text in lines.items() if text))
+        super().__init__("\n".join(f"{name:>8}: {printable(text)}" for name, text in lines.items() if text))
         self.lines = lines
 
 
@@ -22,3 +26,8 @@ class Stopped(Refusal):
 
 class Pruned(Exception):
     """A trial that a search stopped, and why; no failure."""
+
+
+def printable(text: str) -> str:
+    r"""Return text that a terminal only shows: each character that would steer it or hide stands as an escape, as \x1b."""
+    return "".join(c.encode("unicode_escape").decode() if category(c) in HIDDEN else c for c in text)
