@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
 from crucible.schema import Root, check, nearest, unknown_key
-from crucible.targets import check_node
+from crucible.targets import PARTS, check_node
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -34,7 +34,6 @@ GROUPS = (
     "data", "augment", "model", "init", "transfer", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking",
     "sweep", "experiment",
 )  # fmt: skip
-TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "sweep", "experiment"))
 TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
 TEXTS += ("hydra.run.dir", "hydra.sweep.dir", "transfer.source")
 JUDGED = (
@@ -206,9 +205,8 @@ def plain(composed: DictConfig) -> dict[str, Any]:
 def validate(cfg: dict[str, Any]) -> None:
     """Refuse a configuration that the schemas or the allow-list do not admit."""
     check(Root, cfg)
-    for group in TARGETS:
-        check_node(cfg[group], group)
-    check_node(cfg["data"]["reader"], "data.reader")
+    for group in PARTS:
+        check_node(cfg["data"]["reader"] if group == "data.reader" else cfg[group], group)
 
 
 def _resumed(folder: Path, others: list[str]) -> Job:

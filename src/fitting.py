@@ -23,14 +23,14 @@ def fits(cfg: Config) -> Callable[[Card], None]:
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
         _require_steps(cfg)
-        task = build(cfg["task"], card)
+        task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card)
         with torch.device("meta"):
-            model = build(cfg["model"], card.feature_shape, task.num_outputs)
+            model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
         _require_passage(model, card.feature_shape)
         _require_maps(task, model)
         _require_gradients(model)
-        build(cfg["transfer"], source_of(cfg), card).check(model, fixed=is_fixed(cfg))
+        build("transfer", cfg["transfer"], source_of(cfg), card).check(model, fixed=is_fixed(cfg))
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
@@ -40,7 +40,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                 "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
                 example="trainer.batch_size=64",
             )  # fmt: skip
-        augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+        augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
         if task.targets == "points" and (getattr(augment, "flip", False) or getattr(augment, "upside_down", False)):
             raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
                           example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
@@ -91,8 +91,8 @@ def _require_gradients(model: nn.Module) -> None:
 def _require_steps(cfg: Config) -> None:
     """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
     parameter = nn.Parameter(torch.zeros(2, 2))
-    optimizer = build(cfg["optimizer"], [parameter])
-    schedule = build(cfg["schedule"], optimizer)
+    optimizer = build("optimizer", cfg["optimizer"], [parameter])
+    schedule = build("schedule", cfg["schedule"], optimizer)
     parameter.grad = torch.zeros(2, 2)
     try:
         optimizer.step()
@@ -109,4 +109,4 @@ def _require_declared(data: Config, card: Card) -> None:
 
 def is_fixed(cfg: Config) -> bool:
     """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
-    return not build(cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
+    return not build("augment", cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"

@@ -109,14 +109,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return SYNONYMS[word] if SYNONYMS.get(word) in known else next(iter(close), "")
 
 
-def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse `values` unless they satisfy `section`.
+def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `values` as `section` declares them, a whole number as a real one where it wants that.
 
     Raises:
         Refusal: with the dotted key under `prefix`, the value, the rule, and for an unknown key the nearest one.
     """
     try:
-        section.model_validate(dict(values))
+        return dict(section.model_validate(dict(values)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _refusal(section, first["type"], first["loc"], first["input"], first["msg"], prefix) from None

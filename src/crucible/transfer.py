@@ -87,7 +87,7 @@ class Scratch:
         return ""
 
 
-def none(source: Pretrained | None, card: Card) -> Scratch:
+def none(pretrained: Pretrained | None, card: Card) -> Scratch:
     """Return the neutral element."""
     return Scratch()
 

@@ -59,8 +59,8 @@ def load_run(folder: Path, device: torch.device) -> Saved:
     config, card = read_config(folder), read_card(folder)
     if not ((folder / WEIGHTS).exists() and (folder / SUMMARY).exists()):
         raise Refusal(f"run={folder}", "this run has not finished", example=f"python src/train.py resume={folder}")
-    task = build(config["task"], card)
-    model = build(config["model"], card.feature_shape, task.num_outputs)
+    task = build("task", config["task"], card)
+    model = build("model", config["model"], card.feature_shape, task.num_outputs)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from crucible.errors import Refusal
 
@@ -30,6 +31,17 @@ def fetch(source: str, uri: str, folder: Path) -> Path:
             example="tracking.uri=http://127.0.0.1:5000 names another store",
         )  # fmt: skip
     return Path(done.stdout.splitlines()[-1])
+
+
+@runtime_checkable
+class Mirror(Protocol):
+    """What follows a run folder."""
+
+    def start(self) -> None:
+        """Follow the training of this process to its end."""
+
+    def refresh(self) -> None:
+        """Take over what is there now."""
 
 
 class Mlflow:
