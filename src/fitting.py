@@ -62,10 +62,10 @@ def require_classes(data: Config, card: Card) -> None:
 
 def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
     """Let an example pass; on the device that computes nothing torch would first import its compiler, for a second."""
-    with torch.no_grad():
-        for buffer in model.to_empty(device="cpu").buffers():
-            buffer.zero_()  # there are places among them, which what lay in memory need not be
     try:
+        with torch.no_grad():
+            for buffer in model.to_empty(device="cpu").buffers():
+                buffer.zero_()  # there are places among them, which what lay in memory need not be
         measure(model, feature_shape)
     except (RuntimeError, ValueError) as error:
         raise Refusal(

@@ -32,12 +32,12 @@ def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: st
 
 
 def count(key: str, value: str, *, least: int = 0) -> int:
-    """Return a whole number.
+    """Return a whole number of at most nine digits.
 
     Raises:
         Refusal: it is none.
     """
-    if not value.isdecimal() or int(value) < least:
+    if not (value.isdecimal() and len(value) < 10) or int(value) < least:
         raise Refusal(
             f"{key}={value}",
             f"it is no whole number from {least}",

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,9 +19,9 @@ from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
 from crucible.files import CARD, WEIGHTS
-from crucible.schema import Positive, nearest
+from crucible.schema import Positive, Whole, nearest
 
-Freeze = Literal["all", "none"] | Annotated[int, Field(ge=0)]
+Freeze = Literal["all", "none"] | Whole
 BACKBONE = "backbone."
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
 
