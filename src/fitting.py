@@ -10,7 +10,7 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.models.activations import Step
 from crucible.models.measure import measure
-from crucible.targets import build
+from crucible.targets import build, refusing
 from crucible.training.device import require_compiler
 from starting import source_of
 
@@ -22,15 +22,17 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
-        _require_steps(cfg)
         task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card)
         with torch.device("meta"):
             model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
-        _require_passage(model, card.feature_shape)
+        _require_passage(model, card.feature_shape, task.num_outputs)
         _require_maps(task, model)
         _require_gradients(model)
-        build("transfer", cfg["transfer"], source_of(cfg), card).check(model, fixed=is_fixed(cfg))
+        transfer = build("transfer", cfg["transfer"], source_of(cfg), card)
+        with refusing("transfer", model, "it does not know this model's layers"):
+            transfer.check(model, fixed=is_fixed(cfg))
+        _require_steps(cfg, transfer.groups(model))
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
@@ -60,17 +62,26 @@ def require_classes(data: Config, card: Card) -> None:
         raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
 
 
-def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
+def _require_passage(model: nn.Module, feature_shape: list[int], num_outputs: int) -> None:
     """Let an example pass; on the device that computes nothing torch would first import its compiler, for a second."""
-    try:
+    if next(model.parameters(), None) is None:
+        raise Refusal("model", "it has no parameters: there is nothing to learn", example="model=mlp")
+    with refusing("model", model, f"an example of shape {feature_shape} does not pass"):
         with torch.no_grad():
             for buffer in model.to_empty(device="cpu").buffers():
                 buffer.zero_()  # there are places among them, which what lay in memory need not be
         measure(model, feature_shape)
-    except (RuntimeError, ValueError) as error:
-        raise Refusal(
-            "model", f"an example of shape {feature_shape} does not pass: {str(error).splitlines()[0]}"
-        ) from None
+        if not type(model).__module__.startswith("crucible."):
+            _require_outputs(model, feature_shape, num_outputs)
+
+
+@torch.no_grad()
+def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: int) -> None:
+    """Refuse a network of elsewhere that does not give what the task reads."""
+    outputs = model(torch.zeros(2, *feature_shape))
+    shape = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if shape != [2, num_outputs]:
+        raise Refusal("model", f"of 2 examples it gives {shape}", allowed=f"a tensor of shape [2, {num_outputs}]")
 
 
 def _require_maps(task: Any, model: nn.Module) -> None:
@@ -88,17 +99,20 @@ def _require_gradients(model: nn.Module) -> None:
         )  # fmt: skip
 
 
-def _require_steps(cfg: Config) -> None:
-    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
+def _require_steps(cfg: Config, groups: list[dict[str, Any]]) -> None:
+    """Refuse an optimizer that does not take the model's parameters, or that cannot step by itself.
+
+    The step is taken on a parameter that nobody needs: optimizers that want a closure are not for this loop.
+    """
+    build("optimizer", cfg["optimizer"], groups)
     parameter = nn.Parameter(torch.zeros(2, 2))
     optimizer = build("optimizer", cfg["optimizer"], [parameter])
     schedule = build("schedule", cfg["schedule"], optimizer)
     parameter.grad = torch.zeros(2, 2)
-    try:
+    with refusing("optimizer", optimizer, "it cannot step by itself"):
         optimizer.step()
+    with refusing("schedule", schedule, "it cannot step by itself"):
         schedule.step()
-    except TypeError as error:
-        raise Refusal("optimizer, schedule", f"they cannot step by themselves: {error}") from None
 
 
 def _require_declared(data: Config, card: Card) -> None:

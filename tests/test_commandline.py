@@ -42,6 +42,30 @@ def test_it_is_refused_on_one_screen(command, tmp_path, words: list[str], what: 
     assert len(done.err) < 5000 and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["model=logistic", "model._target_=torch.nn.Linear"], "torch.nn.Linear cannot take these values: TypeError"),
+        (["model=logistic", "model._target_=torch.nn.Identity"], "it has no parameters"),
+        (["model=logistic", "model._target_=torch.nn.MaxPool1d"], "it has no parameters"),
+        (["model=logistic", "model._target_=torch.nn.LSTM"], "cannot take these values"),
+        (["model=logistic", "model._target_=torch.nn.PReLU"], "an example of shape [1, 8, 8] does not pass"),
+        (["model=logistic", "model._target_=torch.nn.LayerNorm"], "of 2 examples it gives [2, 1, 8, 8]"),
+        (["optimizer=sgd", "optimizer._target_=torch.optim.LBFGS"], "it cannot step by itself"),
+        (["optimizer=sgd", "optimizer._target_=torch.optim.Muon"], "Muon only supports 2D parameters"),
+        (["optimizer=sgd", "optimizer._target_=torch.optim.SparseAdam"], "it cannot step by itself"),
+        (["optimizer=sgd", "optimizer._target_=torch.optim.ASGD", "+optimizer.capturable=true"], "it cannot step by itself"),
+        (["~schedule.warmup_epochs", "schedule._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"], "it cannot step by itself"),
+    ],
+)  # fmt: skip
+def test_a_part_of_torch_that_does_not_fit_is_refused_before_anything_is_kept(
+    command, tmp_path, words: list[str], what: str
+) -> None:
+    done = command("train", *words, "tracking=none")
+    assert done.code == 2 and what in done.err and "nothing was changed" in done.err
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("name", ["control", "predict", "export", "inside", "slide", "compare"])
 def test_commands_without_hydra_refuse_such_words_too(command, name: str) -> None:
     for word in ("run=\udcff", "run=a\x00b", "x" * 50000):

@@ -10,7 +10,8 @@ it is reached.
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_origin, get_type_hints
@@ -24,10 +25,11 @@ PACKAGE = __name__.split(".")[0]
 UNFIT = (ArithmeticError, MemoryError, RuntimeError, ValueError)  # values that torch or numpy cannot take
 UNKNOWN = (
     *UNFIT,
+    AssertionError,
     AttributeError,
     LookupError,
     TypeError,
-)  # and what a constructor that declares no ranges does with others
+)  # and what parts that declare no ranges raise
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,29 @@ def build(group: str, node: Mapping[str, Any], *args: Any) -> Any:
         Refusal: as `check_node`; a value that the constructor cannot take; what is made is not what the group needs.
     """
     target, keys = _checked(node, group)
-    errors = UNFIT if _is_choice(target, PARTS[group]) else UNKNOWN
-    try:
+    with refusing(group, target, f"{node['_target_']} cannot take these values"):
         made = target(*args, **keys)
+    if not isinstance(made, _class_of(PARTS[group].gives)):
+        raise Refusal(group, f"{node['_target_']} gives {type(made).__name__}, which is no {PARTS[group].gives}")
+    return made
+
+
+@contextmanager
+def refusing(group: str, by: Any, what: str) -> Iterator[None]:
+    """Turn what a part cannot take into a refusal: of a part of ours only what torch or numpy cannot, of others whatever they raise.
+
+    Args:
+        by: the part, or what makes it.
+        what: could not be done.
+    """
+    home = by.__module__ if inspect.isclass(by) or inspect.isfunction(by) else type(by).__module__
+    errors = UNFIT if home.split(".")[0] == PACKAGE else UNKNOWN
+    try:
+        yield
     except Refusal:
         raise
     except errors as error:
-        raise _unfit(group, f"{node['_target_']} cannot take these values: {_first_line(error)}") from None
-    if not isinstance(made, _class_of(PARTS[group].gives)):
-        raise _unfit(group, f"{node['_target_']} gives {type(made).__name__}, which is no {PARTS[group].gives}")
-    return made
+        raise Refusal(group, f"{what}: {f'{type(error).__name__}: {error}'.splitlines()[0]}") from None
 
 
 def check_node(node: Mapping[str, Any], group: str) -> None:
@@ -140,14 +155,6 @@ def _refused(path: str, part: Part, where: str) -> Refusal:
         where, f"{path} may not be named here",
         allowed=f"what {part.home} defines publicly, takes ({', '.join(part.takes)}) and gives {part.gives}{torchs}",
     )  # fmt: skip
-
-
-def _unfit(group: str, what: str) -> Refusal:
-    return Refusal(group, what, allowed=f"what gives {PARTS[group].gives} with values that it takes")
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _is_choice(found: Any, part: Part) -> bool:
