@@ -99,6 +99,8 @@ def _kept(target: Path) -> Card | None:
     Raises:
         Refusal: there are files, and they are not ours to replace.
     """
+    if target.exists() and not target.is_dir():
+        raise Refusal(f"prepared={target}", "there is a file", allowed="a new, empty or prepared folder")
     if target.is_dir() and any(target.iterdir()) and not (target / "card.json").exists():
         raise Refusal(f"prepared={target}", "this folder holds other files", allowed="a new, empty or prepared folder")
     with suppress(Refusal):
