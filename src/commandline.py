@@ -21,9 +21,11 @@ GROUPS = (
 )  # fmt: skip
 TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
 TEXTS += ("hydra.run.dir", "hydra.sweep.dir", "transfer.source")
+PATHS = ("data.path", "data.name", "prepared", "run", "resume", "hydra.run.dir", "hydra.sweep.dir", "transfer.source")
+PATHS += ("input", "out", "draw", "--config-name", "-cn", "--config-dir", "-cd", "--config-path", "-cp")
 COMPLETIONS = ("install=", "uninstall=", "query=")
 LONGEST, DEEPEST = 10_000, 20  # letters and nested brackets of a word: what Hydra's grammar takes without falling over
-LONGEST_CHOICE = 200
+LONGEST_CHOICE, LONGEST_NAME, LONGEST_PATH = 200, 255, 3500  # bytes that file systems take, with a file's name below it
 
 
 def require_sound_words(words: list[str]) -> None:
@@ -40,8 +42,19 @@ def require_sound_words(words: list[str]) -> None:
             os.fsencode(word).decode()
         except UnicodeError:
             raise Refusal(word, "it is no text in UTF-8", allowed="a name in UTF-8; rename what it names") from None
+        if _is_long_path(word):
+            what = f"a path of {len(word)} letters: no file system takes that"
+            raise Refusal(word[:40], what, allowed=f"names of at most {LONGEST_NAME} bytes, {LONGEST_PATH} in all")
         if "\0" in word:
             raise Refusal(word, "it holds a NUL character", allowed="text")
+
+
+def _is_long_path(word: str) -> bool:
+    key, equals, value = word.partition("=")
+    if equals and key.lstrip("+") not in PATHS:
+        return False
+    path = os.fsencode(value if equals else word)
+    return len(path) > LONGEST_PATH or max(map(len, path.split(b"/"))) > LONGEST_NAME
 
 
 def _depth(word: str) -> int:
@@ -65,6 +78,8 @@ def flags(argv: list[str]) -> Namespace:
     args = parser.parse_args(argv)
     if args.shell_completion and not any(each.startswith(COMPLETIONS) for each in args.overrides):
         error(f"--shell-completion takes one of {', '.join(COMPLETIONS)}")
+    if args.experimental_rerun is not None:
+        error("--experimental-rerun is not offered here: resume=FOLDER goes on")
     return args
 
 

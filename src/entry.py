@@ -22,6 +22,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import words
 from commandline import CONF, GROUPS, flags, key_of, quoted, require_choice, require_sound_words
 from commandline import ROOT as ROOT  # where the project stands
 from crucible.errors import Refusal, Stopped
@@ -163,7 +164,8 @@ def compose(args: Namespace, overrides: list[str]) -> DictConfig:
 
 def _job(args: Namespace) -> Job:
     composed = compose(args, args.overrides)
-    folder, keys = Path(composed.hydra.run.dir), [key_of(each) for each in args.overrides]
+    keys = [key_of(each) for each in args.overrides]
+    folder = words.folder("hydra.run.dir", str(composed.hydra.run.dir))
     cfg = plain(composed)
     if cfg.get("resume") is not None:
         return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
@@ -264,8 +266,9 @@ def _check_sweep(args: Namespace) -> None:
         each.key_or_group for each in parsed if each.is_sweep_override() and each.key_or_group.startswith("hydra.")
     ]:
         raise Refusal(wrong[0], "it cannot be swept: it says how runs are made", allowed="one value")
+    shared = compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
+    words.folder("hydra.sweep.dir", str(shared.hydra.sweep.dir))
     if _searches(args):
-        compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
         return
     for job in BasicSweeper.split_arguments(parsed, None)[0]:
         validate(plain(compose(args, list(job))))

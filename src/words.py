@@ -1,5 +1,6 @@
 """The words of commands that compose nothing: key=value, each known, each once."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -96,4 +97,6 @@ def folder(key: str, value: str) -> Path:
     path = Path(value).expanduser()
     if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
         raise Refusal(f"{key}={value}", "a file stands in its way", allowed="a folder, there or not yet")
+    if not os.access(next(each for each in (path, *path.absolute().parents) if each.exists()), os.W_OK):
+        raise Refusal(f"{key}={value}", "it may not be written", allowed="a folder that may")
     return path

@@ -24,6 +24,12 @@ REFUSED = [
     (["data.path=a\x00b"], "it holds a NUL character"),
     (["run_name=${oc.env:NOPE}", "model.layers=${oc.env:NOPE}"], "Environment variable 'NOPE' not found"),
     (["=b"], "a value without a key"),
+    (["data=npz", "data.path=" + "x" * 300], "a path of 310 letters"),
+    (["hydra.run.dir=" + "a/" * 3000], "a path of 6014 letters"),
+    (["data=hdf5", "data.path=/dev/null"], "it is neither a file nor a folder"),
+    (["hydra.run.dir=/dev/null"], "a file stands in its way"),
+    (["-m", "seed=1,2", "hydra.sweep.dir=/dev/null"], "a file stands in its way"),
+    (["--experimental-rerun=x"], "--experimental-rerun is not offered here"),
     (["--foo"], "unrecognized arguments: --foo"),
     (["--cfg"], "argument --cfg/-c: expected one argument"),
     (["--cfg=x"], "invalid choice: 'x'"),
@@ -76,6 +82,14 @@ def test_commands_without_hydra_refuse_such_words_too(command, name: str) -> Non
 def test_what_steers_the_terminal_is_shown_as_an_escape(command) -> None:
     done = command("train", "model=\x1b]0;title\x07")
     assert done.code == 2 and "\x1b" not in done.err and r"\x1b]0;title\x07" in done.err
+
+
+@pytest.mark.parametrize("name", ["train", "prepare"])
+def test_a_file_where_prepared_data_belong_is_left_alone(command, tmp_path, name: str) -> None:
+    (tmp_path / "mine").write_text("years of work")
+    done = command(name, "prepared=mine", *(["tracking=none"] if name == "train" else []))
+    assert done.code == 2 and "mine" in done.err
+    assert (tmp_path / "mine").read_text() == "years of work" and [*tmp_path.iterdir()] == [tmp_path / "mine"]
 
 
 def test_a_list_of_recipes_is_a_choice(command, tmp_path) -> None:

@@ -16,7 +16,13 @@ class Refusal(ValueError):
     """
 
     def __init__(self, where: str, what: str, *, allowed: str = "", nearest: str = "", example: str = "") -> None:
-        lines = {"where": where, "what": what, "allowed": allowed, "nearest": nearest, "example": example}
+        lines = {
+            "where": where or "an empty word",
+            "what": what,
+            "allowed": allowed,
+            "nearest": nearest,
+            "example": example,
+        }
         super().__init__("\n".join(f"{name:>8}: {_shown(text)}" for name, text in lines.items() if text))
         self.lines = lines
 

@@ -1,4 +1,7 @@
-"""Random command lines, drawn from a seed: values of every wrong kind, extremes of the right kind, words of no kind."""
+"""Random command lines, drawn from a seed: values of every wrong kind, extremes of the right kind, words of no kind.
+
+No path leads further than beside the folder of the case: what a command may overwrite by mistake is its copy.
+"""
 
 import importlib
 import inspect
@@ -19,7 +22,7 @@ BAD = ["1e400", "-1e400", "1e308", "1e-320", "-1", "0", "1", "2", "3.5", "0.5", 
     "[1,2]", "[1,2,3]", "[-1]", "[0,0]", "[null]", "[[1]]", "{a: 1}", "{a: null}", "[{}]", "[{conv: 8}]", "é", "猫", "a b", "x" * 5000, "x" * 50000,
     "${seed}", "${nowhere}", "${oc.env:NOPE}", "${model}", "???", str(10**30), str(-(10**30)), str(2**63 - 1), str(2**32), str(2**31), "1000000", "100000",
     "[" * 40 + "]" * 40, "[" * 3000 + "]" * 3000, "{a:" * 2000 + "1" + "}" * 2000, "'", '"', "\\", "\n", "a=b", "${", "}", "a,b", "(", "choice(1,2)",
-    "range(1,3)", "interval(0,1)", "glob(*)", "\x1b]0;pwn\x07", "\udcff", "../../x", "/", "/dev/null", "/dev/zero", "/proc/self/mem", ".", "None", "True",
+    "range(1,3)", "interval(0,1)", "glob(*)", "\x1b]0;pwn\x07", "\udcff", "../x", "cut.png", "run/config.yaml", "data.npz", ".", "None", "True",
     "0x10", "1_000", "01", "1e3", "+1", "abc"]  # fmt: skip
 TARGETS = ["crucible.models.mlp.MLP", "crucible.tracking.mirror.Nothing", "crucible.tracking.mlflow.main", "crucible.training.fit.fit",
     "crucible.data.card.read_card", "crucible.models.resnet.Block", "crucible.models.resnet.first_width", "crucible.transfer.pretrained", "torch.nn.Linear",
@@ -50,7 +53,7 @@ INTS = [
 ]
 FLOATS = ["9" * 400, "0", "0.0", "1e-320", "1e-45", "1e-38", "1e-10", "0.5", "1", "1.0", "0.9999999999999999", "1e10", "1e38", "3.5e38", "1e308", "1.7976931348623157e308",
     "-0.0", "inf", "nan", "-1e-300", str(10**30)]  # fmt: skip
-TEXTS = ["", "a", "x" * 300, "x" * 5000, "猫", "a\nb", "\x1b]0;t\x07", "\u202e", "a b", "'", '"', "$HOME", "`id`", "a;b", "~", "~nobody/x", "../..", "/", ".", "..",
+TEXTS = ["", "a", "x" * 300, "x" * 5000, "猫", "a\nb", "\x1b]0;t\x07", "\u202e", "a b", "'", '"', "$HOME", "`id`", "a;b", "../x", ".", "..",
     "null ", "true", "1", "a/b", "\udcff", "*", "%s%n", "{}", "{0}", "a:b", "sqlite://", "sqlite:///", "file:///", "http://", "http://[", "http://127.0.0.1:1",
     "postgresql://u:p@127.0.0.1:9/x", "databricks", "ftp://x", "\x00x", "a\x00b", "a/" * 3000]  # fmt: skip
 LISTS = ["[]", "[0]", "[1]", "[8]", "[1,1]", "[8,8]", "[1,1,1]", "[1000000]", "[1000000000]", "[9223372036854775807]", "[2147483647,2147483647]", "[100000,100000]",
@@ -68,11 +71,11 @@ STARTS = [[], ["model=resnet"], ["model=lenet5"], ["model=convnet"], ["model=inc
 QUICK = {"data": ["digits", "diabetes", "moons", "circles", "gates", "digit_traits"], "task": ["classification", "regression", "binary", "multitask"],
     "sweep": ["none"], "experiment": ["none"], "tracking": ["none"]}  # fmt: skip
 ODD = ["--cfg", "--cfg=x", "--help", "--foo", "-x", "--info=x", "--package", "--resolve", "--run", "--shell-completion", "--hydra-help", "--version",
-    "--experimental-rerun=x", "--config-name", "--config-name=nope", "--config-name=\udcff", "--config-dir", "--config-dir=nope", "--config-path=/", "-m", "=", "==",
-    "a", "a=", "=b", "", " ", "\n", "hydra.run.dir=", "hydra.run.dir=/", "hydra.run.dir=${", "hydra.run.dir=run/config.yaml", "hydra=x", "hydra.job=1", "@a=b", "model@x=mlp",
+    "--experimental-rerun=x", "--config-name", "--config-name=nope", "--config-name=\udcff", "--config-dir", "--config-dir=nope", "--config-path=nope", "-m", "=", "==",
+    "a", "a=", "=b", "", " ", "\n", "hydra.run.dir=", "hydra.run.dir=${", "hydra.run.dir=run/config.yaml", "hydra=x", "hydra.job=1", "@a=b", "model@x=mlp",
     "data=[digits,npz]", "model=null", "~model", "~trainer", "~task=True", "~seed", "+seed=1", "model/x=1", "model.=1", ".model=1", "model..layers=1", "model.layers.0=1",
     "trainer.total_epochs.x=1", "experiment=xor", "seed=1,2", "hydra.sweeper.n_trials=x", "hydra.searchpath=[x]", "hydra.mode=x", "hydra.verbose=true", "\udcff=1", "a\x1b[2J=1",
-    "resume=run", "resume=nope", "resume=/", "resume=[]", "run=run", "prepared=.", "prepared=/", "prepared=run", "run=\x00"]  # fmt: skip
+    "resume=run", "resume=nope", "resume=[]", "run=run", "prepared=.", "prepared=cut.png", "prepared=run", "run=\x00"]  # fmt: skip
 WORDS_OF_COMMANDS = ["latest", "run", "run/weights.safetensors", "nope", "picture.png", "data.npz", "pictures", "cut.png", "0", "1", "0.5", "1e400", "table", "json", "csv", "none",
     "head", "stem.0", "train", "dev", "test", "out.json", "f1", "loss"]  # fmt: skip
 KEYS_OF_COMMANDS = [
@@ -102,6 +105,13 @@ NAMED = [("model", "torch.nn", ["model=logistic"])] * 3 + [("optimizer", "torch.
     ("data.reader", "crucible.data.readers.generated", ["data=npz", "data.path=data.npz"])]  # fmt: skip
 
 
+PATHS = [*(("train", f"data={kind}", "data.path") for kind in ("npz", "csv", "hdf5", "idx", "image_folder", "voc", "coco", "yolo", "keypoints")),
+    *(("train", key) for key in ("prepared", "run", "resume", "hydra.run.dir", "data.name", "--config-dir", "--config-name")),
+    ("train", "transfer=from_run", "transfer.source"), ("train", "tracking=mlflow", "tracking.uri"), ("describe", "hydra.run.dir"), ("prepare", "prepared"),
+    ("evaluate", "run=run", "hydra.run.dir"), ("evaluate", "run"), ("evaluate", "run=run", "data=npz", "data.path"),
+    ("evaluate", "run=run", "data=npz", "data.path=data.npz", "data.name")]  # fmt: skip
+
+
 class CommandLines:
     """A stream of cases: equal seeds give equal streams."""
 
@@ -110,8 +120,8 @@ class CommandLines:
 
     def draw(self) -> Case:
         """Return the next case."""
-        kinds: list[Callable[[], Case]] = [self._bad, self._extreme, self._by_words, self._named, self._odd]
-        return self._random.choices(kinds, [40, 32, 15, 8, 5])[0]()
+        kinds: list[Callable[[], Case]] = [self._bad, self._extreme, self._by_words, self._named, self._path, self._odd]
+        return self._random.choices(kinds, [38, 31, 14, 8, 4, 5])[0]()
 
     def _bad(self) -> Case:
         """Values of every kind, wherever a value may stand."""
@@ -168,6 +178,11 @@ class CommandLines:
     def _word(self) -> str:
         some = self._random
         return some.choice(WORDS_OF_COMMANDS) if some.random() < 0.4 else some.choice(BAD + INTS + FLOATS + TEXTS)
+
+    def _path(self) -> Case:
+        """Texts that are no path, or none that a file system takes, where one belongs."""
+        some, (script, *start, key) = self._random, self._random.choice(PATHS)
+        return Case(script, _quick(script, [*start, f"{key}={some.choice(TEXTS + BAD)}"]))
 
     def _named(self) -> Case:
         """Everything that torch has for a group, and everything of ours, in a group whose own keys do not stand in the way."""
