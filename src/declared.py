@@ -15,7 +15,7 @@ def described(job: Job) -> Card:
     Raises:
         Refusal: only one of them is declared, or the rest of the configuration does not fit.
     """
-    data, needs_classes = job.cfg["data"], resolve(job.cfg["task"]["_target_"]).targets != "numbers"
+    data, needs_classes = job.cfg["data"], resolve(job.cfg["task"]["_target_"], "task").targets != "numbers"
     shape, classes = data["feature_shape"], data["num_classes"]
     if shape is None and classes is None:
         return prepared(job, fits(job.cfg))[1]
@@ -42,7 +42,7 @@ def following(job: Job) -> str:
     c, *sides = data["feature_shape"]
     size = f"data.image_size=[{','.join(map(str, sides))}]"
     pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
-    targets = resolve(job.cfg["task"]["_target_"]).targets
+    targets = resolve(job.cfg["task"]["_target_"], "task").targets
     if targets == "boxes":
         return train_command(own, ("data=voc", "data.path=FOLDER", size, f"data.channels={c}"))
     return train_command(

@@ -20,7 +20,7 @@ def main(job: entry.Job) -> None:
     job = starting.pinned(job)
     card = declared.described(job)
     with torch.device("meta"):
-        model = build(job.cfg["model"], card.feature_shape, build(job.cfg["task"], card).num_outputs)
+        model = build("model", job.cfg["model"], card.feature_shape, build("task", job.cfg["task"], card).num_outputs)
     rows = measure(model, card.feature_shape)
     name = choices_of(job.cfg)["model"]
     title = f"{name} on {'x'.join(map(str, card.feature_shape))}"

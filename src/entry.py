@@ -16,27 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import words
+from commandline import CONF, GROUPS, flags, key_of, quoted, require_choice, require_sound_words
+from commandline import ROOT as ROOT  # where the project stands
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
 from crucible.schema import Root, check, nearest, unknown_key
-from crucible.targets import check_node
+from crucible.targets import PARTS, check_node
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
-GROUPS = (
-    "data", "augment", "model", "init", "transfer", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking",
-    "sweep", "experiment",
-)  # fmt: skip
-TARGETS = tuple(g for g in GROUPS if g not in ("data", "trainer", "sweep", "experiment"))
-TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
-TEXTS += ("hydra.run.dir", "hydra.sweep.dir", "transfer.source")
 JUDGED = (
     "run",
     "report",
@@ -92,8 +85,8 @@ def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
 def _run(command: Callable[[Job], Any], judges: bool) -> None:
     swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
-    args = get_args_parser().parse_args(argv)
-    _require_own_keys([_key(each) for each in args.overrides], judges, swept)
+    args = flags(argv)
+    _require_own_keys([key_of(each) for each in args.overrides], judges, swept)
     _require_sound_search(args, swept)
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
         _hand_to_hydra(command, args, argv)
@@ -104,6 +97,7 @@ def _run(command: Callable[[Job], Any], judges: bool) -> None:
 def guarded(work: Callable[[], Any]) -> None:
     """Do some work; show a refusal as one screen and exit 2."""
     try:
+        require_sound_words(sys.argv[1:])
         work()
     except Stopped as stopped:
         _show(str(stopped), "stopped")
@@ -113,11 +107,27 @@ def guarded(work: Callable[[], Any]) -> None:
         _show(str(_unknown_choice(error)))
     except (HydraException, OmegaConfBaseException) as error:
         _show(str(_from_hydra(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _show(str(_too_large(error)), "stopped")
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\nstopped by you; what is checkpointed is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an array was too large; torch has no class for that on the CPU."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def _too_large(error: Exception) -> Refusal:
+    return Refusal(
+        "memory", str(error).splitlines()[0] if str(error) else "there is not enough of it",
+        allowed="a smaller model, trainer.batch_size or data.image_size; what is checkpointed is kept",
+    )  # fmt: skip
 
 
 def _show(screen: str, happened: str = "refuses, and nothing was changed") -> None:
@@ -126,6 +136,8 @@ def _show(screen: str, happened: str = "refuses, and nothing was changed") -> No
 
 
 def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
+    if "" in keys:
+        raise Refusal("the command line", "a value without a key", allowed="key=value, GROUP=CHOICE")
     if "run" in keys and not judges:
         raise Refusal(
             "run", "it names a finished run", allowed="resume=FOLDER to go on; evaluate.py run=FOLDER to judge"
@@ -136,41 +148,10 @@ def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
         raise Refusal(wrong[0], "it names one run and cannot be swept", allowed="one command for each run")
 
 
-def quoted(arg: str, swept: bool = False) -> str:
-    """Quote a value that Hydra's grammar would misread; paths and names always, with ~ expanded."""
-    key, equals, value = arg.partition("=")
-    if arg.startswith("-") or not equals or value[:1] in ("'", '"') or value in ("", "null"):
-        return arg
-    if key in TEXTS and not (swept and "," in value):
-        return f"{key}={_in_quotes(os.path.expanduser(value))}"  # noqa: PTH111  (a Path would drop a slash at the end)
-    if key.startswith("task.satisficing"):  # bounds are keys of the person's choosing
-        return f"++{key}={value if key == 'task.satisficing' else _in_quotes(value)}"
-    return arg if is_lexed(arg) else f"{key}={_in_quotes(value)}"
-
-
-def is_lexed(arg: str) -> bool:
-    """Whether Hydra's grammar takes an override as it is."""
-    try:
-        OverridesParser.create().parse_override(arg)
-    except (HydraException, ValueError):
-        return False
-    return True
-
-
-def in_quotes(word: str) -> str:
-    """Return an override with its value in quotes, whatever is in it."""
-    key, _, value = word.partition("=")
-    return f"{key}={_in_quotes(value)}"
-
-
-def _in_quotes(value: str) -> str:
-    """In Hydra's grammar backslashes count double before a quote, the closing one included, and nowhere else."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", r"\${") + "'"
-
-
 def compose(args: Namespace, overrides: list[str]) -> DictConfig:
     """Return the composition, Hydra's own node included."""
+    for each in overrides:
+        require_choice(each)
     home, more = CONF, []
     if args.config_dir is not None:
         named = Path(args.config_dir).resolve()
@@ -184,7 +165,8 @@ def compose(args: Namespace, overrides: list[str]) -> DictConfig:
 
 def _job(args: Namespace) -> Job:
     composed = compose(args, args.overrides)
-    folder, keys = Path(composed.hydra.run.dir), [_key(each) for each in args.overrides]
+    keys = [key_of(each) for each in args.overrides]
+    folder = words.folder("hydra.run.dir", str(composed.hydra.run.dir))
     cfg = plain(composed)
     if cfg.get("resume") is not None:
         return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
@@ -207,9 +189,8 @@ def plain(composed: DictConfig) -> dict[str, Any]:
 def validate(cfg: dict[str, Any]) -> None:
     """Refuse a configuration that the schemas or the allow-list do not admit."""
     check(Root, cfg)
-    for group in TARGETS:
-        check_node(cfg[group], group)
-    check_node(cfg["data"]["reader"], "data.reader")
+    for group in PARTS:
+        check_node(cfg["data"]["reader"] if group == "data.reader" else cfg[group], group)
 
 
 def _resumed(folder: Path, others: list[str]) -> Job:
@@ -261,6 +242,8 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
     """Let Hydra run a sweep or answer for itself; each job of a sweep is checked like a single one."""
     if args.multirun:
         _check_sweep(args)
+    elif not args.shell_completion:
+        compose(args, args.overrides)
 
     def task(composed: DictConfig) -> Any:
         cfg = plain(composed)
@@ -284,8 +267,9 @@ def _check_sweep(args: Namespace) -> None:
         each.key_or_group for each in parsed if each.is_sweep_override() and each.key_or_group.startswith("hydra.")
     ]:
         raise Refusal(wrong[0], "it cannot be swept: it says how runs are made", allowed="one value")
+    shared = compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
+    words.folder("hydra.sweep.dir", str(shared.hydra.sweep.dir))
     if _searches(args):
-        compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
         return
     for job in BasicSweeper.split_arguments(parsed, None)[0]:
         validate(plain(compose(args, list(job))))
@@ -305,10 +289,6 @@ def _require_sound_search(args: Namespace, swept: bool) -> None:
         raise Refusal(search, "a search takes -m", example=example)
     if "," in search or "(" in search:
         raise Refusal(search, "one search at a time", example=example)
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def _unknown_choice(error: MissingConfigException) -> Refusal:
@@ -338,7 +318,7 @@ def _from_hydra(error: Exception) -> Refusal:
 def _siblings(key: str) -> list[str]:
     """Return the keys beside `key` in what the command's choices of groups compose; at the top the groups too."""
     args = Namespace(config_dir=None, config_name=None)
-    choices = [arg for arg in sys.argv[1:] if _key(arg) in GROUPS and _key(arg) != key and "," not in arg]
+    choices = [arg for arg in sys.argv[1:] if key_of(arg) in GROUPS and key_of(arg) != key and "," not in arg]
     composed = compose(args, choices)
     node: Any = OmegaConf.to_container(composed, resolve=False) if key.startswith("hydra.") else plain(composed)
     parents = key.split(".")[:-1]

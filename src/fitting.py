@@ -11,7 +11,7 @@ from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.models.activations import Step
 from crucible.models.measure import measure
-from crucible.targets import build
+from crucible.targets import build, refusing
 from crucible.training.device import require_compiler
 from starting import source_of
 
@@ -23,18 +23,20 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
-        _require_steps(cfg)
-        task = build(cfg["task"], card)
+        task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card)
         with torch.device("meta"):
-            model = build(cfg["model"], card.feature_shape, task.num_outputs)
-        _require_passage(model, card.feature_shape)
+            model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
+        _require_passage(model, card.feature_shape, task.num_outputs)
         _require_maps(task, model)
         _require_gradients(model)
         source = source_of(cfg)
-        build(cfg["transfer"], source, card).check(model, fixed=is_fixed(cfg))
+        transfer = build("transfer", cfg["transfer"], source, card)
+        with refusing("transfer", model, "it does not know this model's layers"):
+            transfer.check(model, fixed=is_fixed(cfg))
         if source is not None and source.seen is not None:
             require_unseen(source.seen, card, cfg["transfer"]["seen"], "the source")
+        _require_steps(cfg, transfer.groups(model))
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
@@ -44,7 +46,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                 "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
                 example="trainer.batch_size=64",
             )  # fmt: skip
-        augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+        augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
         if task.targets == "points" and (getattr(augment, "flip", False) or getattr(augment, "upside_down", False)):
             raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
                           example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
@@ -64,17 +66,26 @@ def require_classes(data: Config, card: Card) -> None:
         raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
 
 
-def _require_passage(model: nn.Module, feature_shape: list[int]) -> None:
+def _require_passage(model: nn.Module, feature_shape: list[int], num_outputs: int) -> None:
     """Let an example pass; on the device that computes nothing torch would first import its compiler, for a second."""
-    with torch.no_grad():
-        for buffer in model.to_empty(device="cpu").buffers():
-            buffer.zero_()  # there are places among them, which what lay in memory need not be
-    try:
+    if next(model.parameters(), None) is None:
+        raise Refusal("model", "it has no parameters: there is nothing to learn", example="model=mlp")
+    with refusing("model", model, f"an example of shape {feature_shape} does not pass"):
+        with torch.no_grad():
+            for buffer in model.to_empty(device="cpu").buffers():
+                buffer.zero_()  # there are places among them, which what lay in memory need not be
         measure(model, feature_shape)
-    except (RuntimeError, ValueError) as error:
-        raise Refusal(
-            "model", f"an example of shape {feature_shape} does not pass: {str(error).splitlines()[0]}"
-        ) from None
+        if not type(model).__module__.startswith("crucible."):
+            _require_outputs(model, feature_shape, num_outputs)
+
+
+@torch.no_grad()
+def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: int) -> None:
+    """Refuse a network of elsewhere that does not give what the task reads."""
+    outputs = model(torch.zeros(2, *feature_shape))
+    shape = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if shape != [2, num_outputs]:
+        raise Refusal("model", f"of 2 examples it gives {shape}", allowed=f"a tensor of shape [2, {num_outputs}]")
 
 
 def _require_maps(task: Any, model: nn.Module) -> None:
@@ -92,17 +103,20 @@ def _require_gradients(model: nn.Module) -> None:
         )  # fmt: skip
 
 
-def _require_steps(cfg: Config) -> None:
-    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
+def _require_steps(cfg: Config, groups: list[dict[str, Any]]) -> None:
+    """Refuse an optimizer that does not take the model's parameters, or that cannot step by itself.
+
+    The step is taken on a parameter that nobody needs: optimizers that want a closure are not for this loop.
+    """
+    build("optimizer", cfg["optimizer"], groups)
     parameter = nn.Parameter(torch.zeros(2, 2))
-    optimizer = build(cfg["optimizer"], [parameter])
-    schedule = build(cfg["schedule"], optimizer)
+    optimizer = build("optimizer", cfg["optimizer"], [parameter])
+    schedule = build("schedule", cfg["schedule"], optimizer)
     parameter.grad = torch.zeros(2, 2)
-    try:
+    with refusing("optimizer", optimizer, "it cannot step by itself"):
         optimizer.step()
+    with refusing("schedule", schedule, "it cannot step by itself"):
         schedule.step()
-    except TypeError as error:
-        raise Refusal("optimizer, schedule", f"they cannot step by themselves: {error}") from None
 
 
 def _require_declared(data: Config, card: Card) -> None:
@@ -113,4 +127,4 @@ def _require_declared(data: Config, card: Card) -> None:
 
 def is_fixed(cfg: Config) -> bool:
     """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
-    return not build(cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
+    return not build("augment", cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"

@@ -9,7 +9,7 @@ import entry
 import lookinside
 import wiring
 import words
-from crucible.diagnosis.inside import conv_layers, patches
+from crucible.diagnosis.inside import conv_layers, patches, row_of
 from crucible.errors import Refusal
 from crucible.report.inside import grid
 from crucible.report.screen import lined
@@ -30,10 +30,11 @@ def main(arguments: list[str]) -> None:
             f"run={folder}", "its network looks at no parts of images", allowed="a convolutional network on images"
         )
     layer = given["layer"] or next(iter(conv_layers(saved.model)))
+    row_of(saved.model, layer, unit, saved.card.feature_shape)
+    words.one_of("split", given["split"], [each for each in saved.card.splits if each != "test"])
     job = entry.Job({**read_config(folder), "run": str(folder)}, folder, arguments)
     data, _ = wiring.judged_data(job, saved.card)
     batches = wiring.batches(job.cfg, data, saved.card, torch.device("cpu"), wiring.seen_by_run(job))
-    words.one_of("split", given["split"], [each for each in batches.splits if each != "test"])
     found = patches(saved.model, layer, unit, batches.judge(given["split"]), saved.card.feature_shape, top=top)
     picture = folder / "inside" / f"{layer}-{unit}.png"
     grid([lookinside.parts(saved, batches, given["split"], found)], [f"{layer}, {unit}"], picture)

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from entry import CONF, GROUPS, in_quotes, is_lexed, quoted
+from commandline import CONF, GROUPS, in_quotes, is_lexed, quoted
 
 Config = dict[str, Any]
 TOP = ("seed",)

@@ -139,14 +139,14 @@ def _kept(question: Question, studies: Studies, folder: Path, arguments: list[st
         raise
     finally:
         journal.close()
-        build(question.cfg["tracking"], folder, starting.home()).refresh()
+        build("tracking", question.cfg["tracking"], folder, starting.home()).refresh()
     return standing
 
 
 def _searched(question: Question, search: Search, folder: Path) -> Standing:
     if search.is_over():
         return search.standing()
-    build(question.cfg["tracking"], folder, starting.home()).start()
+    build("tracking", question.cfg["tracking"], folder, starting.home()).start()
     with search:
         standing = search.run()
     print(
@@ -249,7 +249,7 @@ def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
     base = Base(args, tuple(fixed), "", "")
     card, pinned = _admitted(base, space, made)
     cfg = base.composed(firsts)
-    task = build(cfg["task"], card)
+    task = build("task", cfg["task"], card)
     parts = _parts(asked, cfg, space, card)
     kind = cfg["model"]["_target_"].rpartition(".")[2].lower()
     name = asked.study_name or re.sub(r"[^\w.=+-]+", "-", f"{card.name}-{kind}-{_hash(parts)[:8]}")

@@ -210,7 +210,7 @@ def _journal(job: Job, scores: dict[str, float]) -> None:
         weights=end["weights"],
     )
     journal.close()
-    build(job.cfg["tracking"], run, home()).refresh()
+    build("tracking", job.cfg["tracking"], run, home()).refresh()
 
 
 def announce(job: Job, numbers: dict[str, Any], notes: tuple[str, ...]) -> None:

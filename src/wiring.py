@@ -87,7 +87,7 @@ def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Pa
 def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
     data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
-    source = build(data["reader"], _data_path(data), data["label"], data["group_by"])
+    source = build("data.reader", data["reader"], _data_path(data), data["label"], data["group_by"])
     folder = prepare(
         source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
     )
@@ -129,7 +129,7 @@ def as_judged(job: Job, saved: Saved) -> Saved:
     require_classes(job.cfg["data"], saved.card)
     trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
     config = {**job.cfg, **saved.config, "trainer": trainer}
-    return replace(saved, config=config, task=build(job.cfg["task"], saved.card))
+    return replace(saved, config=config, task=build("task", job.cfg["task"], saved.card))
 
 
 def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
@@ -159,7 +159,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
 def _require_same_objects(job: Job, found: dict[str, Any], own: dict[str, Any]) -> None:
     if found.get("points") != own.get("points"):
         raise Refusal("the data", f"they have {found.get('points')} points", allowed=f"the run's {own.get('points')}")
-    if getattr(resolve(job.cfg["task"]["_target_"]), "single", False) and found["most"] > 1:
+    if getattr(resolve(job.cfg["task"]["_target_"], "task"), "single", False) and found["most"] > 1:
         raise Refusal("the data", f"a picture holds up to {found['most']} objects", allowed="one at most, as the run's")
 
 
@@ -199,7 +199,7 @@ def _recipe(cfg: Config, judge: Card | None) -> Recipe:
         "channels",
         "resize",
     )
-    recipe = {key: data[key] for key in keys} | {"targets": resolve(cfg["task"]["_target_"]).targets}
+    recipe = {key: data[key] for key in keys} | {"targets": resolve(cfg["task"]["_target_"], "task").targets}
     if judge is not None:
         own = {"resize": judge.recipe.get("resize", "stretch")}
         shape = (
@@ -276,28 +276,28 @@ def ready(job: Job) -> tuple[Path, Card, torch.device, Identity]:
 
 def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Parts:
     """Build every part, in the data's order; the weights are drawn on the CPU: the same start on every device."""
-    task = build(cfg["task"], card)
+    task = build("task", cfg["task"], card)
     seed_global(cfg["seed"], "init")
-    model = build(cfg["model"], card.feature_shape, task.num_outputs)
-    build(cfg["init"])(model)
+    model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
+    build("init", cfg["init"])(model)
     source = source_of(cfg)
-    transfer = build(cfg["transfer"], source, card)
+    transfer = build("transfer", cfg["transfer"], source, card)
     transfer(model)
     trainer = cfg["trainer"]
     model = placed(model, device, channels_last=trainer["channels_last"])
     model = compiled(with_precision(model, device, trainer["precision"]), wanted=trainer["compile"])
-    optimizer = build(cfg["optimizer"], transfer.groups(model))
+    optimizer = build("optimizer", cfg["optimizer"], transfer.groups(model))
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("share", 1.0)
     before = (source.seen if source else None) or Seen()
     data = batches(cfg, folder, card, device, before)
     return Parts(
         task=task,
-        penalised=build(cfg["regularizer"], task, card.size("train")),
+        penalised=build("regularizer", cfg["regularizer"], task, card.size("train")),
         model=model,
         batches=data,
         optimizer=Guarded(optimizer, max_norm=trainer["max_norm"]),
-        schedule=build(cfg["schedule"], optimizer),
+        schedule=build("schedule", cfg["schedule"], optimizer),
         transfer=transfer,
         fixed=is_fixed(cfg),
         before=before,
@@ -307,7 +307,7 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
 
 def batches(cfg: Config, folder: Path, card: Card, device: torch.device, seen: Seen) -> Batches:
     """Return the batches of a prepared folder, normalised as `card` says, without what the weights have seen before."""
-    augment = build(cfg["augment"], cfg["data"]["flip_keeps_label"])
+    augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
     left_out = seen.rows(read_card(folder)) if seen_policy(cfg) == "drop" else {}
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
                    seed=cfg["seed"], sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip
@@ -330,7 +330,7 @@ def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
         point_latest(job.folder)
     print(_opening(job, card, parts, threads))
     if job.mirrored:
-        build(job.cfg["tracking"], job.folder, home()).start()
+        build("tracking", job.cfg["tracking"], job.folder, home()).start()
     return found
 
 

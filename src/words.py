@@ -1,5 +1,6 @@
 """The words of commands that compose nothing: key=value, each known, each once."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,12 +33,12 @@ def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: st
 
 
 def count(key: str, value: str, *, least: int = 0) -> int:
-    """Return a whole number.
+    """Return a whole number of at most nine digits.
 
     Raises:
         Refusal: it is none.
     """
-    if not value.isdecimal() or int(value) < least:
+    if not (value.isdecimal() and len(value) < 10) or int(value) < least:
         raise Refusal(
             f"{key}={value}",
             f"it is no whole number from {least}",
@@ -96,4 +97,6 @@ def folder(key: str, value: str) -> Path:
     path = Path(value).expanduser()
     if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
         raise Refusal(f"{key}={value}", "a file stands in its way", allowed="a folder, there or not yet")
+    if not os.access(next(each for each in (path, *path.absolute().parents) if each.exists()), os.W_OK):
+        raise Refusal(f"{key}={value}", "it may not be written", allowed="a folder that may")
     return path

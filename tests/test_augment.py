@@ -108,7 +108,7 @@ def test_colour_changes_contrast_about_the_mean_and_brightness_by_at_most_what_i
 
 @pytest.mark.parametrize("choice", ["light", "strong"])
 def test_the_same_generator_gives_the_same_batch_and_another_does_not(choice: str) -> None:
-    augment = build(composed(f"augment={choice}")["augment"], True)
+    augment = build("augment", composed(f"augment={choice}")["augment"], True)
     batch = {"x": torch.rand(6, 3, 12, 12)}
     first, again, other = (augment(batch, generator(seed))["x"] for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -116,5 +116,5 @@ def test_the_same_generator_gives_the_same_batch_and_another_does_not(choice: st
 
 def test_every_image_is_drawn_anew() -> None:
     image = torch.rand(1, 1, 12, 12).repeat(20, 1, 1, 1)
-    moved = build(composed("augment=strong")["augment"], True)({"x": image}, generator())["x"]
+    moved = build("augment", composed("augment=strong")["augment"], True)({"x": image}, generator())["x"]
     assert len({each.numpy().tobytes() for each in moved}) == 20

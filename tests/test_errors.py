@@ -23,3 +23,8 @@ def test_a_refusal_keeps_only_newlines_of_its_own() -> None:
     screen = str(Refusal("data.path=a\nb", "\x1b[2J", example="c\u202ed"))
     assert screen.split("\n") == ["   where: data.path=a\\nb", "    what: \\x1b[2J", " example: c\\u202ed"]
     assert screen.replace("\n", "").isprintable()
+
+
+def test_a_refusal_stays_on_one_screen() -> None:
+    screen = str(Refusal("a key", "x" * 5000 + " is refused"))
+    assert len(screen) < 1100 and "x...(5011 letters)...x" in screen and screen.endswith("x is refused")

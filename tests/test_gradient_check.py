@@ -43,7 +43,7 @@ def batch_of(shape: tuple[int, ...], classes: int, size: int = 6) -> dict[str, t
 def penalised(name: str, task: str, classes: int, *more: str):
     cfg = composed(f"regularizer={name}", f"task={task}", *more)
     card = card_of((1, 12, 12), classes=classes)
-    return build(cfg["regularizer"], build(cfg["task"], card), 10)
+    return build("regularizer", cfg["regularizer"], build("task", cfg["task"], card), 10)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -52,7 +52,7 @@ def penalised(name: str, task: str, classes: int, *more: str):
 def test_every_model_and_loss_passes(model, task, regularizer) -> None:
     torch.manual_seed(0)
     classes = 2 if task == "binary" else 3
-    net = build(composed(f"model={model}")["model"], [1, 12, 12], 1 if task == "binary" else 3)
+    net = build("model", composed(f"model={model}")["model"], [1, 12, 12], 1 if task == "binary" else 3)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     batch = batch_of((1, 12, 12), classes)
     state = torch.random.get_rng_state()
@@ -77,7 +77,7 @@ def test_every_knob_of_the_loss_and_every_activation_passes(activation, more) ->
         "model.layers=[9,7]", f"model.activation={activation}", "model.keep_prob=0.6", "model.batch_norm=true"
     )
     torch.manual_seed(0)
-    net = build(cfg["model"], [1, 12, 12], 3)
+    net = build("model", cfg["model"], [1, 12, 12], 3)
     found = gradient_check(net, penalised("l2", "classification", 3, *more), batch_of((1, 12, 12), 3), seed=0)
     assert (
         found.worst < LIMIT and found.skipped < found.compared / 10
@@ -129,7 +129,7 @@ def test_a_residual_network_stored_channels_last_passes_with_any_seed(seed) -> N
     from crucible.tasks.saved import placed
 
     torch.manual_seed(seed)
-    net = build(composed("model=resnet")["model"], [3, 8, 8], 3)
+    net = build("model", composed("model=resnet")["model"], [3, 8, 8], 3)
     initializers.he()(net)
     net = placed(net, torch.device("cpu"), channels_last=True)
     batch = {"x": torch.randn(8, 3, 8, 8), "label": torch.arange(8) % 3}

@@ -26,7 +26,7 @@ SHAPES = {
 def model_and_shape(request):
     name, shape = request.param
     torch.manual_seed(0)
-    return build(composed(f"model={name}")["model"], shape, 4), shape
+    return build("model", composed(f"model={name}")["model"], shape, 4), shape
 
 
 def test_outputs_are_one_logit_for_each_class(model_and_shape) -> None:

@@ -373,7 +373,9 @@ def test_channels_last_computes_the_same(name: str) -> None:
     for channels_last in (False, True):
         torch.manual_seed(0)
         model = placed(
-            build(composed(f"model={name}")["model"], [1, 32, 32], 3), torch.device("cpu"), channels_last=channels_last
+            build("model", composed(f"model={name}")["model"], [1, 32, 32], 3),
+            torch.device("cpu"),
+            channels_last=channels_last,
         )
         assert (
             any(

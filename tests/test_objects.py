@@ -337,7 +337,7 @@ def test_boxes_turned_upside_down_stay_on_their_pixels() -> None:
 
 @pytest.mark.skipif(not (DATASETS / "bccd").is_dir(), reason="the data set bccd is not there")
 def test_bccd_has_its_known_counts_and_two_boxes_without_area(tmp_path) -> None:
-    source = build({"_target_": "crucible.data.readers.voc.read"}, DATASETS / "bccd")
+    source = build("data.reader", {"_target_": "crucible.data.readers.voc.read"}, DATASETS / "bccd")
     assert {name: len(pool.labels) for name, pool in source.pools.items()} == {"train": 205, "dev": 87, "test": 72}
     labels = np.concatenate([pool.labels[pool.labels >= 0] for pool in source.pools.values()])
     assert dict(zip(source.classes, np.bincount(labels).tolist(), strict=True)) == {

@@ -154,7 +154,7 @@ def test_the_two_momenta_differ_by_one_over_one_minus_beta() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_bad_gradient_never_reaches_the_weights_and_the_step_is_counted(name: str) -> None:
     p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
-    guarded = Guarded(build(composed(f"optimizer={name}")["optimizer"], [p, q]))
+    guarded = Guarded(build("optimizer", composed(f"optimizer={name}")["optimizer"], [p, q]))
     seen = []
     for i in range(5):
         p.grad, q.grad = torch.ones(3), torch.full((2,), float("nan") if i == 2 else 1.0)
@@ -211,8 +211,8 @@ def test_a_saved_optimizer_and_schedule_go_on_to_the_last_bit(name: str, schedul
     cfg = composed(f"optimizer={name}", f"schedule={schedule}")
 
     def parts(p):
-        optimizer = build(cfg["optimizer"], [p])
-        return optimizer, build(cfg["schedule"], optimizer)
+        optimizer = build("optimizer", cfg["optimizer"], [p])
+        return optimizer, build("schedule", cfg["schedule"], optimizer)
 
     def steps(p, optimizer, schedule, rows) -> None:
         for g in rows:

@@ -9,6 +9,7 @@ from conftest import ROOT, card_of, composed, toy_npz
 
 import entry
 import wiring
+from commandline import is_lexed
 from crucible.diagnosis.advice import Signs, advise
 from crucible.diagnosis.gap import diagnose
 from overrides import changed, overrides_of
@@ -276,4 +277,4 @@ def test_a_printed_pipeline_command_is_one_that_hydra_takes() -> None:
 
     command = train_command(composed("++task.satisficing={recall: '>= 0.9'}"), ("seed=1",), dvc=True)
     words = [word for word in shlex.split(command) if "=" in word]
-    assert all(entry.is_lexed(word) for word in words) and any("satisficing" in word for word in words)
+    assert all(is_lexed(word) for word in words) and any("satisficing" in word for word in words)

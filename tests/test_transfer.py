@@ -118,7 +118,7 @@ def test_every_optimizer_takes_groups_with_rates_of_their_own(optimizer) -> None
     torch.manual_seed(0)
     a, b = (torch.nn.Parameter(torch.ones(3, 2)) for _ in range(2))
     node = composed(f"optimizer={optimizer}")["optimizer"]
-    made = build(node, [{"params": [a]}, {"params": [b], "share": 0.1}])
+    made = build("optimizer", node, [{"params": [a]}, {"params": [b], "share": 0.1}])
     for group in made.param_groups:
         group["lr"] *= group.pop("share", 1.0)
     a.grad, b.grad = torch.full((3, 2), 0.3), torch.full((3, 2), 0.3)

@@ -2,6 +2,7 @@
 
 from unicodedata import category
 
+MOST, ENDING = 1000, 100  # letters of a line on the screen, and of those the last ones where it is cut
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats such as the marks of direction, lone surrogates, separators
 
 
@@ -15,8 +16,14 @@ class Refusal(ValueError):
     """
 
     def __init__(self, where: str, what: str, *, allowed: str = "", nearest: str = "", example: str = "") -> None:
-        lines = {"where": where, "what": what, "allowed": allowed, "nearest": nearest, "example": example}
-        super().__init__("\n".join(f"{name:>8}: {printable(text)}" for name, text in lines.items() if text))
+        lines = {
+            "where": where or "an empty word",
+            "what": what,
+            "allowed": allowed,
+            "nearest": nearest,
+            "example": example,
+        }
+        super().__init__("\n".join(f"{name:>8}: {_shown(text)}" for name, text in lines.items() if text))
         self.lines = lines
 
 
@@ -26,6 +33,11 @@ class Stopped(Refusal):
 
 class Pruned(Exception):
     """A trial that a search stopped, and why; no failure."""
+
+
+def _shown(text: str) -> str:
+    long = len(text) > MOST
+    return printable(f"{text[: MOST - ENDING]}...({len(text)} letters)...{text[-ENDING:]}" if long else text)
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from crucible.errors import Refusal
 
-Count = Annotated[int, Field(ge=1)]
+LARGEST = 2**31 - 1  # of a whole number: products of two are still numbers that torch and numpy can index with
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Side = Annotated[int, Field(ge=1, le=65535)]  # of a picture, as in JPEG
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -35,7 +39,7 @@ class Split(Section):
     dev: NonNegative
     test: Positive
     train_dev: Annotated[float, Field(ge=0, lt=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
 
 class Data(Section):
@@ -50,11 +54,11 @@ class Data(Section):
     group_by: str | None
     normalize: Literal["standard", "scale", "none"]
     duplicates: Literal["refuse", "drop", "keep"]
-    image_size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None
+    image_size: Annotated[list[Side], Field(min_length=2, max_length=2)] | None
     channels: Literal[1, 3] | None
     resize: Literal["stretch", "letterbox"]
     feature_shape: Annotated[list[Count], Field(min_length=1, max_length=4)] | None
-    num_classes: Annotated[int, Field(ge=2)] | None
+    num_classes: Annotated[int, Field(ge=2, le=LARGEST)] | None
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
     flip_keeps_label: bool
     sampling: Literal["shuffle", "balanced"]
@@ -81,7 +85,7 @@ class Trainer(Section):
 class Root(Section):
     """The whole composition; the groups with `_target_` are checked against what they name."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     data: Data
     augment: Node
     model: Node
@@ -109,14 +113,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return SYNONYMS[word] if SYNONYMS.get(word) in known else next(iter(close), "")
 
 
-def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse `values` unless they satisfy `section`.
+def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `values` as `section` declares them, a whole number as a real one where it wants that.
 
     Raises:
         Refusal: with the dotted key under `prefix`, the value, the rule, and for an unknown key the nearest one.
     """
     try:
-        section.model_validate(dict(values))
+        return dict(section.model_validate(dict(values)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _refusal(section, first["type"], first["loc"], first["input"], first["msg"], prefix) from None

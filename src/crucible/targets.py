@@ -1,15 +1,20 @@
 """What `_target_` may name, and how a node of the configuration becomes an object.
 
 A configuration is data that people mail to each other, so `_target_` must not be able to run what they did not mean to
-run. The resolved *object* is judged, not its spelling: a public class or function defined in this package, or a subclass
-of torch's Module, Optimizer or LRScheduler. An alias of something else is refused however it is reached.
+run. The resolved *object* is judged, not its spelling, and by the group in which it is named: a public class or function
+that is defined in that group's home, takes by position just what the pipeline supplies there, and gives what the group
+needs; or, of models, optimizers and schedules, a subclass of torch's class. An alias of something else is refused however
+it is reached.
 """
 
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_origin, get_type_hints
 
 from pydantic import create_model
 
@@ -17,39 +22,95 @@ from crucible.errors import Refusal
 from crucible.schema import Section, check, nearest, unknown_key
 
 PACKAGE = __name__.split(".")[0]
+UNFIT = (ArithmeticError, MemoryError, RuntimeError, ValueError)  # values that torch or numpy cannot take
+UNKNOWN = (
+    *UNFIT,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+)  # and what parts that declare no ranges raise
 
 
-def resolve(path: str, where: str = "_target_") -> Callable[..., Any]:
-    """Import what the dotted `path` names, if it may be named.
+@dataclass(frozen=True)
+class Part:
+    """What a group of the configuration admits.
+
+    Attributes:
+        home: the module or package where its choices are defined.
+        takes: the names of what the pipeline supplies, by position.
+        gives: the class or protocol of what a choice makes; of a class of torch's, any subclass may be named.
+    """
+
+    home: str
+    takes: tuple[str, ...]
+    gives: str
+
+
+TASK = f"{PACKAGE}.tasks.task.Task"
+PARTS = {
+    "data.reader": Part(
+        f"{PACKAGE}.data.readers", ("path", "label", "group_by"), f"{PACKAGE}.data.readers.source.Source"
+    ),
+    "augment": Part(f"{PACKAGE}.data.augment", ("flip_keeps_label",), f"{PACKAGE}.data.augment.Augment"),
+    "model": Part(f"{PACKAGE}.models", ("feature_shape", "num_outputs"), "torch.nn.Module"),
+    "init": Part(f"{PACKAGE}.initializers", (), "collections.abc.Callable"),
+    "transfer": Part(f"{PACKAGE}.transfer", ("pretrained", "card"), f"{PACKAGE}.transfer.Scratch"),
+    "task": Part(f"{PACKAGE}.tasks", ("card",), TASK),
+    "regularizer": Part(f"{PACKAGE}.regularizers", ("task", "num_examples"), TASK),
+    "optimizer": Part(f"{PACKAGE}.optim", ("parameters",), "torch.optim.Optimizer"),
+    "schedule": Part(f"{PACKAGE}.optim.schedules", ("optimizer",), "torch.optim.lr_scheduler.LRScheduler"),
+    "tracking": Part(f"{PACKAGE}.tracking.mirror", ("folder", "root"), f"{PACKAGE}.tracking.mirror.Mirror"),
+}
+
+
+def resolve(path: str, group: str) -> Callable[..., Any]:
+    """Import what the dotted `path` names, if it may be named in this group.
 
     Raises:
-        Refusal: nothing is there, or what is there is not on the allow-list; nothing has been called.
+        Refusal: nothing is there, or what is there does not play the group's part; nothing has been called.
     """
-    found = _find(path, where)
-    if not (_is_ours(found) or _is_torch_part(found)):
-        raise Refusal(
-            where,
-            f"{path} may not be named here",
-            allowed=f"public classes and functions of {PACKAGE}; subclasses of torch's Module, Optimizer, LRScheduler",
-            example=f"{where}={PACKAGE}.models.mlp.MLP",
-        )
+    part = PARTS[group]
+    found = _find(path, part, f"{group}._target_")
+    if not (_is_choice(found, part) or _is_torch_part(found, part)):
+        raise _refused(path, part, f"{group}._target_")
     return found
 
 
-def build(node: Mapping[str, Any], *args: Any) -> Any:
-    """Call what the node names with `args` by position and the node's other keys by name."""
-    keys = {key: value for key, value in node.items() if key != "_target_"}
-    target = resolve(node["_target_"])
+def build(group: str, node: Mapping[str, Any], *args: Any) -> Any:
+    """Call what the group's node names with `args` by position and the node's other keys by name.
+
+    Raises:
+        Refusal: as `check_node`; a value that the constructor cannot take; what is made is not what the group needs.
+    """
+    target, keys = _checked(node, group)
+    with refusing(group, target, f"{node['_target_']} cannot take these values"):
+        made = target(*args, **keys)
+    if not isinstance(made, _class_of(PARTS[group].gives)):
+        raise Refusal(group, f"{node['_target_']} gives {type(made).__name__}, which is no {PARTS[group].gives}")
+    return made
+
+
+@contextmanager
+def refusing(group: str, by: Any, what: str) -> Iterator[None]:
+    """Turn what a part cannot take into a refusal: of a part of ours only what torch or numpy cannot, of others whatever they raise.
+
+    Args:
+        by: the part, or what makes it.
+        what: could not be done.
+    """
+    home = by.__module__ if inspect.isclass(by) or inspect.isfunction(by) else type(by).__module__
+    errors = UNFIT if home.split(".")[0] == PACKAGE else UNKNOWN
     try:
-        return target(*args, **keys)
-    except (TypeError, ValueError) as error:
-        if _is_ours(target):
-            raise
-        raise Refusal(node["_target_"], f"it does not take what it is given: {error}") from None
+        yield
+    except Refusal:
+        raise
+    except errors as error:
+        raise Refusal(group, f"{what}: {f'{type(error).__name__}: {error}'.splitlines()[0]}") from None
 
 
-def check_node(node: Mapping[str, Any], where: str) -> None:
-    """Refuse a node whose target may not be named, or whose keys or values its signature does not take.
+def check_node(node: Mapping[str, Any], group: str) -> None:
+    """Refuse a node whose target may not be named in this group, or whose keys or values its signature does not take.
 
     In this package what the user declares is keyword-only and annotated with its range; what the pipeline supplies
     (shapes, parameters) comes by position.
@@ -57,57 +118,90 @@ def check_node(node: Mapping[str, Any], where: str) -> None:
     Raises:
         Refusal: as above, with the dotted key.
     """
+    _checked(node, group)
+
+
+def _checked(node: Mapping[str, Any], group: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the target and the values of its keys in the types it declares: 1 is 1.0 where it wants a real number."""
     if "_target_" not in node:
-        raise Refusal(f"{where}._target_", "is missing", allowed="the dotted path of a class or function")
-    target = resolve(node["_target_"], f"{where}._target_")
+        raise Refusal(f"{group}._target_", "is missing", allowed="the dotted path of a class or function")
+    target = resolve(node["_target_"], group)
     keys = {key: value for key, value in node.items() if key != "_target_"}
-    declared = _declared(target)
+    ours = _is_choice(target, PARTS[group])
+    declared = _declared(target, ours)
     if unknown := [key for key in keys if key not in declared]:
-        raise unknown_key(f"{where}.{unknown[0]}", declared)
-    if _is_ours(target):
-        check(_section(target, declared), keys, prefix=where)
+        raise unknown_key(f"{group}.{unknown[0]}", declared)
+    return target, check(_section(target), keys, prefix=group) if ours else keys
 
 
-def _find(path: str, where: str) -> Any:
-    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-        raise Refusal(where, f"{path!r} is no dotted path", example=f"{where}={PACKAGE}.models.mlp.MLP")
+def _find(path: str, part: Part, where: str) -> Any:
+    if not isinstance(path, str) or not all(name.isidentifier() for name in path.split(".")):
+        raise Refusal(where, f"{path!r} is no dotted path", example=f"{where}={part.home}...")
     module_name, _, name = path.rpartition(".")
+    first = path.partition(".")[0]
+    if first in sys.stdlib_module_names or (first == PACKAGE and not path.startswith(f"{part.home}.")):
+        raise _refused(path, part, where)  # what cannot be a choice is not even imported
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError):
-        module = sys.modules.get(module_name)
-        close = nearest(name, [each for each in vars(module) if not each.startswith("_")] if module else [])
+        known = vars(sys.modules.get(module_name, object))
+        close = nearest(name, [each for each, value in known.items() if _is_choice(value, part)])
         raise Refusal(where, f"there is no {path}", nearest=f"{module_name}.{close}" if close else "") from None
 
 
-def _is_ours(found: Any) -> bool:
-    """Public, a class or function, and standing under its own name in the module of ours that defines it."""
+def _refused(path: str, part: Part, where: str) -> Refusal:
+    torchs = f"; subclasses of {part.gives}" if part.gives.startswith("torch.") else ""
+    return Refusal(
+        where, f"{path} may not be named here",
+        allowed=f"what {part.home} defines publicly, takes ({', '.join(part.takes)}) and gives {part.gives}{torchs}",
+    )  # fmt: skip
+
+
+def _is_choice(found: Any, part: Part) -> bool:
+    """Whether it stands publicly under its own name in the group's home, takes what is supplied, and gives what is needed."""
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         return False
     home = sys.modules.get(found.__module__)
-    inside = found.__module__.split(".")[0] == PACKAGE
-    return inside and not found.__name__.startswith("_") and getattr(home, found.__qualname__, None) is found
-
-
-def _is_torch_part(found: Any) -> bool:
-    torch = sys.modules.get("torch")
-    if torch is None or not inspect.isclass(found):
+    inside = f"{found.__module__}.".startswith(f"{part.home}.") and getattr(home, found.__qualname__, None) is found
+    if not inside or found.__name__.startswith("_") or _supplied(found) != part.takes:
         return False
-    return issubclass(found, (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler))
+    made = found if inspect.isclass(found) else get_type_hints(found).get("return")
+    made = get_origin(made) or made
+    return inspect.isclass(made) and issubclass(made, _class_of(part.gives))
 
 
-def _declared(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def _is_torch_part(found: Any, part: Part) -> bool:
+    """Whether it is a subclass, of torch's or of somebody's, of the class of torch's that the group needs."""
+    if not (part.gives.startswith("torch.") and inspect.isclass(found)) or found.__module__.split(".")[0] == PACKAGE:
+        return False
+    base = _class_of(part.gives)
+    return issubclass(found, base) and found is not base
+
+
+def _class_of(path: str) -> type:
+    module_name, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module_name), name)
+
+
+def _supplied(target: Callable[..., Any]) -> tuple[str, ...]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, each in inspect.signature(target).parameters.items() if each.kind in kinds)
+
+
+def _declared(target: Callable[..., Any], ours: bool) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(target).parameters
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return {
         name: parameter
         for name, parameter in parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY or (parameter.kind is positional and not _is_ours(target))
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY or (parameter.kind is positional and not ours)
     }
 
 
-def _section(target: Callable[..., Any], declared: Mapping[str, inspect.Parameter]) -> type[Section]:
+@cache
+def _section(target: Callable[..., Any]) -> type[Section]:
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     empty = inspect.Parameter.empty
+    declared = _declared(target, ours=True)
     fields = {name: (hints[name], ... if p.default is empty else p.default) for name, p in declared.items()}
     return create_model(target.__name__, __base__=Section, **fields)  # type: ignore[call-overload]  # dynamic fields

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,9 +21,9 @@ from crucible.data.seen import Seen, read_seen
 from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, WEIGHTS
 from crucible.integrity import require_unchanged
-from crucible.schema import Positive, nearest
+from crucible.schema import Positive, Whole, nearest
 
-Freeze = Literal["all", "none"] | Annotated[int, Field(ge=0)]
+Freeze = Literal["all", "none"] | Whole
 OfSeen = Literal["refuse", "drop", "keep"]
 BACKBONE = "backbone."
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
@@ -96,7 +95,7 @@ class Scratch:
         return ""
 
 
-def none(source: Pretrained | None, card: Card, *, seen: OfSeen = "refuse") -> Scratch:
+def none(pretrained: Pretrained | None, card: Card, *, seen: OfSeen = "refuse") -> Scratch:
     """Return the neutral element.
 
     Args:

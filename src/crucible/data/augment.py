@@ -5,6 +5,7 @@ as x0, y0, x1, y1: in pixels, the pixel in column j covering x from j to j + 1. 
 """
 
 from math import pi
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ from crucible.schema import NonNegative, Share
 
 Batch = dict[str, Tensor]
 SEEN = 0.2  # the share of a box that must be left for it to count
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """A change to a batch; `needs_images` says whether only images can be changed so."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the batch changed."""
 
 
 class Identity:

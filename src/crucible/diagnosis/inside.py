@@ -94,12 +94,21 @@ def patches(
     Raises:
         Refusal: there is no such layer or unit.
     """
-    found = excitation(model, layer, batches, top=top)
-    if not 0 <= unit < len(found[0]):
-        raise Refusal(f"unit={unit}", f"layer {layer} has {len(found[0])} units", allowed=f"0 to {len(found[0]) - 1}")
-    return patches_of(
-        found, unit, next(row for row in measure(model, feature_shape) if row.name == layer), feature_shape
-    )
+    row = row_of(model, layer, unit, feature_shape)
+    return patches_of(excitation(model, layer, batches, top=top), unit, row, feature_shape)
+
+
+def row_of(model: nn.Module, layer: str, unit: int, feature_shape: list[int]) -> Row:
+    """Return what is measured of a layer that has this unit.
+
+    Raises:
+        Refusal: there is no such layer or unit.
+    """
+    find_layer(model, layer)
+    row = next(each for each in measure(model, feature_shape) if each.name == layer)
+    if not 0 <= unit < row.shape[0]:
+        raise Refusal(f"unit={unit}", f"layer {layer} has {row.shape[0]} units", allowed=f"0 to {row.shape[0] - 1}")
+    return row
 
 
 def patches_of(found: tuple[Tensor, Tensor, Tensor], unit: int, row: Row, feature_shape: list[int]) -> list[Patch]:

@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
-from crucible.schema import Count, Probability, Section, check, nearest
+from crucible.schema import Count, Probability, Section, Whole, check, nearest
 
 Shape = tuple[int, ...]  # of one example: (C, ...) or (F,)
-Padding = Annotated[int, Field(ge=0)] | Literal["same", "valid"]
+Padding = Whole | Literal["same", "valid"]
 Declared = str | Mapping[str, Any]
 CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -124,7 +124,7 @@ class Pool(Layer):
     """The largest value of each window, or their mean."""
 
     s: Count | None = None  # None: as large as the window
-    p: Annotated[int, Field(ge=0)] = 0
+    p: Whole = 0
 
     @property
     @abstractmethod
@@ -200,7 +200,7 @@ class Transposed(Layer):
     transposed: Count
     f: Count
     s: Count = 1
-    p: Annotated[int, Field(ge=0)] = 0
+    p: Whole = 0
     activation: Activation | None = None
     batch_norm: bool | None = None
 

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.metrics.landmarks import Points
-from crucible.schema import Bound, NonNegative, Positive
+from crucible.schema import Bound, NonNegative, Positive, Whole
 from crucible.tasks.task import Batch, Measured, loss_terms
 
 Score = Literal["loss", "error", "nme"]
-Place = Annotated[int, Field(ge=0)]
+Place = Whole
 
 
 class Landmarks:

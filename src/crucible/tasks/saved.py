@@ -68,8 +68,8 @@ def load_run(folder: Path, device: torch.device) -> Saved:
         )
     for name in require_unchanged(folder, editable=[CONFIG]):
         print(f"note: {folder / name} is not as the run wrote it: it was edited, or it is damaged", file=sys.stderr)
-    task = build(config["task"], card)
-    model = build(config["model"], card.feature_shape, task.num_outputs)
+    task = build("task", config["task"], card)
+    model = build("model", config["model"], card.feature_shape, task.num_outputs)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:

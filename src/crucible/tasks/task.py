@@ -1,7 +1,7 @@
 """The three methods by which one loop serves every family of tasks."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ class Metrics(Protocol):
         """Return named numbers for everything taken in."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a batch means: `x` is what the model takes, every other name belongs to the task."""
 

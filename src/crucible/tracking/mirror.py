@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from crucible.errors import Refusal
 from crucible.text import HIDDEN, redacted
@@ -44,6 +45,17 @@ def whole(uri: str) -> str:
     """
     known = os.environ.get("MLFLOW_TRACKING_URI", "")
     return known if f":{HIDDEN}@" in uri and redacted(known) == uri else uri
+
+
+@runtime_checkable
+class Mirror(Protocol):
+    """What follows a run folder."""
+
+    def start(self) -> None:
+        """Follow the training of this process to its end."""
+
+    def refresh(self) -> None:
+        """Take over what is there now."""
 
 
 class Mlflow:

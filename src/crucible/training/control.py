@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.errors import Refusal
 from crucible.files import CONTROL
-from crucible.schema import nearest
+from crucible.schema import LARGEST, nearest
 from crucible.tracking.journal import Event
 
 WORDS = ("stop", "checkpoint", "evaluate")
@@ -41,7 +41,7 @@ def parse(change: str) -> tuple[str, float | None]:
         value = float(text) if name == "optimizer.lr" else int(text)
     except ValueError:
         value = math.nan
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value < (math.inf if name == "optimizer.lr" else LARGEST):
         what = "a number" if name == "optimizer.lr" else "a whole number"
         raise Refusal(change, f"{text!r} is refused", allowed=f"{what} above 0", example=f"{name}={EXAMPLES[name]}")
     return name, value

@@ -10,6 +10,7 @@ from pydantic import Field
 from crucible.data.labels import UNKNOWN
 from crucible.data.readers import npz
 from crucible.data.readers.source import Source
+from crucible.schema import Seed
 
 TRAITS = {"even": (0, 2, 4, 6, 8), "above 4": (5, 6, 7, 8, 9), "prime": (2, 3, 5, 7)}
 
@@ -20,7 +21,7 @@ def traits(
     group_by: str | None = None,
     *,
     unknown: Annotated[float, Field(ge=0, lt=1)],
-    seed: Annotated[int, Field(ge=0)],
+    seed: Seed,
 ) -> Source:
     """Read digits as arrays x and y, and label each image (3,) with 1, 0, or -1 where the label is hidden.
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS
-from crucible.schema import Count, NonNegative, Share
+from crucible.schema import Count, NonNegative, Seed, Share, Whole
 
-Size = Annotated[int, Field(ge=0)]  # 0: no dev split
-Seed = Annotated[int, Field(ge=0)]
+Size = Whole  # 0: no dev split
 Draw = Callable[[np.random.Generator, Array], Array]
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
 GATES = {"and": [0, 0, 0, 1], "nand": [1, 1, 1, 0], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}

@@ -13,7 +13,7 @@ from crucible.data.readers import npz
 from crucible.data.readers.annotated import NOTHING
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.errors import Refusal
-from crucible.schema import Count, NonNegative, Positive, Share
+from crucible.schema import Count, NonNegative, Positive, Seed, Share, Whole
 
 SPLITS = ("train", "dev", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the digits that each split's scenes are made of: none stands in two splits
@@ -42,13 +42,13 @@ def digits(
     group_by: str | None = None,
     *,
     scenes: Scenes,
-    side: Annotated[int, Field(ge=16)],
-    objects: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)],
+    side: Annotated[int, Field(ge=16, le=65535)],
+    objects: Annotated[list[Whole], Field(min_length=2, max_length=2)],
     height: Range,
     turn_degrees: NonNegative,
     noise: NonNegative,
     empty: Share = 0.0,
-    seed: Annotated[int, Field(ge=0)],
+    seed: Seed,
 ) -> Source:
     """Draw grey scenes (1, side, side), official splits of different digits.
 

@@ -73,6 +73,8 @@ def require_path(path: Path | None, wanted: str, *, key: str = "data.path") -> P
         raise Refusal(
             f"{key}={path}", "does not exist", allowed=wanted, nearest=str(path.parent / close) if close else ""
         )
+    if not (path.is_file() or path.is_dir()):
+        raise Refusal(f"{key}={path}", "it is neither a file nor a folder", allowed=wanted)
     return path
 
 
