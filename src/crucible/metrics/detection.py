@@ -103,6 +103,7 @@ class Detections:
         names: of the classes. loss: outputs and batch to the mean loss (). find: outputs to found boxes (B, D, 6).
         score: from which a box is counted where boxes are counted one by one, as in the confusion matrix.
         collisions: outputs and batch to the number () of objects that share a place of the grid with another one.
+        inside: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Detections:
         *,
         score: float,
         collisions: Callable[[Any, Batch], Tensor],
+        inside: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
     ) -> None:
+        self._inside = inside
         self._names, self._loss, self._find, self._score = names, loss, find, score
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
         self._total: Tensor | float = 0.0
@@ -121,7 +124,7 @@ class Detections:
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, M, 4) and `label` (B, M)."""
-        self._taken.append((self._find(outputs), batch["boxes"], batch["label"]))
+        self._taken.append((self._inside(self._find(outputs), batch), batch["boxes"], batch["label"]))
         self._total = self._total + self._loss(outputs, batch).double() * len(batch["x"])
         self._lost = self._lost + self._collisions(outputs, batch).cpu()
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crucible.data.batches import Batches
+from crucible.data.batches import Batch, Batches
 
 WARM_UP, REPEATS = 10, 50
 
@@ -52,10 +52,16 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
             if keep:
                 labels.append(batch["label"].cpu())
                 predicted.append(task.predict(outputs).cpu())
-                answers.append(task.answers(outputs).cpu())
+                answers.append(_answers(task, outputs, batch).cpu())
     label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
     costs = metrics.costs() if hasattr(metrics, "costs") else None
     return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), label, said, answered, costs)
+
+
+def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
+    """Return what a task answers; boxes within their pictures, as they are measured."""
+    found = task.answers(outputs)
+    return task.inside(found, batch) if hasattr(task, "inside") else found
 
 
 def told(scores: dict[str, float]) -> dict[str, Any]:
