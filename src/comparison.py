@@ -204,7 +204,7 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
             allowed=", ".join(measured),
             nearest=nearest(unknown[0], measured),
         )
-    numeric = [name for name, value in members[0][split].items() if not isinstance(value, dict)]
+    numeric = [name for name, value in members[0][split].items() if isinstance(value, float)]
     names = [name for name in numeric if all(name in each[split] for each in members)]
     numbers = {name: mean(each[split][name] for each in members) for name in names}
     numbers["parameters"] = float(members[0]["parameters"])

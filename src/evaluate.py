@@ -18,7 +18,7 @@ def main(job: entry.Job) -> None:
     batches = wiring.batches(job.cfg, data, saved.card, device)
     found = judge(saved.model, saved.task, batches, "test")
     latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
-    summary = verdict.summary(job, saved, found.scores, latency, batches)
+    summary = verdict.summary(job, saved, found, latency, batches)
     notes = verdict.write(job, saved, card, found, summary, batches)
     verdict.announce(job, summary, notes)
 

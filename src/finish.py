@@ -58,7 +58,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     run.finish()
     splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
     found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
-    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each.scores) for split, each in found.items()}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each) for split, each in found.items()}
     analysed = found[splits[-1]]
     cfg = _as_run(job.cfg, run)
     early = run.epoch < cfg["trainer"]["total_epochs"]
@@ -122,7 +122,9 @@ def judged(
     found = diagnose(*errors(scores), human=human, tolerance=task.margin, train_dev=apart)
     now = situation(cfg, card, stopped_early=stopped_early, signs=read)
     advice = advise(found.verdict, found.reasons, now)
+    positive = getattr(task, "positive", None)
     return {
+        **({"positive_class": positive} if positive is not None else {}),
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {

@@ -31,11 +31,11 @@ from wiring import config_text
 WORST = 12
 
 
-def summary(job: Job, saved: Saved, test: dict[str, float], latency: float, batches: Batches) -> dict[str, Any]:
+def summary(job: Job, saved: Saved, test: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
     scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(test)}
-    measured = {**test, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
+    measured = {**test.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
     seen = {
         "signs": _signs(before["signs"], batches),

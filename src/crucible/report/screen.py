@@ -3,6 +3,7 @@
 from typing import Any
 
 BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
+MOST_NAMED = 10  # of classes
 JUDGED = ("train", "train_dev", "dev", "test")
 
 
@@ -12,6 +13,7 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     first = diagnosis["advice"][0]
     lines = [
         ("result", result(summary)),
+        *(("classes" if not i else "", each) for i, each in enumerate(classes(summary))),
         ("gap", gap(summary)),
         ("verdict", verdict(diagnosis)),
         ("curves", diagnosis["signs"]["curves"] or ""),
@@ -37,6 +39,20 @@ def result(summary: dict[str, Any]) -> str:
     shown = dict.fromkeys([name, *(other for other in BESIDE if other in scores["train"])])
     told = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
     return f"{summary['data']}, {summary['model']}: {'; '.join(told)}"
+
+
+def classes(summary: dict[str, Any]) -> list[str]:
+    """Return in sentences whose precision, recall and F1 are told where they are not those of all classes."""
+    positive = summary.get("positive_class")
+    found = [f"precision, recall and F1 are those of {positive!r}"] if positive is not None else []
+    for split, scores in judged(summary).items():
+        if absent := scores.get("without_examples"):
+            names = ", ".join(absent[:MOST_NAMED]) + (
+                f" and {len(absent) - MOST_NAMED} more" * (len(absent) > MOST_NAMED)
+            )
+            left_out = "" if positive is not None else ": precision, recall and F1 leave them out"
+            found.append(f"{split} has no example of {names}{left_out}")
+    return found
 
 
 def gap(summary: dict[str, Any]) -> str:
@@ -65,7 +81,7 @@ def bounds(diagnosis: dict[str, Any]) -> list[str]:
     ]
 
 
-def judged(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+def judged(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the scores of the splits that there are."""
     return {split: summary[split] for split in JUDGED if summary.get(split)}
 

@@ -24,6 +24,7 @@ class Judgement:
             (G, G) in the same groups. label, predicted: (N,), or (N, T) of several
             labels. answers: (N, K) probabilities, or (N, 1) numbers, or boxes (N, D, 6).
         costs: what each kind of mistake costs, where the task tells that itself.
+        absent: groups that precision, recall and F1 leave out, as they have no example.
     """
 
     scores: dict[str, float]
@@ -33,6 +34,7 @@ class Judgement:
     predicted: Tensor
     answers: Tensor
     costs: list[dict[str, Any]] | None = None
+    absent: tuple[str, ...] = ()
 
 
 def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
@@ -55,7 +57,9 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
                 answers.append(_answers(task, outputs, batch).cpu())
     label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
     costs = metrics.costs() if hasattr(metrics, "costs") else None
-    return Judgement(metrics.compute(), metrics.matrix().long(), metrics.mistakes(), label, said, answered, costs)
+    absent = tuple(task.groups[k] for k in metrics.absent()) if hasattr(metrics, "absent") else ()
+    matrices = (metrics.matrix().long(), metrics.mistakes())
+    return Judgement(metrics.compute(), *matrices, label, said, answered, costs, absent)
 
 
 def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
@@ -64,11 +68,13 @@ def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
     return task.inside(found, batch) if hasattr(task, "inside") else found
 
 
-def told(scores: dict[str, float]) -> dict[str, Any]:
-    """Return named numbers as metrics.json tells them: those of each class, per_class/NAME, under one name."""
+def told(found: Judgement) -> dict[str, Any]:
+    """Return the numbers as metrics.json tells them: those of each class under `per_class`, and who is `without_examples`."""
+    scores = found.scores
     own = {name.partition("/")[2]: value for name, value in scores.items() if name.startswith("per_class/")}
     rest = {name: value for name, value in scores.items() if not name.startswith("per_class/")}
-    return rest | ({"per_class": own} if own else {})
+    absent = {"without_examples": list(found.absent)} if found.absent else {}
+    return rest | ({"per_class": own} if own else {}) | absent
 
 
 def latency_ms(model: nn.Module, example: Tensor) -> float:
