@@ -76,6 +76,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
         **scores,
+        **({"suggested": analysed.suggested} if analysed.suggested and splits[-1] == "dev" else {}),
         **judged(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
         "parameters": parameters,

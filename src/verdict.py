@@ -49,6 +49,7 @@ def summary(job: Job, saved: Saved, test: Judgement, latency: float, batches: Ba
         "model": own["model"],
         "monitor": own["monitor"],
         **scores,
+        **({"suggested": own["suggested"]} if "suggested" in own else {}),
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
         **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),

@@ -188,7 +188,8 @@ def test_predictions_json_gives_the_map_of_metrics_json_of_pictures_of_mixed_siz
         (tmp_path / "voc" / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"p{i}\n" for i in rows))
     own = ["data=voc", "data.path=voc", "data.image_size=[32,32]", "trainer.total_epochs=12", "trainer.batch_size=4"]
     assert command("train", *own, *YOLO, "tracking=none", "trainer.threads=1").code == 0
-    assert command("evaluate", "run=latest", "report=none").code == 0
+    done = command("evaluate", "run=latest", "report=none")
+    assert done.code == 0, done.err
     found, classes = torch.zeros(12, 100, 6, dtype=torch.float64), ["cat", "dog"]
     for i, rows in enumerate(json.loads((LATEST / "predictions.json").read_text())):
         for j, row in enumerate(rows):
@@ -199,6 +200,9 @@ def test_predictions_json_gives_the_map_of_metrics_json_of_pictures_of_mixed_siz
     told = metrics_of()["test"]
     assert (told["map50"], told["map50_95"]) == pytest.approx((theirs[0].mean(), theirs.mean()), abs=1e-4)
     assert theirs.mean() > 0.1
+    suggested = metrics_of()["suggested"]
+    assert suggested == metrics_of("train")["suggested"] and suggested["now"]["task.score"] == 0.6
+    assert f"from 0.6 {suggested['now']['f1']:.4f}: task.score={suggested['task.score']:g}" in done.out
 
 
 @pytest.mark.parametrize("task", TASKS)

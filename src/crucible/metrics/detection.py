@@ -19,6 +19,7 @@ BOUNDS = torch.linspace(0.5, 0.95, 10, dtype=torch.float64)
 RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # as pycocotools has them, to the last bit
 TOUCHED = 0.1  # overlap from which a wrong box is about an object (Bolya et al., 2020, TIDE, arXiv:2008.08115)
 OBJECTS, FOUND = "objects", "found boxes"  # what a kind of mistake is about
+SCORES = torch.arange(1, 100, dtype=torch.float64) / 100  # among which the best to show boxes from is looked for
 KINDS = ("wrong class", "badly placed", "duplicate", "background")  # of found boxes that are no hits
 
 
@@ -96,6 +97,16 @@ def mean_precision(found: Found, num_classes: int) -> Tensor:
     return torch.stack(each).mean(dim=0) if each else torch.zeros(len(found.truth), dtype=torch.float64)
 
 
+def f1_from(found: Found, scores: Tensor) -> Tensor:
+    """Return the F1 (S,) of the boxes with at least each score (S,), at the first overlap; weaker ones take nothing from them."""
+    real = found.given[..., 4] > 0
+    given, order = found.given[..., 4][real].double().sort()
+    hits = found.hits[0][real][order].double()
+    first = torch.searchsorted(given, scores)  # of those shown
+    right = hits.sum() - torch.cat([hits.new_zeros(1), hits.cumsum(dim=0)])[first]
+    return 2 * right / (len(given) - first + (found.labels >= 0).sum()).clamp(min=1)
+
+
 class Detections:
     """Everything found on a split, measured at the end.
 
@@ -147,6 +158,20 @@ class Detections:
         per_class = {f"per_class/{self._names[k]}": float(curve[0].mean()) for k, curve in of_classes.items()}
         numbers = {"loss": loss, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
         return numbers | per_class
+
+    def suggested(self) -> dict[str, Any]:
+        """Return the score from which the boxes shown have the best F1 at an overlap of 0.5, and that of the one that is set.
+
+        Of equals it is the one nearest to the one set; nothing where no box is a hit.
+        """
+        found, now = self.found(bounds=BOUNDS[:1]), torch.tensor([self._score], dtype=torch.float64)
+        f1, f1_now = f1_from(found, SCORES), float(f1_from(found, now)[0])
+        if not float(f1.max()):
+            return {}
+        nearest = torch.where(f1 == f1.max(), (SCORES - now).abs(), torch.inf).argmin()
+        best = {"task.score": float(SCORES[nearest]), "f1": float(f1.max())}
+        own = {"task.score": self._score, "f1": f1_now}
+        return {**(own if f1_now >= best["f1"] else best), "now": own}
 
     def matrix(self) -> Tensor:
         """Return the counts (K + 1, K + 1): rows are labels, columns what was found; last: background, missed or made up."""

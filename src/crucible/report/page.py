@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from crucible.report.screen import amount, bounds, classes, error_name, gap, judged, result, verdict
+from crucible.report.screen import amount, bounds, classes, error_name, gap, judged, result, suggested, verdict
 
 TEMPLATE = Template(
     """<!doctype html>
@@ -55,7 +55,7 @@ def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str,
     """
     splits, diagnosis, signs = list(judged(summary).items()), summary["diagnosis"], summary["diagnosis"]["signs"]
     dead = {layer: share for layer, share in signs["dead_units"].items() if share > 0}
-    notes = [*classes(summary), *bounds(diagnosis), *signs["flow"]]
+    notes = [*filter(None, [suggested(summary)]), *classes(summary), *bounds(diagnosis), *signs["flow"]]
     notes += [f"{100 * share:.0f} % of the units of {layer} fire for no train example" for layer, share in dead.items()]
     notes += [f"control after epoch {each['epoch']}: {each['change']}" for each in diagnosis["controls"]]
     notes += [

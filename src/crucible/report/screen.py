@@ -13,6 +13,7 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     first = diagnosis["advice"][0]
     lines = [
         ("result", result(summary)),
+        ("score", suggested(summary)),
         *(("classes" if not i else "", each) for i, each in enumerate(classes(summary))),
         ("gap", gap(summary)),
         ("verdict", verdict(diagnosis)),
@@ -53,6 +54,15 @@ def classes(summary: dict[str, Any]) -> list[str]:
             left_out = "" if positive is not None else ": precision, recall and F1 leave them out"
             found.append(f"{split} has no example of {names}{left_out}")
     return found
+
+
+def suggested(summary: dict[str, Any]) -> str:
+    """Return the score from which boxes are best shown, where that is another one than is set."""
+    found = summary.get("suggested")
+    if found is None or found["task.score"] == found["now"]["task.score"]:
+        return ""
+    now = f"from {found['now']['task.score']:g} {found['now']['f1']:.4f}"
+    return f"boxes from {found['task.score']:g} have F1 {found['f1']:.4f} on dev, {now}: task.score={found['task.score']:g}"
 
 
 def gap(summary: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ class Judgement:
             (G, G) in the same groups. label, predicted: (N,), or (N, T) of several
             labels. answers: (N, K) probabilities, or (N, 1) numbers, or boxes (N, D, 6).
         costs: what each kind of mistake costs, where the task tells that itself.
+        suggested: what would be better than what is set, and how much, where the task tells that.
         absent: groups that precision, recall and F1 leave out, as they have no example.
     """
 
@@ -35,6 +36,7 @@ class Judgement:
     answers: Tensor
     costs: list[dict[str, Any]] | None = None
     absent: tuple[str, ...] = ()
+    suggested: dict[str, Any] | None = None
 
 
 def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
@@ -59,7 +61,8 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
     costs = metrics.costs() if hasattr(metrics, "costs") else None
     absent = tuple(task.groups[k] for k in metrics.absent()) if hasattr(metrics, "absent") else ()
     matrices = (metrics.matrix().long(), metrics.mistakes())
-    return Judgement(metrics.compute(), *matrices, label, said, answered, costs, absent)
+    suggested = metrics.suggested() if hasattr(metrics, "suggested") else None
+    return Judgement(metrics.compute(), *matrices, label, said, answered, costs, absent, suggested)
 
 
 def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
