@@ -2,7 +2,8 @@
 
 Four ways to spend epochs on the same space, per seed: (a) random search, nothing stopped; (b) Optuna's TPE with its
 default pruner (median), stopped when it has spent what (a) has; (c) sweep=coarse_to_fine with so few trials that it
-spends less than a third of it; (d) with so many that it spends about as much, and no more. The seed draws both the search and the trainings.
+spends less than a third of it; (d) with so many that it spends about as much, and no more. The seed draws both the search
+and the trainings. --arms coarse_to_fine,coarse_to_fine_early,coarse_to_fine_fewer compares first rungs of the coarse stage.
 """
 
 import argparse
@@ -25,11 +26,17 @@ DATA = {
     "digits": (["data=digits"], 50),
     "signs": (["data=signs", "data.image_size=[16,16]"], 30),
 }
-TRIALS, THIRD, WHOLE = 40, 44, 165  # of (a), (c) and (d)
+TRIALS = 40  # of (a)
+OWN = {  # trials of the others, and their first rung as a share of the coarse stage, which is a fifth of the full length
+    "coarse_to_fine": (44, 0.5),
+    "coarse_to_fine_early": (44, 0.2),
+    "coarse_to_fine_fewer": (41, 0.5),
+    "coarse_to_fine_long": (165, 0.5),
+}
 
 
-def questions(words: list[str], n_trials: int):
-    """Return the checked question that a coarse_to_fine search of these words asks."""
+def questions(words: list[str], n_trials: int, first: float):
+    """Return the checked question that a coarse_to_fine search of these words asks, its coarse stage cut from `first` on."""
     from omegaconf import OmegaConf
 
     import entry
@@ -39,6 +46,7 @@ def questions(words: list[str], n_trials: int):
     composed = entry.compose(argparse.Namespace(config_dir=None, config_name=None), ["sweep=coarse_to_fine"])
     settings = OmegaConf.to_container(composed.hydra.sweeper)
     settings.pop("_target_")
+    settings["stages"]["coarse"]["prune"]["first"] = first
     settings |= {"n_trials": n_trials, "n_jobs": 1, "confirm": {"best": 1, "seeds": 1}}
     return sweeping._question(sweeping._settings(settings), words, [])
 
@@ -118,7 +126,7 @@ def one(task: tuple[str, str, int, list[str]]) -> tuple[str, int, float, int]:
     os.chdir(tempfile.mkdtemp())
     home = Path.cwd() / "w"
     home.mkdir()
-    question = questions(words, THIRD if arm == "coarse_to_fine" else WHOLE)
+    question = questions(words, *OWN.get(arm, OWN["coarse_to_fine"]))
     budget = TRIALS * epochs
     f1, spent = own_arm(question, home) if arm.startswith("coarse") else optuna_arm(question, arm, budget, home)
     return arm, seed, 1 - f1, spent

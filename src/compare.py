@@ -15,7 +15,9 @@ def main(arguments: list[str]) -> None:
     words = [each for each in arguments if "=" not in each]
     settings = comparison.Settings(**comparison.parsed([each for each in arguments if "=" in each]))
     if not words:
-        raise Refusal("compare.py", "no run is named", allowed="run folders, or folders of a sweep", example=EXAMPLE)
+        raise Refusal(
+            "compare.py", "no run is named", allowed="run folders, or folders of a sweep or a search", example=EXAMPLE
+        )
     found = comparison.compare([folder for word in words for folder in comparison.folders(word)], settings)
     files = comparison.write(found, settings)
     print(comparison.table(found))

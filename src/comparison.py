@@ -16,7 +16,7 @@ import yaml
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval
 from crucible.errors import Refusal, printable
-from crucible.files import CARD, CONFIG, SUMMARY
+from crucible.files import BEST, CARD, CONFIG, SUMMARY
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
 from crucible.tasks.saved import load_run, read_config
@@ -104,9 +104,30 @@ def _mapping(text: str) -> Any:
 
 
 def folders(word: str) -> Iterator[Path]:
-    """Give the run folders that a word means: a run, or every run below a folder such as a sweep's."""
+    """Give the run folders that a word means: a run, every run below a sweep's folder, or the candidates of a search."""
+    if (Path(word) / BEST).exists():
+        yield from _confirmed(Path(word))
+        return
     below = sorted(path.parent for path in Path(word).glob(f"*/{CONFIG}")) if word != "latest" else []
     yield from sorted(below, key=lambda path: (len(path.name), path.name)) if below else [named_run(word)]
+
+
+def _confirmed(search: Path) -> Iterator[Path]:
+    """Give the full-length runs, one for each seed, of the trials that a search chose from."""
+    try:
+        found = yaml.safe_load((search / BEST).read_text(encoding="utf-8"))
+        runs = [Path(run) for each in found.get("candidates", ()) for run in each.get("runs", {}).values()]
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise Refusal(
+            str(search / BEST), f"damaged: {str(error).splitlines()[0]}", allowed="the file that a search left"
+        ) from None
+    away = next((run for run in runs if not (run / CONFIG).exists()), None)
+    if not runs or away is not None:
+        why = f"its run {away} is not here" if away is not None else f"its {BEST} names no runs to compare"
+        raise Refusal(
+            f"run={search}", why, allowed="run folders, or the folder of a search that has ended on this machine"
+        )
+    yield from runs
 
 
 def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
@@ -210,7 +231,7 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
             allowed=", ".join(measured),
             nearest=nearest(unknown[0], measured),
         )
-    numeric = [name for name, value in members[0][split].items() if not isinstance(value, dict)]
+    numeric = [name for name, value in members[0][split].items() if isinstance(value, float)]
     names = [name for name in numeric if all(name in each[split] for each in members)]
     numbers = {name: mean(each[split][name] for each in members) for name in names}
     numbers["parameters"] = float(members[0]["parameters"])

@@ -62,7 +62,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     run.finish()
     splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
     found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
-    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each.scores) for split, each in found.items()}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each) for split, each in found.items()}
     analysed = found[splits[-1]]
     cfg = _as_run(job.cfg, run)
     early = run.epoch < cfg["trainer"]["total_epochs"]
@@ -90,6 +90,7 @@ def train(job: Job, run: Run, parts: Parts) -> None:
         "best_epoch": run.best_epoch,
         "epochs": run.epoch,
         **scores,
+        **({"suggested": analysed.suggested} if analysed.suggested and splits[-1] == "dev" else {}),
         **judged(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
         "parameters": parameters,
@@ -164,7 +165,9 @@ def judged(
         **{split: scores.get(split) for split in ("dev", "train")},
     }
     advice = tried.untried(advise(found.verdict, found.reasons, now), own, cfg, card.key, job.folder)
+    positive = getattr(task, "positive", None)
     return {
+        **({"positive_class": positive} if positive is not None else {}),
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {

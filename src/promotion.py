@@ -10,7 +10,7 @@ import yaml
 
 from crucible.diagnosis.compare import Interval, together
 from crucible.errors import Refusal
-from crucible.files import SUMMARY
+from crucible.files import BEST, SUMMARY
 from crucible.report.screen import gap, lined, verdict
 from crucible.search.plan import allotted
 from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirmed, repeats
@@ -23,7 +23,7 @@ from overrides import overrides_of, train_command
 if TYPE_CHECKING:
     from sweeping import Question
 
-BEST, PAGE, FIGURES = "best.yaml", "search.html", "figures"
+PAGE, FIGURES = "search.html", "figures"
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,19 @@ def summary(question: "Question", standing: Standing) -> dict[str, Any]:
         "seeds": dict(winner.values),
         "trial": {"stage": run.stage, "number": run.number, "folder": str(short(Path(run.facts["folder"])))},
         "wider": _wider(question, winner.trial),
-        "candidates": [
-            {"trial": f"{c.trial.stage} {c.trial.number}", "mean": c.interval.mean, "seeds": c.values} for c in found
-        ],
+        "candidates": [_candidate(plan, standing, each) for each in found],
         **facts,
+    }
+
+
+def _candidate(plan: Plan, standing: Standing, each: Candidate) -> dict[str, Any]:
+    """Return what best.yaml tells of a candidate: `runs` are the folders that src/compare.py reads."""
+    runs = repeats(plan, standing.trials, each.trial)
+    return {
+        "trial": f"{each.trial.stage} {each.trial.number}",
+        "mean": each.interval.mean,
+        "seeds": each.values,
+        "runs": {seed: str(short(Path(runs[seed].facts["folder"]))) for seed in each.values},
     }
 
 

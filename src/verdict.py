@@ -36,9 +36,7 @@ WORST, TOLD = 12, 3
 def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
-    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {
-        "test": told(found.scores)
-    }
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(found)}
     measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
     trivial = before.get("baseline", {}) | signs.baseline(saved.task, saved.card, batches, ["test"])
@@ -58,6 +56,7 @@ def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: B
         "model": own["model"],
         "monitor": own["monitor"],
         **scores,
+        **({"suggested": own["suggested"]} if "suggested" in own else {}),
         "latency_ms_per_example": latency,
         "parameters": own["parameters"],
         **judged(job, saved.config, saved.card, saved.task, scores, seen, stopped_early=early),

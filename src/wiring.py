@@ -41,6 +41,7 @@ from crucible.training.device import (
     compiled,
     with_precision,
 )
+from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.probe import Probe
 from crucible.training.start import Identity, Opened, begin, open_run, require_same
@@ -328,20 +329,30 @@ def opened(job: Job, card: Card, parts: Parts, who: Identity) -> Opened:
     begin(found, who, **facts, **record(job, who), config=config_text(job.cfg), data=data)
     if job.by_hand:
         point_latest(job.folder)
-    print(_opening(job, card, parts, threads))
+    print(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0))
     if job.mirrored:
         build("tracking", job.cfg["tracking"], job.folder, home()).start()
     return found
 
 
-def _opening(job: Job, card: Card, parts: Parts, threads: int) -> str:
+def _opening(job: Job, card: Card, parts: Parts, threads: int, *, epochs_done: int) -> str:
     size, device = sum(p.numel() for p in parts.model.parameters()), parts.batches.device
     words = f"{size:,} parameters on {card.size('train'):,} examples of {card.name}; {device}, {threads} thread(s)"
     following = (
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
+    words += _expected(job, parts, epochs_done)
     first = f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
     return "\n".join([first, *(f"{'':>10}{each}" for each in about(card))])
+
+
+def _expected(job: Job, parts: Parts, epochs_done: int) -> str:
+    """Return how long it will take, where a person reads it, and where no compiler would have to run for it."""
+    if job.tell is not None or job.cfg["trainer"]["compile"]:
+        return ""
+    model, task, data, *_ = parts.trained
+    seconds = expected_seconds(model, task, data, job.cfg["trainer"]["total_epochs"] - epochs_done)
+    return f"; expected: {in_words(seconds)}"
 
 
 def checked(cfg: Config, parts: Parts) -> None:

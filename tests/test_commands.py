@@ -240,6 +240,34 @@ def test_other_data_are_judged_by_the_names_of_their_classes(command, tmp_path) 
     assert own == other and own["accuracy"] == 1.0
 
 
+def test_a_class_that_the_judged_data_do_not_have_is_named_and_costs_no_f1(command, tmp_path) -> None:
+    toy_npz(tmp_path / "three.npz")
+    command("train", *QUICK, "trainer.total_epochs=40", "trainer.batch_size=8", "data=npz", "data.path=three.npz")
+    toy_npz(tmp_path / "one.npz", **{name: np.load("three.npz")[name][2::3] for name in "xy"})
+    done = command("evaluate", "run=latest", "data.path=one.npz")
+    assert done.code == 0, done.err
+    told = json.loads((LATEST / "judged" / "npz" / "metrics.json").read_text())["test"]
+    assert told["accuracy"] == told["f1"] == told["precision"] == told["recall"] == 1.0
+    assert told["without_examples"] == ["0", "1"]
+    assert "test has no example of 0, 1: precision, recall and F1 leave them out" in done.out
+    assert "test has no example of 0, 1" in (LATEST / "judged" / "npz" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["classification", "binary"])
+def test_of_two_classes_the_second_is_positive_and_named(command, tmp_path, task) -> None:
+    toy_npz(tmp_path / "two.npz", size=90, classes=2)
+    done = command("train", *QUICK, "data=npz", "data.path=two.npz", f"task={task}", "trainer.total_epochs=1")
+    assert done.code == 0, done.err
+    assert " classes  precision, recall and F1 are those of '1'" in done.out
+    assert json.loads((LATEST / "train.json").read_text())["positive_class"] == "1"
+    assert command("evaluate", "run=latest", "report=none").code == 0
+    told = json.loads((LATEST / "metrics.json").read_text())
+    rows = list(csv.DictReader((LATEST / "predictions.csv").open()))
+    label, predicted = ([row[name] for row in rows] for name in ("label", "predicted"))
+    assert told["positive_class"] == "1" and len(set(predicted)) == 2
+    assert told["test"]["f1"] == pytest.approx(sk.f1_score(label, predicted, pos_label="1"))
+
+
 @pytest.mark.parametrize(
     "target", ["torch.optim.LBFGS", "torch.nn.Linear", "torch.optim.lr_scheduler.ReduceLROnPlateau"]
 )

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import card_of
+from conftest import card_of, composed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,6 +14,7 @@ from crucible.boxes import iou
 from crucible.data.objects import find_anchors
 from crucible.errors import Refusal
 from crucible.models.yolo import Yolo
+from crucible.targets import build
 from crucible.tasks.detection import PRIOR, Detection
 
 K, ANCHORS, SIDE = 3, [[10.0, 20.0], [24.0, 12.0]], 60
@@ -163,6 +164,15 @@ def test_every_network_of_the_vision_family_is_a_backbone(backbone: str) -> None
         assert out.shape[:2] == (2, 16) and -(-64 // each) <= out.shape[2] < 2 * -(-64 // each)
         return
     raise AssertionError("no stride fits")
+
+
+def test_the_default_is_as_wide_as_the_recipes_and_a_quarter_of_the_papers_parameters() -> None:
+    own = composed("model=yolo")["model"]
+    sizes = [
+        sum(p.numel() for p in build(own | {"settings": settings}, (3, 64, 64), 24).parameters())
+        for settings in (own["settings"], {"depth": 18, "width": 32}, {"depth": 18, "width": 64})
+    ]
+    assert sizes[0] == sizes[1] < 3.3e6 and sizes[2] == pytest.approx(4 * sizes[0], rel=0.01)
 
 
 def test_a_backbone_that_cannot_says_why() -> None:

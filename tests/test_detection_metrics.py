@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from crucible.metrics.detection import BOUNDS, Detections, curves, kinds_of, matched, mean_precision
+from crucible.boxes import iou
+from crucible.metrics.detection import BOUNDS, SCORES, Detections, curves, f1_from, kinds_of, matched, mean_precision
 
 K = 3
 
@@ -103,6 +104,35 @@ def test_numbers_of_a_split_have_their_names() -> None:
     assert told["per_class/b"] == pytest.approx(theirs[0, :, 1].mean())
     nothing = measured(torch.zeros_like(found), boxes, torch.full_like(labels, -1)).compute()
     assert nothing["map50"] == 0 and nothing["error"] == 1  # there is no class, so nothing was found
+
+
+def f1_by_hand(found: Tensor, boxes: Tensor, labels: Tensor, score: float) -> float:
+    """Return the F1 of the boxes from a score on, each the best free true box of its class, picture after picture."""
+    hits = shown = 0
+    for rows, truth, kinds in zip(found, boxes, labels, strict=True):
+        free = set((kinds >= 0).nonzero()[:, 0].tolist())
+        for row in (each for each in rows if each[4] > 0 and each[4] >= score):
+            shown += 1
+            fits = {j: float(iou(row[:4], truth[j])) for j in free if kinds[j] == row[5]}
+            best = max(fits, key=lambda j: fits[j], default=None)
+            if best is not None and fits[best] >= 0.5:
+                hits += 1
+                free.remove(best)
+    return 2 * hits / (shown + int((labels >= 0).sum()))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_score_that_is_suggested_has_the_best_f1_of_all(seed: int) -> None:
+    found, boxes, labels = scenes(seed)
+    told = measured(found, boxes, labels, score=0.6).suggested()
+    every = {s / 100: f1_by_hand(found, boxes, labels, s / 100) for s in range(1, 100)}  # of seed 0 some are scores
+    assert told["f1"] == pytest.approx(max(every.values())) == every[told["task.score"]]
+    assert told["now"] == {"task.score": 0.6, "f1": pytest.approx(every[0.6])} and told["f1"] > every[0.6]
+    exact = f1_from(matched(found, boxes, labels, BOUNDS[:1]), SCORES)
+    assert exact.tolist() == pytest.approx(list(every.values()))
+    again = measured(found, boxes, labels, score=told["task.score"]).suggested()
+    assert again["task.score"] == again["now"]["task.score"] == told["task.score"]  # nothing to change
+    assert measured(torch.zeros_like(found), boxes, labels).suggested() == {}
 
 
 def box(*values: float) -> list[float]:

@@ -19,7 +19,8 @@ from crucible.tasks.localization import Localization
 LATEST = Path("outputs/latest")
 FEW = ["data=digit_scenes", "data.reader.scenes={train: 48, dev: 16, test: 16}", "data.reader.side=32", "trainer.batch_size=16",
        "trainer.total_epochs=2", "tracking=none", "trainer.threads=1"]  # fmt: skip
-DETECT = [*FEW, "data.reader.objects=[0,3]", "model=yolo", "model.settings={depth: 8, width: 8}", "model.stride=4", "task=detection"]  # fmt: skip
+YOLO = ["model=yolo", "model.settings={depth: 8, width: 8}", "model.stride=4", "task=detection"]
+DETECT = [*FEW, "data.reader.objects=[0,3]", *YOLO]
 ONE = [*FEW, "data.reader.objects=[0,1]", "model=convnet"]
 TASKS = {
     "detection": DETECT,
@@ -168,6 +169,40 @@ def test_predictions_json_gives_the_map_of_metrics_json(command, tmp_path) -> No
     theirs = by_pycocotools(found, truth[0].double(), truth[1])
     other.K = before
     assert metrics_of()["test"]["map50"] == pytest.approx(theirs[0][theirs[0] > -1].mean(), abs=2e-3)
+
+
+def test_predictions_json_gives_the_map_of_metrics_json_of_pictures_of_mixed_sizes(
+    command, tmp_path, monkeypatch
+) -> None:
+    """Letterboxed; true boxes are those of the annotations, in the pixels of the pictures as they came."""
+    import test_detection_metrics as other
+    from test_objects import voc_folder
+
+    sizes = {f"p{i}": [(40, 20), (24, 50), (48, 36), (64, 16)][i % 4] for i in range(32)}
+    objects = {  # from edge to edge: what is found reaches beyond them
+        name: [("cat", 0, 0, w // 2, h), ("dog", w // 4, h // 2, w, h)] for name, (w, h) in sizes.items()
+    }
+    voc_folder(tmp_path / "voc", objects, **sizes)
+    (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    for split, rows in (("train", range(16)), ("val", range(16, 20)), ("test", range(20, 32))):
+        (tmp_path / "voc" / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"p{i}\n" for i in rows))
+    own = ["data=voc", "data.path=voc", "data.image_size=[32,32]", "trainer.total_epochs=12", "trainer.batch_size=4"]
+    assert command("train", *own, *YOLO, "tracking=none", "trainer.threads=1").code == 0
+    done = command("evaluate", "run=latest", "report=none")
+    assert done.code == 0, done.err
+    found, classes = torch.zeros(12, 100, 6, dtype=torch.float64), ["cat", "dog"]
+    for i, rows in enumerate(json.loads((LATEST / "predictions.json").read_text())):
+        for j, row in enumerate(rows):
+            found[i, j] = torch.tensor([*row["box"], row["score"], classes.index(row["class"])])
+    boxes = torch.tensor([[each[1:] for each in objects[f"p{i}"]] for i in range(20, 32)], dtype=torch.float64)
+    monkeypatch.setattr(other, "K", 2)
+    theirs = other.by_pycocotools(found, boxes, torch.tensor([[0, 1]] * 12))
+    told = metrics_of()["test"]
+    assert (told["map50"], told["map50_95"]) == pytest.approx((theirs[0].mean(), theirs.mean()), abs=1e-4)
+    assert theirs.mean() > 0.1
+    suggested = metrics_of()["suggested"]
+    assert suggested == metrics_of("train")["suggested"] and suggested["now"]["task.score"] == 0.6
+    assert f"from 0.6 {suggested['now']['f1']:.4f}: task.score={suggested['task.score']:g}" in done.out
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -1,5 +1,6 @@
 """python src/train.py -m sweep=...: from the command line to best.yaml and back, with real trainings."""
 
+import csv
 import json
 import os
 import re
@@ -69,6 +70,24 @@ def test_a_search_leaves_its_winner_and_the_promoted_run_has_its_bits(command) -
     own = json.loads(Path("promoted/train.json").read_text())["dev"]["f1"]
     assert own == found["seeds"][0]
     assert not (folder / "checkpoint.pt").exists()
+
+
+def test_the_folder_of_a_search_compares_its_confirmed_candidates(command) -> None:
+    confirm = ["hydra.sweeper.confirm.seeds=2", "hydra.sweeper.confirm.best=2"]
+    assert command("train", *QUICK, *SMALL, *confirm).code == 0
+    done = command("compare", "sweep")
+    assert done.code == 0, done.err
+    rows = list(csv.DictReader(Path("outputs/compare/compare.csv").read_text().splitlines()))
+    candidates = best()["candidates"]
+    assert [row["runs"] for row in rows] == ["2", "2"] == [str(len(each["runs"])) for each in candidates]
+    assert [float(row["mean"]) for row in rows] == pytest.approx([each["mean"] for each in candidates])
+    assert [set(map(float, row["values"].split())) for row in rows] == [set(e["seeds"].values()) for e in candidates]
+    shutil.rmtree(candidates[1]["runs"][1])
+    gone = command("compare", "sweep")
+    assert gone.code == 2 and "is not here" in gone.err
+    for text in ("overrides: [", "3", "candidates: []", "candidates: [{seeds: {0: 1}}]"):
+        Path("sweep/best.yaml").write_text(text)
+        assert command("compare", "sweep").code == 2
 
 
 def test_again_prints_the_same_at_once_and_more_trials_go_on(command) -> None:

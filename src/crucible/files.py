@@ -1,8 +1,8 @@
-"""What the files of a run folder are called."""
+"""What the files of a run folder, and of a search's, are called."""
 
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
-CONTROL, SEEN = "control.jsonl", "seen.safetensors"
+CONTROL, SEEN, BEST = "control.jsonl", "seen.safetensors", "best.yaml"
 RUN_FILES = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)  # what a finished run leaves for later commands
 EVALUATION = (
     "metrics.json",

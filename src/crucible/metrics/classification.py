@@ -12,7 +12,8 @@ class ConfusionMatrix:
     """Counts of (label, predicted), and the mean loss.
 
     Args:
-        num_classes: K; with two classes precision, recall and F1 are those of class 1, with more their macro averages.
+        num_classes: K; with two classes precision, recall and F1 are those of class 1, with more their macro averages over the
+            classes that have examples.
         loss: outputs (B, ...) and labels (B,) to their mean loss ().
         predict: outputs to classes (B,).
     """
@@ -41,13 +42,17 @@ class ConfusionMatrix:
         counts = self.matrix()
         return counts - torch.diag(counts.diagonal())
 
+    def absent(self) -> list[int]:
+        """Return the classes without an example."""
+        return (self.matrix().sum(1) == 0).nonzero()[:, 0].tolist()
+
     def compute(self) -> dict[str, float]:
         """Return loss, error, accuracy, precision, recall, f1; a ratio over nothing is 0; without examples nothing."""
         if isinstance(self._counts, float):
             return {}
         counts = self.matrix()
         hits, labels, predictions = counts.diagonal(), counts.sum(1), counts.sum(0)
-        chosen = slice(1, 2) if self.num_classes == 2 else slice(None)
+        chosen = torch.arange(self.num_classes) == 1 if self.num_classes == 2 else labels > 0
         ratios = (_ratio(hits, predictions), _ratio(hits, labels), _ratio(2 * hits, labels + predictions))
         size = float(counts.sum())
         values = (float(self._total) / size, 1 - float(hits.sum()) / size, float(hits.sum()) / size)

@@ -21,6 +21,7 @@ RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # as pycocotools has them, t
 GROUPS = 10  # of images that are left out together
 TOUCHED = 0.1  # overlap from which a wrong box is about an object (Bolya et al., 2020, TIDE, arXiv:2008.08115)
 OBJECTS, FOUND = "objects", "found boxes"  # what a kind of mistake is about
+SCORES = torch.arange(1, 100, dtype=torch.float64) / 100  # among which the best to show boxes from is looked for
 KINDS = ("wrong class", "badly placed", "duplicate", "background")  # of found boxes that are no hits
 
 
@@ -98,6 +99,16 @@ def mean_precision(found: Found, num_classes: int) -> Tensor:
     return torch.stack(each).mean(dim=0) if each else torch.zeros(len(found.truth), dtype=torch.float64)
 
 
+def f1_from(found: Found, scores: Tensor) -> Tensor:
+    """Return the F1 (S,) of the boxes with at least each score (S,), at the first overlap; weaker ones take nothing from them."""
+    real = found.given[..., 4] > 0
+    given, order = found.given[..., 4][real].double().sort()
+    hits = found.hits[0][real][order].double()
+    first = torch.searchsorted(given, scores)  # of those shown
+    right = hits.sum() - torch.cat([hits.new_zeros(1), hits.cumsum(dim=0)])[first]
+    return 2 * right / (len(given) - first + (found.labels >= 0).sum()).clamp(min=1)
+
+
 class Detections:
     """Everything found on a split, measured at the end.
 
@@ -105,6 +116,7 @@ class Detections:
         names: of the classes. loss: outputs and batch to the mean loss (). find: outputs to found boxes (B, D, 6).
         score: from which a box is counted where boxes are counted one by one, as in the confusion matrix.
         collisions: outputs and batch to the number () of objects that share a place of the grid with another one.
+        inside: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
     """
 
     def __init__(
@@ -115,7 +127,9 @@ class Detections:
         *,
         score: float,
         collisions: Callable[[Any, Batch], Tensor],
+        inside: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
     ) -> None:
+        self._inside = inside
         self._names, self._loss, self._find, self._score = names, loss, find, score
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
         self._total: Tensor | float = 0.0
@@ -123,7 +137,7 @@ class Detections:
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, M, 4) and `label` (B, M)."""
-        self._taken.append((self._find(outputs), batch["boxes"], batch["label"]))
+        self._taken.append((self._inside(self._find(outputs), batch), batch["boxes"], batch["label"]))
         self._total = self._total + self._loss(outputs, batch).double() * len(batch["x"])
         self._lost = self._lost + self._collisions(outputs, batch).cpu()
 
@@ -154,6 +168,20 @@ class Detections:
         parts = [place % GROUPS != group for group in range(min(GROUPS, size))]
         left = [Found(found.given[own], found.boxes[own], found.labels[own], found.truth[:, own]) for own in parts]
         return size, jackknife([float(mean_precision(each, len(self._names))[0]) for each in left]) if size > 1 else 1.0
+
+    def suggested(self) -> dict[str, Any]:
+        """Return the score from which the boxes shown have the best F1 at an overlap of 0.5, and that of the one that is set.
+
+        Of equals it is the one nearest to the one set; nothing where no box is a hit.
+        """
+        found, now = self.found(bounds=BOUNDS[:1]), torch.tensor([self._score], dtype=torch.float64)
+        f1, f1_now = f1_from(found, SCORES), float(f1_from(found, now)[0])
+        if not float(f1.max()):
+            return {}
+        nearest = torch.where(f1 == f1.max(), (SCORES - now).abs(), torch.inf).argmin()
+        best = {"task.score": float(SCORES[nearest]), "f1": float(f1.max())}
+        own = {"task.score": self._score, "f1": f1_now}
+        return {**(own if f1_now >= best["f1"] else best), "now": own}
 
     def matrix(self) -> Tensor:
         """Return the counts (K + 1, K + 1): rows are labels, columns what was found; last: background, missed or made up."""

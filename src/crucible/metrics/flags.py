@@ -42,8 +42,16 @@ class Flags:
         counts = self.matrix()
         return counts - torch.diag(counts.diagonal())
 
+    def absent(self) -> list[int]:
+        """Return the places in the matrix of a yes that is no example's."""
+        yes = torch.as_tensor(self._counts).cpu()[:, 1].sum(dim=1)
+        return [2 * t + 1 for t, count in enumerate(yes.tolist()) if not count]
+
     def compute(self) -> dict[str, float]:
-        """Return loss, error, accuracy; precision, recall, f1, of yes, as means over the labels; accuracy and f1 of each."""
+        """Return loss, error, accuracy; precision, recall, f1, of yes, as means over the labels; accuracy and f1 of each.
+
+        A label that is known of no example has no accuracy, one that is yes for none no precision, recall and f1.
+        """
         if isinstance(self._counts, float):
             return {}
         counts = self._counts.cpu()
@@ -52,12 +60,12 @@ class Flags:
         both, size = counts[:, 1, 1], max(1.0, float(known.sum()))
         precision, recall, f1 = _ratio(both, said), _ratio(both, yes), _ratio(2 * both, yes + said)
         right = float(hits.sum()) / size
-        seen = known > 0  # a label that nobody knows has no say
-        means = (float(each[seen].mean()) if bool(seen.any()) else 0.0 for each in (precision, recall, f1))
+        there = yes > 0
+        means = (float(each[there].mean()) if bool(there.any()) else 0.0 for each in (precision, recall, f1))
         found = dict(zip(self.NAMES, (float(self._total) / size, 1 - right, right, *means), strict=True))
-        rows = zip(self._names, _ratio(hits, known).tolist(), f1.tolist(), seen.tolist(), strict=True)
-        for name, accuracy, score, _ in (row for row in rows if row[3]):
-            found |= {f"accuracy/{_plain(name)}": accuracy, f"f1/{_plain(name)}": score}
+        for name, share, score, *has in zip(self._names, _ratio(hits, known), f1, known > 0, there, strict=True):
+            found |= {f"accuracy/{_plain(name)}": float(share)} if has[0] else {}
+            found |= {f"f1/{_plain(name)}": float(score)} if has[1] else {}
         return found
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     layer for width in (16, 32, 64, 64) for layer in ({"conv": width, "f": 3, "p": "same"}, {"max_pool": 2})
 ]  # of a convnet where none are given
 BACKBONES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
-    "resnet": (ResNet, {"depth": 18, "width": None, "keep_prob": 1.0, "residual": True}),
+    "resnet": (ResNet, {"depth": 18, "width": 32, "keep_prob": 1.0, "residual": True}),  # the paper's width is 64
     "vgg16": (VGG16, {"batch_norm": True, "keep_prob": 1.0}),
     "inception": (Inception, {"batch_norm": True, "keep_prob": 1.0, "auxiliary": 0.0}),
     "alexnet": (AlexNet, {"local_response_norm": False, "keep_prob": 1.0}),

@@ -7,7 +7,21 @@ from typing import Any
 
 from jinja2 import Template
 
-from crucible.report.screen import amount, bounds, error_name, gap, judged, result, steady, verdict
+from crucible.report.screen import (
+    amount,
+    baseline,
+    bounds,
+    classes,
+    error_name,
+    gap,
+    judged,
+    result,
+    sampling,
+    seen,
+    steady,
+    suggested,
+    verdict,
+)
 
 TEMPLATE = Template(
     """<!doctype html>
@@ -56,7 +70,8 @@ def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str,
     """
     splits, diagnosis, signs = list(judged(summary).items()), summary["diagnosis"], summary["diagnosis"]["signs"]
     dead = {layer: share for layer, share in signs["dead_units"].items() if share > 0}
-    notes = [*bounds(diagnosis), *signs["flow"]]
+    about = (sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})), suggested(summary))
+    notes = [*filter(None, about), *classes(summary), *bounds(diagnosis), *signs["flow"]]
     notes += [f"{100 * share:.0f} % of the units of {layer} fire for no train example" for layer, share in dead.items()]
     notes += [f"control after epoch {each['epoch']}: {each['change']}" for each in diagnosis["controls"]]
     notes += [
@@ -76,9 +91,7 @@ def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str,
         ceiling=[{**row, "left": amount(row["error_if_mended"], summary)} for row in diagnosis["error_analysis"]],
         advice=diagnosis["advice"],
         looks=looks,
-        names=[
-            n for n, v in splits[0][1].items() if not isinstance(v, dict) and all(n in scores for _, scores in splits)
-        ],
+        names=[n for n, v in splits[0][1].items() if isinstance(v, float) and all(n in scores for _, scores in splits)],
         splits=splits,
         parameters=f"{summary['parameters']:,}",
         latency=summary["latency_ms_per_example"],

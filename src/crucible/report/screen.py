@@ -5,6 +5,7 @@ from typing import Any
 from crucible.errors import printable
 
 BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
+MOST_NAMED = 10  # of classes
 JUDGED = ("train", "train_dev", "dev", "test")
 
 
@@ -15,6 +16,8 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     lines = [
         ("result", result(summary)),
         *(("", each) for each in (sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})))),
+        ("score", suggested(summary)),
+        *(("classes" if not i else "", each) for i, each in enumerate(classes(summary))),
         ("gap", gap(summary)),
         ("verdict", verdict(diagnosis)),
         ("curves", diagnosis["signs"]["curves"] or ""),
@@ -47,6 +50,29 @@ def result(summary: dict[str, Any]) -> str:
     shown = dict.fromkeys([name, *(other for other in BESIDE if other in scores["train"])])
     told = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
     return f"{summary['data']}, {summary['model']}: {'; '.join(told)}"
+
+
+def classes(summary: dict[str, Any]) -> list[str]:
+    """Return in sentences whose precision, recall and F1 are told where they are not those of all classes."""
+    positive = summary.get("positive_class")
+    found = [f"precision, recall and F1 are those of {positive!r}"] if positive is not None else []
+    for split, scores in judged(summary).items():
+        if absent := scores.get("without_examples"):
+            names = ", ".join(absent[:MOST_NAMED]) + (
+                f" and {len(absent) - MOST_NAMED} more" * (len(absent) > MOST_NAMED)
+            )
+            left_out = "" if positive is not None else ": precision, recall and F1 leave them out"
+            found.append(f"{split} has no example of {names}{left_out}")
+    return found
+
+
+def suggested(summary: dict[str, Any]) -> str:
+    """Return the score from which boxes are best shown, where that is another one than is set."""
+    found = summary.get("suggested")
+    if found is None or found["task.score"] == found["now"]["task.score"]:
+        return ""
+    now = f"from {found['now']['task.score']:g} {found['now']['f1']:.4f}"
+    return f"boxes from {found['task.score']:g} have F1 {found['f1']:.4f} on dev, {now}: task.score={found['task.score']:g}"
 
 
 def gap(summary: dict[str, Any]) -> str:
@@ -104,18 +130,7 @@ def bounds(diagnosis: dict[str, Any]) -> list[str]:
     ]
 
 
-def seen(facts: dict[str, Any]) -> str:
-    """Return a sentence about examples that the weights have seen before they were judged on; empty where there are none."""
-    if not facts:
-        return ""
-    if facts["policy"] == "unknown":
-        return "whether the weights have seen examples of dev and test cannot be told: their run has no record of it"
-    counts = " and ".join(f"{n:,} of {facts['sizes'][split]:,} {split}" for split, n in facts["counts"].items())
-    what = "left out" if facts["policy"] == "drop" else "kept: the numbers on them flatter"
-    return f"{counts} examples had been seen by the runs that the weights come from; they are {what}"
-
-
-def judged(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+def judged(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the scores of the splits that there are."""
     return {split: summary[split] for split in JUDGED if summary.get(split)}
 

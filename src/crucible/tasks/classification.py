@@ -24,6 +24,7 @@ Weights = Literal["none", "balanced"] | list[Positive]
 class Classification:
     """Softmax over the classes of the data.
 
+    Precision, recall and F1 are those of the second class where there are two, else means over the classes that have examples.
     Weights and smoothing change what is minimised; metrics, the loss among them, are without them.
 
     Args:
@@ -61,6 +62,7 @@ class Classification:
             )
         self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
         self.groups, self.num_classes = card.classes, len(card.classes)
+        self.positive = card.classes[1] if self.num_classes == 2 else None
         self.num_outputs = self._outputs()
         self._kind, self._smoothing = loss, label_smoothing
         counts = card.splits.get("train", {}).get("class_counts", [])

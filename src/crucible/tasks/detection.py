@@ -15,6 +15,7 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.metrics.detection import Detections
 from crucible.schema import Bound, Count, NonNegative, Positive, Probability
+from crucible.tasks.placed import cut
 from crucible.tasks.task import Batch, Measured
 
 Score = Literal["loss", "error", "map50", "map50_95"]
@@ -91,6 +92,7 @@ class Detection:
                 "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=map50 task.goal=maximize"
             )
         self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self._card = card
         self.names, self.groups = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
         self.anchors = torch.tensor(_sizes(anchors, card))
@@ -150,13 +152,19 @@ class Detection:
         boxes = clipped(self._boxes(maps), self.size)
         return torch.cat([boxes, (own[..., :1] - PRIOR).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
 
+    def inside(self, found: Tensor, batch: Batch) -> Tensor:
+        """Return boxes found (B, D, 6) cut at the edges of the batch's pictures, as they came."""
+        return cut(found, batch, self._card)
+
     def error_of(self, mean: float) -> float:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
     def metrics(self) -> Detections:
         """Return an empty accumulator."""
-        return Detections(self.names, self.loss, self.answers, score=self.score, collisions=self.collisions)
+        return Detections(
+            self.names, self.loss, self.answers, score=self.score, collisions=self.collisions, inside=self.inside
+        )
 
     def collisions(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return how many objects () of a batch have no cell and anchor of their own."""

@@ -12,6 +12,7 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.metrics.localization import Placed
 from crucible.schema import Bound, NonNegative, Positive
+from crucible.tasks.placed import cut
 from crucible.tasks.task import Batch, Measured, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "mean_iou"]
@@ -60,6 +61,7 @@ class Localization:
                 example="task=detection",
             )
         self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        self._card = card
         self.names, self.groups = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
         self.num_outputs = 5 + len(self.names)
@@ -104,10 +106,14 @@ class Localization:
         kind = z[:, 5:].argmax(dim=1)
         return torch.cat([corners, score[:, None], kind[:, None].to(z.dtype)], dim=1)[:, None]
 
+    def inside(self, found: Tensor, batch: Batch) -> Tensor:
+        """Return boxes said (B, 1, 6) cut at the edges of the batch's pictures, as they came."""
+        return cut(found, batch, self._card)
+
     def error_of(self, mean: float) -> float:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
     def metrics(self) -> Placed:
         """Return an empty accumulator."""
-        return Placed(len(self.names), self.loss, self.answers, score=self.score)
+        return Placed(len(self.names), self.loss, self.answers, score=self.score, inside=self.inside)

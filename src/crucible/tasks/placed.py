@@ -3,12 +3,29 @@
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from crucible.data.card import Card
 from crucible.data.objects import frames, taken_back
 from crucible.data.readers.source import Array
+from crucible.tasks.task import Batch
 
 PLACES = ("boxes", "points")  # targets of the tasks that say where
+
+
+def cut(found: Tensor, batch: Batch, card: Card) -> Tensor:
+    """Return boxes found (B, D, 6) cut at the edges of their pictures: what predictions.json holds is what is measured.
+
+    In a letterbox a picture ends before the stored one does; a batch that holds no `size` (B, 2) has stored ones only.
+    """
+    if "size" not in batch:
+        return found
+    own = frames(batch["size"].cpu().numpy(), card.feature_shape, card.recipe.get("resize", "stretch"))
+    low = torch.from_numpy(own[:, 2:]).to(found)
+    high = low + torch.from_numpy(own[:, :2]).to(found) * batch["size"].flip(1)
+    corners = found[..., :4].unflatten(-1, (2, 2)).clamp(low[:, None, None], high[:, None, None])
+    return torch.cat([corners.flatten(-2), found[..., 4:]], dim=-1)
 
 
 def placed(answers: Array, sizes: Array, card: Card) -> list[Any]:

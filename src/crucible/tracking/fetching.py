@@ -5,14 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from crucible.files import CARD, CONFIG, SUMMARY, WEIGHTS
+from crucible.files import CARD, CONFIG, SEEN, SUMMARY, WEIGHTS
 
-FETCHED = (CONFIG, CARD, SUMMARY, WEIGHTS)
+FETCHED = (CONFIG, CARD, SUMMARY, WEIGHTS, SEEN)
 RUN_ID = re.compile("[0-9a-f]{32}")
 
 
 def bring(source: str, client: Any, home: Path) -> Path:
-    """Return the folder, `home`/RUN_ID, that holds four plain files of the run, and nothing else that the store sends.
+    """Return the folder, `home`/RUN_ID, that holds the plain files of the run, and nothing else that the store sends.
 
     Args:
         source: runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION. client: of MLflow.
@@ -26,9 +26,10 @@ def bring(source: str, client: Any, home: Path) -> Path:
         return home / run
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".fetching-") as draft:
-        if WEIGHTS not in {each.path for each in client.list_artifacts(run) if not each.is_dir}:
+        there = {each.path for each in client.list_artifacts(run) if not each.is_dir}
+        if WEIGHTS not in there:
             raise LookupError(f"run {run} holds no {WEIGHTS}")
-        for name in FETCHED:
+        for name in FETCHED if SEEN in there else FETCHED[:-1]:  # a run of before has no record of what it has seen
             _download(client, run, name, Path(draft))
         Path(draft).rename(home / run)
         Path(draft).mkdir()  # for the context to take away

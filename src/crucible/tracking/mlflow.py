@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SUMMARY, WEIGHTS
+from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import sha256_of
 from crucible.text import redacted
 from crucible.tracking.fetching import bring
@@ -42,7 +42,7 @@ from crucible.tracking.records import (
     read_state,
 )  # fmt: skip
 
-ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS)
+ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)
 POINTS_PER_CALL = 500
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crucible.data.batches import Batches
+from crucible.data.batches import Batch, Batches
 from crucible.metrics.evidence import Measured, interval_of
 from crucible.text import csv_text
 
@@ -26,6 +26,8 @@ class Judgement:
         costs: what each kind of mistake costs, where the task tells that itself.
         error: with the number of examples it was measured on, and its standard error where it is no rate of mistakes.
         interval: where 95 % of the monitored number's values lie that so many examples may give; None where nothing tells.
+        suggested: what would be better than what is set, and how much, where the task tells that.
+        absent: groups that precision, recall and F1 leave out, as they have no example.
     """
 
     scores: dict[str, float]
@@ -37,6 +39,8 @@ class Judgement:
     costs: list[dict[str, Any]] | None = None
     error: Measured = field(default_factory=lambda: Measured(0.0))
     interval: tuple[float, float] | None = None
+    absent: tuple[str, ...] = ()
+    suggested: dict[str, Any] | None = None
 
     def evidence(self) -> dict[str, Any]:
         """Return what a summary says of it."""
@@ -63,21 +67,33 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
             if keep:
                 labels.append(batch["label"].cpu())
                 predicted.append(task.predict(outputs).cpu())
-                answers.append(task.answers(outputs).cpu())
+                answers.append(_answers(task, outputs, batch).cpu())
     label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
     costs = metrics.costs() if hasattr(metrics, "costs") else None
     scores, confusion = metrics.compute(), metrics.matrix()
     measured = Measured(scores["error"], *(metrics.evidence() if hasattr(metrics, "evidence") else (size, None)))
     counts = confusion.numpy() if task.targets == "classes" else None
     interval = interval_of(task.monitor, scores[task.monitor], measured, counts)
-    return Judgement(scores, confusion.long(), metrics.mistakes(), label, said, answered, costs, measured, interval)
+    absent = tuple(task.groups[k] for k in metrics.absent()) if hasattr(metrics, "absent") else ()
+    return Judgement(
+        scores, confusion.long(), metrics.mistakes(), label, said, answered, costs, measured, interval, absent,
+        metrics.suggested() if hasattr(metrics, "suggested") else None,
+    )  # fmt: skip
 
 
-def told(scores: dict[str, float]) -> dict[str, Any]:
-    """Return named numbers as metrics.json tells them: those of each class, per_class/NAME, under one name."""
+def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
+    """Return what a task answers; boxes within their pictures, as they are measured."""
+    found = task.answers(outputs)
+    return task.inside(found, batch) if hasattr(task, "inside") else found
+
+
+def told(found: Judgement) -> dict[str, Any]:
+    """Return the numbers as metrics.json tells them: those of each class under `per_class`, and who is `without_examples`."""
+    scores = found.scores
     own = {name.partition("/")[2]: value for name, value in scores.items() if name.startswith("per_class/")}
     rest = {name: value for name, value in scores.items() if not name.startswith("per_class/")}
-    return rest | ({"per_class": own} if own else {})
+    absent = {"without_examples": list(found.absent)} if found.absent else {}
+    return rest | ({"per_class": own} if own else {}) | absent
 
 
 def latency_ms(model: nn.Module, example: Tensor) -> float:
