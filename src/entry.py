@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
+from crucible.resources import exhausted
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import check_node
 
@@ -118,6 +119,10 @@ def guarded(work: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("\nstopped by you; what is checkpointed is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (screen := exhausted(error)) is None:
+            raise
+        _show(str(screen), *(["stopped"] if isinstance(screen, Stopped) else []))
 
 
 def _show(screen: str, happened: str = "refuses, and nothing was changed") -> None:

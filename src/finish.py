@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from crucible.errors import Stopped
 from crucible.files import CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import SUMS, sha256_of, sums_of
 from crucible.report.screen import screen
+from crucible.resources import exhausted
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
@@ -52,6 +53,12 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
     except ArithmeticError as error:
         run.journal.append("failed", epoch=run.epoch, step=run.step, why=str(error))
         raise Stopped("the dev split", str(error), allowed="a smaller optimizer.lr") from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (stopped := exhausted(error)) is None:
+            raise
+        with suppress(OSError):  # a full disk takes no line
+            run.journal.append("failed", epoch=run.epoch, step=run.step, why=stopped.lines["what"])
+        raise stopped from error
 
 
 def train(job: Job, run: Run, parts: Parts) -> None:

@@ -12,8 +12,9 @@ from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.models.activations import Step
 from crucible.models.measure import measure
+from crucible.resources import available_memory, is_allocation
 from crucible.targets import build
-from crucible.training.device import require_compiler
+from crucible.training.device import choose_device, require_compiler
 from starting import source_of
 
 Config = dict[str, Any]
@@ -27,11 +28,11 @@ def fits(cfg: Config) -> Callable[[Card, Path | None], None]:
 
     def accept(card: Card, folder: Path | None = None) -> None:
         _require_declared(cfg["data"], card)
-        _require_steps(cfg)
+        copies = _require_steps(cfg)
         task = build(cfg["task"], card)
         require_classes(cfg["data"], card)
-        with torch.device("meta"):
-            model = build(cfg["model"], card.feature_shape, task.num_outputs)
+        model = _outlined(cfg["model"], card.feature_shape, task.num_outputs)
+        _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
         _require_passage(model, card.feature_shape)
         _require_maps(task, model)
         _require_gradients(model)
@@ -97,8 +98,34 @@ def _require_gradients(model: nn.Module) -> None:
         )  # fmt: skip
 
 
-def _require_steps(cfg: Config) -> None:
-    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop."""
+def _outlined(settings: Config, feature_shape: list[int], num_outputs: int) -> nn.Module:
+    """Return the model without memory for its numbers."""
+    try:
+        with torch.device("meta"):
+            return build(settings, feature_shape, num_outputs)
+    except RuntimeError as error:
+        if not is_allocation(error):
+            raise
+        raise Refusal("model", f"no memory holds it: {str(error).splitlines()[0]}", allowed="a smaller one") from None
+
+
+def _require_memory(model: nn.Module, copies: int, device: str) -> None:
+    """Refuse a model whose numbers cannot be held; what examples and layers take comes on top, and is not counted."""
+    size = sum(each.numel() * each.element_size() for each in model.parameters())
+    needed, there = size * copies, available_memory(choose_device(device))
+    if needed > there:
+        raise Refusal(
+            "model", f"{sum(p.numel() for p in model.parameters()):,} parameters take {needed / 2**30:,.1f} GiB in training: "
+            f"weights, gradient and what the optimizer remembers; {there / 2**30:,.1f} GiB are available",
+            allowed="a smaller model, or a larger machine",
+        )  # fmt: skip
+
+
+def _require_steps(cfg: Config) -> int:
+    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop.
+
+    Return how many numbers a parameter takes: itself, its gradient, and what the optimizer remembers of it.
+    """
     parameter = nn.Parameter(torch.zeros(2, 2))
     optimizer = build(cfg["optimizer"], [parameter])
     schedule = build(cfg["schedule"], optimizer)
@@ -108,6 +135,8 @@ def _require_steps(cfg: Config) -> None:
         schedule.step()
     except TypeError as error:
         raise Refusal("optimizer, schedule", f"they cannot step by themselves: {error}") from None
+    kept = [each for each in optimizer.state[parameter].values() if getattr(each, "shape", None) == parameter.shape]
+    return 2 + len(kept)
 
 
 def _require_declared(data: Config, card: Card) -> None:

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "crucible"
 ORDER = [
-    "errors", "files", "integrity", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
+    "errors", "files", "integrity", "resources", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
     "optim", "tracking", "training", "diagnosis", "search", "report",
 ]  # fmt: skip
 DOORS = {

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from crucible.errors import Refusal
 
 Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1, le=1_000_000_000)]  # at a millisecond each, more than a week
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -63,7 +64,7 @@ class Data(Section):
 class Trainer(Section):
     """Lengths, sizes and the machine."""
 
-    total_epochs: Count
+    total_epochs: Epochs
     batch_size: Count | None
     patience: Count | None
     max_norm: Annotated[float, Field(gt=0)]  # infinite: no clipping

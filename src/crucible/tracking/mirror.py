@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from crucible.errors import Refusal
+from crucible.tracking.journal import NAME
 
 QUIET = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 
@@ -45,7 +47,7 @@ class Mlflow:
         uri = uri or f"sqlite:///{root / 'mlflow.db'}"
         self._command = [sys.executable, "-m", "crucible.tracking.mlflow", str(folder.absolute())]
         self._command += ["--uri", uri, "--experiment", experiment, "--root", str(root)]
-        self._folder = folder
+        self._folder, self._uri, self._experiment = folder, uri, experiment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -57,15 +59,27 @@ class Mlflow:
         self._launch()
 
     def _launch(self, *more: str) -> None:
-        with (self._folder / "mirror.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._command, *more],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | QUIET,
-            )
+        try:
+            with (self._folder / "mirror.log").open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*self._command, *more],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env=os.environ | QUIET,
+                )
+        except (
+            OSError
+        ) as error:  # no process is to be had, or no room: training goes on, and the next start finds it behind
+            print(f"warning: no mirror ({error.strerror}); the next training mirrors this run, too", file=sys.stderr)
+            with suppress(OSError):
+                self._claim()
+
+    def _claim(self) -> None:
+        from crucible.tracking.mlflow import Mirror  # MLflow itself is not imported by it
+
+        Mirror(self._folder / NAME, self._uri, self._experiment).claim()
 
 
 class Nothing:
