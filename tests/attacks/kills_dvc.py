@@ -13,7 +13,7 @@ from tests.attacks.processes import ROOT, program
 from tests.attacks.promises import differing, fresh, history, promised, tree
 from tests.attacks.results import Result, judged
 
-REPRO = ["dvc", "repro"]
+REPRO, STAGES = ["dvc", "repro"], ("compose", "prepare", "train", "evaluate")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,7 +25,7 @@ def attack(number: int, rng: Random, home: Path) -> Result:
     shutil.copytree(home / "project", folder, symlinks=True)
     for _ in range(rng.randint(3, 8)):
         child = program(REPRO, folder)
-        moment, sig = rng.uniform(0.5, 0.8 * seconds), rng.choices(SIGNALS, [6, 1, 1])[0]
+        moment, sig = rng.uniform(0.3, 0.6 * seconds), rng.choices(SIGNALS, [6, 1, 1])[0]
         if not child.sleep(moment):
             lost += child.wait().problem("dvc repro after a kill")
             break
@@ -36,7 +36,7 @@ def attack(number: int, rng: Random, home: Path) -> Result:
         kills.append([sig.name, round(moment, 2)])
     lost += program(REPRO, folder).wait(300).problem("the last dvc repro")
     lost += [] if lost else history(folder / "artifacts" / "train")
-    status = program(["dvc", "status"], folder).wait()
+    status = program(["dvc", "status", *STAGES], folder).wait()
     lost += [] if "up to date" in status.out or lost else [f"dvc status: {status.out[-300:]}{status.err[-300:]}"]
     silent = [] if lost else differing(wanted, _found(folder))
     return judged(len(kills), kills, lost=lost, silent=silent)

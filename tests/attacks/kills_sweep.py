@@ -7,7 +7,7 @@ from random import Random
 
 import yaml
 
-from tests.attacks.processes import Child, cmdline, command, fork, kill, members
+from tests.attacks.processes import Child, cmdline, command, fork, kill, members, wait_for
 from tests.attacks.promises import fresh
 from tests.attacks.results import Result, judged
 
@@ -23,11 +23,11 @@ WORKER = b"spawn_main"
 
 
 def attack(number: int, rng: Random, home: Path) -> Result:
-    """Kill one search two to six times."""
+    """Kill one search three to eight times."""
     folder, jobs = fresh(home / "try"), rng.choice([1, 2])
     wanted, words = _undisturbed(home), [*SEARCH, f"hydra.sweeper.n_jobs={jobs}"]
     kills, lost = list[list[object]](), list[str]()
-    for _ in range(rng.randint(2, 6)):
+    for _ in range(rng.randint(3, 8)):
         child, moment, way = command("train", words, folder), rng.uniform(0.5, 6.0), rng.choices(WAYS, [2, 3, 2, 1])[0]
         if not child.sleep(moment):
             lost += child.wait().problem("the search after a kill")
@@ -46,7 +46,7 @@ def attack(number: int, rng: Random, home: Path) -> Result:
 
 def _killed(rng: Random, child: Child, way: str) -> list[str]:
     """Kill, and return what was not as it must be: no worker outlives its search, a search outlives a worker."""
-    workers = [pid for pid in members(child.pid) if WORKER in cmdline(pid)]
+    workers = _workers(child)
     if way == "worker":
         kill(rng.sample(workers, min(1, len(workers))))
         end = child.wait(200)
@@ -58,8 +58,12 @@ def _killed(rng: Random, child: Child, way: str) -> list[str]:
     else:
         child.kill(signal.SIGINT)
     child.wait(30)
-    fork(lambda: None, Path()).sleep(12, until=lambda: not any(WORKER in cmdline(pid) for pid in members(child.pid)))
-    return [f"worker {pid} outlived its search" for pid in members(child.pid) if WORKER in cmdline(pid)]
+    wait_for(lambda: not _workers(child), 12)
+    return [f"worker {pid} outlived its search" for pid in _workers(child)]
+
+
+def _workers(child: Child) -> list[int]:
+    return [pid for pid in members(child.pid) if WORKER in cmdline(pid)]
 
 
 def _best(folder: Path) -> dict[str, object]:

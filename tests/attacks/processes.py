@@ -3,6 +3,7 @@
 Each is the leader of a session of its own, and only the processes of such a session are ever killed, by their numbers.
 """
 
+import atexit
 import importlib
 import os
 import signal
@@ -79,9 +80,7 @@ class Child:
 
     def sleep(self, seconds: float, until: Callable[[], bool] = bool) -> bool:
         """Wait for its end or for `until`, so many seconds at most; return whether it still runs."""
-        end = time.monotonic() + seconds
-        while self.is_running() and time.monotonic() < end and not until():
-            time.sleep(POLL)
+        wait_for(lambda: not self.is_running() or until(), seconds)
         return self.is_running()
 
     def wait(self, seconds: float = 180.0) -> End:
@@ -89,6 +88,7 @@ class Child:
         hung = self.sleep(seconds)
         if hung:
             self.kill()
+        atexit.unregister(self.kill)  # its number may be another's by then
         code = None if hung else os.waitstatus_to_exitcode(self._status or 0)
         texts = [_text(file) for file in (self._out, self._err)]
         return End(code, *texts)
@@ -101,6 +101,13 @@ class Child:
             kill(left)
         if sig == signal.SIGKILL:
             self.sleep(10)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is so, for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(POLL)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -160,7 +167,9 @@ def fork(work: Callable[[], object], home: Path, mark: str = "") -> Child:
     if pid:
         while os.getsid(pid) != pid:  # until then there is no group to kill
             time.sleep(POLL / 10)
-        return Child(pid, out, err)
+        child = Child(pid, out, err)
+        atexit.register(child.kill)  # nobody outlives this process
+        return child
     code = 1
     try:
         _become(home, mark, out.fileno(), err.fileno())
@@ -183,6 +192,7 @@ def _become(home: Path, mark: str, out: int, err: int) -> None:
         os.dup2(source, target)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False, encoding="utf-8") for number in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ |= {MARK: mark} if mark else {}
 
 

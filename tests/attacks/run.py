@@ -9,6 +9,7 @@
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 from collections import Counter
@@ -22,7 +23,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.attacks.processes import warm  # noqa: E402  (found only now)
 from tests.attacks.results import BAD, Result, table  # noqa: E402
 
-KINDS = ("kills_train", "kills_dvc", "kills_mirror", "kills_sweep", "corruption", "tracking", "disk", "races")
+KINDS = {
+    "kills_train": 1,
+    "kills_dvc": 1,
+    "kills_mirror": 1,
+    "kills_sweep": 1,
+    "corruption": 15,
+    "tracking": 1,
+    "disk": 1,
+    "races": 1,
+}  # and rounds in a turn: most are of several kills
 Attack = Callable[[int, Random, Path], Result]
 
 
@@ -32,6 +42,7 @@ def main(argv: list[str]) -> int:
     home = Path(args.out).absolute()
     home.mkdir(parents=True, exist_ok=True)
     warm()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that disks are unmounted and processes ended
     found = []
     for kind, number, result in _rounds(args, home):
         found.append((kind, result))
@@ -63,19 +74,28 @@ def _counts(text: str) -> dict[str, int]:
 
 
 def _rounds(args: argparse.Namespace, home: Path) -> Iterator[tuple[str, int, Result]]:
-    """Give the results of one round of each kind after the other; a kind that is skipped is not tried again."""
+    """Give the results of the kinds, one turn of each after the other; a kind that is skipped is not tried again."""
     kinds = [kind for kind in KINDS if kind in (args.counts or args.only)]
     attacks: dict[str, Attack] = {kind: importlib.import_module(f"tests.attacks.{kind}").attack for kind in kinds}
-    end, number, tried = time.monotonic() + 60 * args.minutes, args.first, Counter[str]()
+    end, turn, tried = time.monotonic() + 60 * args.minutes, 0, Counter[str]()
     while attacks:
-        for kind in list(attacks):
+        for kind, number in _turn(list(attacks), turn, args.first):
+            if kind not in attacks:
+                continue
             result = attacks[kind](number, Random(f"{args.seed} {kind} {number}"), home / kind)
             tried[kind] += result.tries
             yield kind, number, result
             enough = tried[kind] >= args.counts[kind] if args.counts else time.monotonic() > end
             if enough or result.ended == "skipped":
                 del attacks[kind]
-        number += 1
+        turn += 1
+
+
+def _turn(kinds: list[str], turn: int, first: int) -> Iterator[tuple[str, int]]:
+    """Give each kind with the numbers of its rounds in a turn."""
+    for kind in kinds:
+        for number in range(first + turn * KINDS[kind], first + (turn + 1) * KINDS[kind]):
+            yield kind, number
 
 
 def _fuzzed(args: argparse.Namespace) -> int:

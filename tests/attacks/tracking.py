@@ -1,6 +1,5 @@
 """A tracking server that fails in eight ways: training does not wait for it, and MLflow has each point once in the end?"""
 
-import atexit
 import socket
 import sys
 import time
@@ -10,7 +9,7 @@ from random import Random
 from uuid import uuid4
 
 from tests.attacks.kills_train import COMMON, EVALUATE, undisturbed
-from tests.attacks.processes import Child, command, kill, marked, program
+from tests.attacks.processes import Child, command, kill, marked, program, wait_for
 from tests.attacks.promises import differing, fresh, promised
 from tests.attacks.results import Result, judged
 from tests.attacks.stores import compared, mirror
@@ -54,9 +53,7 @@ def _one(rng: Random, home: Path, fault: str, wanted: dict[str, str], seconds: f
 
 def _leave(proxy: Child, mark: str, seconds: float) -> None:
     """Leave the mirror to itself for a time; then its server dies."""
-    end = time.monotonic() + seconds
-    while marked(mark) and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_for(lambda: not marked(mark), seconds)
     proxy.kill()
 
 
@@ -68,7 +65,6 @@ def _server(home: Path) -> int:
     child = program(
         [*words, "--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder)], folder
     )
-    atexit.register(child.kill)
     _await(child, port, 120)
     return port
 
