@@ -15,8 +15,8 @@ from crucible.diagnosis.advice import Advice, advise
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
-from crucible.files import CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
-from crucible.integrity import SUMS, sha256_of, sums_of
+from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.report.screen import screen
 from crucible.resources import exhausted
 from crucible.tracking.folder import write_atomic
@@ -156,6 +156,7 @@ def is_dvc(folder: Path) -> bool:
 
 def show(job: Job) -> float:
     """Show the last screen of a training and return the monitored number."""
+    require_unchanged(job.folder, editable=[CONFIG])
     summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
     following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={named(job)}"
     print(screen(summary, files=[str(job.folder)], following=following))
