@@ -3,13 +3,16 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: repro test lint environment clean
+.PHONY: repro test test-all lint environment clean
 
 repro: $(READY)  ## data, trained model, report
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: $(READY)  ## all tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+test-all: test  ## all tests, then a few minutes of attacks: kills, damage, full disks, faults of a server, races
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/attacks/run.py --minutes 3
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from commandline import CONF, GROUPS, flags, key_of, quoted, require_choice, req
 from commandline import ROOT as ROOT  # where the project stands
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
+from crucible.resources import exhausted
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import PARTS, check_node
 
@@ -107,27 +108,15 @@ def guarded(work: Callable[[], Any]) -> None:
         _show(str(_unknown_choice(error)))
     except (HydraException, OmegaConfBaseException) as error:
         _show(str(_from_hydra(error)))
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        _show(str(_too_large(error)), "stopped")
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("\nstopped by you; what is checkpointed is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an array was too large; torch has no class for that on the CPU."""
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
-
-
-def _too_large(error: Exception) -> Refusal:
-    return Refusal(
-        "memory", str(error).splitlines()[0] if str(error) else "there is not enough of it",
-        allowed="a smaller model, trainer.batch_size or data.image_size; what is checkpointed is kept",
-    )  # fmt: skip
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (screen := exhausted(error)) is None:
+            raise
+        _show(str(screen), *(["stopped"] if isinstance(screen, Stopped) else []))
 
 
 def _show(screen: str, happened: str = "refuses, and nothing was changed") -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,9 +18,10 @@ from crucible.diagnosis.advice import Advice, Situation, advise
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.gap import diagnose, errors
 from crucible.errors import Stopped
-from crucible.files import CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
-from crucible.integrity import SUMS, sha256_of, sums_of
+from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.report.screen import screen
+from crucible.resources import exhausted
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, has_ended, read_events
 from crucible.training.curves import write_curves
@@ -55,6 +56,12 @@ def accountable(parts: Parts, run: Run) -> Iterator[None]:
     except ArithmeticError as error:
         run.journal.append("failed", epoch=run.epoch, step=run.step, why=str(error))
         raise Stopped("the dev split", str(error), allowed="a smaller optimizer.lr") from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (stopped := exhausted(error)) is None:
+            raise
+        with suppress(OSError):  # a full disk takes no line
+            run.journal.append("failed", epoch=run.epoch, step=run.step, why=stopped.lines["what"])
+        raise stopped from error
 
 
 def train(job: Job, run: Run, parts: Parts) -> None:
@@ -203,6 +210,7 @@ def is_dvc(folder: Path) -> bool:
 
 def show(job: Job) -> float:
     """Show the last screen of a training and return the monitored number."""
+    require_unchanged(job.folder, editable=[CONFIG])
     summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
     following = "dvc repro" if is_dvc(job.folder) else f"python src/evaluate.py run={shlex.quote(named(job))}"
     print(screen(summary, files=[str(job.folder)], following=following))

@@ -11,8 +11,9 @@ from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.models.activations import Step
 from crucible.models.measure import measure
+from crucible.resources import available_memory
 from crucible.targets import build, refusing
-from crucible.training.device import require_compiler
+from crucible.training.device import choose_device, require_compiler
 from starting import source_of
 
 Config = dict[str, Any]
@@ -23,10 +24,12 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
+        copies = _require_steps(cfg)
         task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card)
-        with torch.device("meta"):
+        with torch.device("meta"):  # no memory for its numbers yet
             model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
+        _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
         _require_passage(model, card.feature_shape, task.num_outputs)
         _require_maps(task, model)
         _require_gradients(model)
@@ -36,7 +39,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
             transfer.check(model, fixed=is_fixed(cfg))
         if source is not None and source.seen is not None:
             require_unseen(source.seen, card, cfg["transfer"]["seen"], "the source")
-        _require_steps(cfg, transfer.groups(model))
+        build("optimizer", cfg["optimizer"], transfer.groups(model))
         if cfg["trainer"]["compile"]:
             require_compiler()
         if cfg["trainer"]["batch_size"] == 1 and any(
@@ -103,12 +106,23 @@ def _require_gradients(model: nn.Module) -> None:
         )  # fmt: skip
 
 
-def _require_steps(cfg: Config, groups: list[dict[str, Any]]) -> None:
-    """Refuse an optimizer that does not take the model's parameters, or that cannot step by itself.
+def _require_memory(model: nn.Module, copies: int, device: str) -> None:
+    """Refuse a model whose numbers cannot be held; what examples and layers take comes on top, and is not counted."""
+    size = sum(each.numel() * each.element_size() for each in model.parameters())
+    needed, there = size * copies, available_memory(choose_device(device))
+    if needed > there:
+        raise Refusal(
+            "model", f"{sum(p.numel() for p in model.parameters()):,} parameters take {needed / 2**30:,.1f} GiB in training: "
+            f"weights, gradient and what the optimizer remembers; {there / 2**30:,.1f} GiB are available",
+            allowed="a smaller model, or a larger machine",
+        )  # fmt: skip
 
-    The step is taken on a parameter that nobody needs: optimizers that want a closure are not for this loop.
+
+def _require_steps(cfg: Config) -> int:
+    """Take one step on a parameter that nobody needs: optimizers that want a closure are not for this loop.
+
+    Return how many numbers a parameter takes: itself, its gradient, and what the optimizer remembers of it.
     """
-    build("optimizer", cfg["optimizer"], groups)
     parameter = nn.Parameter(torch.zeros(2, 2))
     optimizer = build("optimizer", cfg["optimizer"], [parameter])
     schedule = build("schedule", cfg["schedule"], optimizer)
@@ -117,6 +131,8 @@ def _require_steps(cfg: Config, groups: list[dict[str, Any]]) -> None:
         optimizer.step()
     with refusing("schedule", schedule, "it cannot step by itself"):
         schedule.step()
+    kept = [each for each in optimizer.state[parameter].values() if getattr(each, "shape", None) == parameter.shape]
+    return 2 + len(kept)
 
 
 def _require_declared(data: Config, card: Card) -> None:

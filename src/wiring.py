@@ -441,8 +441,11 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
 
 @cache
 def _commit() -> str:
-    git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() if git.returncode == 0 else ""
+    """Return the commit of this code; empty where git does not know it, is not there, or no process is to be had."""
+    with suppress(OSError):
+        git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        return git.stdout.strip() if git.returncode == 0 else ""
+    return ""
 
 
 def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NOTHING_SEEN) -> Situation:

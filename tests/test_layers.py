@@ -7,7 +7,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "crucible"
 ORDER = [
-    "errors", "files", "integrity", "text", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
+    "errors", "files", "integrity", "text", "resources", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
     "optim", "tracking", "training", "diagnosis", "search", "report",
 ]  # fmt: skip
 DOORS = {
@@ -55,3 +55,15 @@ def test_the_library_never_sees_the_configuration() -> None:
 def test_entry_points_are_thin() -> None:
     for name in ("compose", "prepare", "train", "evaluate"):
         assert len((ROOT / "src" / f"{name}.py").read_text().splitlines()) <= 35, name
+
+
+def test_no_process_is_ended_by_its_name() -> None:
+    """Another person's process may have the same one: a test ends the numbers that it started."""
+    words = ("p" + "kill", "kill" + "all")
+    for path in [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        ROOT / "Makefile",
+        ROOT / ".ci" / "run",
+    ]:
+        assert not any(word in path.read_text(encoding="utf-8") for word in words), path

@@ -19,6 +19,7 @@ from crucible.tracking import mirror
 from crucible.tracking import mlflow as door
 from crucible.tracking.folder import locked
 from crucible.tracking.journal import read_events
+from tests.attacks.processes import MARK, kill, marked
 
 QUICK = ["tracking=none", "trainer.total_epochs=30", "model.layers=[8]", "trainer.log_every=5"]
 
@@ -181,10 +182,11 @@ def test_a_server_that_hangs_does_not_hold_up_the_training(tmp_path) -> None:
     thread.start()
     uri = f"http://127.0.0.1:{hanging.getsockname()[1]}"
     train = [sys.executable, str(ROOT / "src" / "train.py"), "trainer.total_epochs=3", f"tracking.uri={uri}"]
-    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    mark = {MARK: str(tmp_path)}
+    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=os.environ | mark)
     assert done.returncode == 0 and "result" in done.stdout
     folder = (tmp_path / "outputs" / "latest").resolve()
-    subprocess.run(["pkill", "-f", str(folder)], check=False)
+    kill(marked(str(tmp_path)))
     up = f"sqlite:///{tmp_path}/m.db"
     assert mirroring(folder, up).wait(120) == 0
     assert_equal_to_journal(up, folder)

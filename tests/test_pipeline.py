@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from conftest import ROOT
 from test_commands import wait_for_epoch
 
 from crucible.tracking.journal import read_events
+from tests.attacks.processes import kill, members
 
 pytestmark = pytest.mark.slow
 OUTS = ["train/weights.safetensors", "train/curves.csv", "train/train.json"]
@@ -104,10 +104,9 @@ def test_a_killed_repro_goes_on_and_ends_with_the_same_bytes(clone: Path) -> Non
         assert time.monotonic() < deadline
         time.sleep(0.01)
     wait_for_epoch(run, 60)
-    os.killpg(process.pid, signal.SIGKILL)
+    while left := members(process.pid):
+        kill(left)
     process.wait()
-    sh(clone, "pkill", "-9", "-f", "hydra.run.dir=artifacts/train", check=False)
-    time.sleep(0.2)
     assert "train" in ran(sh(clone, "dvc", "repro"))
     resumed = [event["epoch"] for event in read_events(run / "journal.jsonl") if event["kind"] == "resume"]
     assert len(resumed) == 1 and resumed[0] >= 1

@@ -17,6 +17,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Side = Annotated[int, Field(ge=1, le=65535)]  # of a picture, as in JPEG
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Epochs = Annotated[int, Field(ge=1, le=1_000_000_000)]  # at a millisecond each, more than a week
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -67,7 +68,7 @@ class Data(Section):
 class Trainer(Section):
     """Lengths, sizes and the machine."""
 
-    total_epochs: Count
+    total_epochs: Epochs
     batch_size: Count | None
     patience: Count | None
     max_norm: Annotated[float, Field(gt=0)]  # infinite: no clipping

@@ -130,6 +130,17 @@ def bounds(diagnosis: dict[str, Any]) -> list[str]:
     ]
 
 
+def seen(facts: dict[str, Any]) -> str:
+    """Return a sentence about examples that the weights have seen before they were judged on; empty where there are none."""
+    if not facts:
+        return ""
+    if facts["policy"] == "unknown":
+        return "whether the weights have seen examples of dev and test cannot be told: their run has no record of it"
+    counts = " and ".join(f"{n:,} of {facts['sizes'][split]:,} {split}" for split, n in facts["counts"].items())
+    what = "left out" if facts["policy"] == "drop" else "kept: the numbers on them flatter"
+    return f"{counts} examples had been seen by the runs that the weights come from; they are {what}"
+
+
 def judged(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the scores of the splits that there are."""
     return {split: summary[split] for split in JUDGED if summary.get(split)}

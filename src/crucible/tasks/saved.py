@@ -19,6 +19,8 @@ from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.integrity import require_unchanged
 from crucible.targets import build
 
+SECTIONS = ("data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking")
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -34,14 +36,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the composed configuration of a run.
 
     Raises:
-        Refusal: the folder is no run folder.
+        Refusal: the folder is no run folder, or its configuration is damaged.
     """
     try:
-        return yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        return _sections(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Refusal(
             f"run={folder}", f"no run folder: {error}", allowed="a folder made by src/train.py, or latest"
         ) from None
+
+
+def _sections(config: Any) -> dict[str, Any]:
+    """Return a configuration as it is, if it has the form of one."""
+    if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in SECTIONS):
+        raise ValueError(f"{CONFIG} holds no configuration, or it is damaged")
+    return config
 
 
 def placed(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:

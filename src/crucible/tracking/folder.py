@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from crucible.errors import Refusal
@@ -55,8 +56,9 @@ def holder(folder: Path) -> int | None:
 
 def _make(folder: Path, fresh: bool) -> tuple[Path, list[Path]]:
     """Make the folder; return it and the folders that were not there before, innermost first."""
-    missing = [f for f in folder.parents if not f.exists()]
+    missing: list[Path] = []
     try:
+        missing = [f for f in folder.parents if not f.exists()]
         while True:
             made = [] if folder.exists() else [folder]
             with suppress(FileExistsError):
@@ -96,11 +98,26 @@ def _unmake(folder: Path, made: list[Path]) -> None:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
     draft = path.with_name(path.name + ".new")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:  # the disk is full: what was there stays, and no draft takes its room
+        draft.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def append_whole(file: FileIO, line: bytes) -> None:
+    """Append a line to an unbuffered file: all of it, or where the disk is full nothing."""
+    whole = os.fstat(file.fileno()).st_size
+    try:
+        while line:
+            line = line[file.write(line) :]
+    except OSError:
+        file.truncate(whole)
+        raise

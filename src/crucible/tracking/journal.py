@@ -7,11 +7,13 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from crucible.errors import Refusal
+from crucible.tracking.folder import append_whole
 
 NAME, MIRRORED = "journal.jsonl", "mirror.json"
 PARENT = "crucible.parent"  # the tag of a trial that names its sweep's journal
@@ -30,15 +32,14 @@ class Journal:
         self.path = folder / NAME
         _cut_torn_line(self.path)
         self._recorded = {_identity(event) for event in read_events(self.path)}
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = FileIO(self.path, "a")
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one event through to the operating system."""
+        """Write one event through to the operating system; where the disk is full, none of it."""
         event = {"kind": kind, "time": time.time(), **fields}
         if kind in ("metrics", "best", "evaluate") and _identity(event) in self._recorded:
             return
-        self._file.write(_sealed(json.dumps(event, allow_nan=False)) + "\n")
-        self._file.flush()
+        append_whole(self._file, (_sealed(json.dumps(event, allow_nan=False)) + "\n").encode())
 
     def sync(self) -> None:
         """Force what is written to the disk."""

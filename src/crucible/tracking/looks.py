@@ -12,7 +12,7 @@ import numpy as np
 
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
-from crucible.tracking.folder import write_atomic
+from crucible.tracking.folder import append_whole, write_atomic
 
 LEDGER = Path("artifacts/test_looks.jsonl")
 SETS = "test_looks"  # beside the ledger: the hashes of each set of examples
@@ -36,8 +36,8 @@ def count_look(examples: Array, weights: str, ledger: Path = LEDGER) -> int:
         home.mkdir(parents=True, exist_ok=True)
         if not (home / f"{name}.bin").exists():
             write_atomic(home / f"{name}.bin", own.tobytes())
-        with ledger.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"examples": name, "weights": weights}) + "\n")
+        with ledger.open("ab", buffering=0) as file:
+            append_whole(file, json.dumps({"examples": name, "weights": weights}).encode() + b"\n")
     near = {other for other in {name, *(known for known, _ in seen)} if _share(own, ledger.parent / SETS, other) >= 0.5}
     return len({look for look in [*seen, (name, weights)] if look[0] in near})
 

@@ -28,12 +28,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_threads(threads: int | Literal["auto"], model: nn.Module, feature_shape: list[int], batch_size: int) -> int:
-    """Return the number of CPU threads: `auto` takes one where a step is small, else one a core."""
+    """Return the number of CPU threads: `auto` takes one where a step is small or the machine busy, else one a core."""
     if threads != "auto":
         return threads
     multiplications = sum(row.multiplications for row in measure(model, feature_shape))
     operations = 6 * multiplications * batch_size  # 2 a multiply-add; backward is twice forward
-    return 1 if operations < SMALL_STEP else len(os.sched_getaffinity(0))
+    return 1 if operations < SMALL_STEP or is_busy() else len(os.sched_getaffinity(0))
+
+
+def is_busy() -> bool:
+    """Whether others want more than half of the cores: a thread that waits for a core holds up all the others."""
+    return os.getloadavg()[0] > len(os.sched_getaffinity(0)) / 2
 
 
 def be_deterministic(deterministic: bool) -> None:
