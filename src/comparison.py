@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from crucible.diagnosis.bounds import check, choose
-from crucible.diagnosis.compare import Interval, difference, interval
+from crucible.diagnosis.compare import Interval, difference, interval, possible
 from crucible.errors import Refusal, printable
 from crucible.files import BEST, CARD, CONFIG, SUMMARY
 from crucible.schema import Bound, Section, nearest
@@ -55,6 +55,7 @@ class Group:
     Attributes:
         name: its overrides. values: the metric of each run. numbers: the means that bounds are about.
         config: of the first run. seeds: of all. bounds: checked. against: the difference from the chosen one.
+        chance: where 95 % of the metric's values lie by the number of examples alone; None where the runs do not tell.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Group:
     seeds: list[int]
     bounds: dict[str, dict[str, Any]]
     against: Interval | None = field(default=None)
+    chance: tuple[float, float] | None = None
 
     @property
     def bounds_met(self) -> bool:
@@ -163,8 +165,10 @@ def _read(folder: Path) -> dict[str, Any]:
     if (folder / "metrics.json").exists():
         judged = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         told |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
+        told["diagnosis"] = {**told["diagnosis"], "evidence": judged["diagnosis"].get("evidence", {})}
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return {**told, "config": read_config(folder), "key": card["key"], "folder": folder}
+    evidence = told["diagnosis"].get("evidence", {})
+    return {**told, "evidence": evidence, "config": read_config(folder), "key": card["key"], "folder": folder}
 
 
 def _require_one_question(told: Sequence[dict[str, Any]]) -> None:
@@ -238,7 +242,16 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
     if "latency_ms_per_example" in asked:
         numbers["latency_ms_per_example"] = mean(_latency(each) for each in members)
     values, seeds = [each[split][monitor] for each in members], [each["config"]["seed"] for each in members]
-    return Group(_name(members[0]), values, numbers, config, seeds, check(asked, numbers))
+    chance = _chance(members, split, monitor)
+    return Group(_name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance)
+
+
+def _chance(members: list[dict[str, Any]], split: str, monitor: str) -> tuple[float, float] | None:
+    """Return the mean of the runs' intervals by the number of examples; None where they have none of this number."""
+    facts = [each["evidence"].get(split, {}) for each in members]
+    if any(each["monitor"]["name"] != monitor for each in members) or any(each.get("low") is None for each in facts):
+        return None
+    return mean(each["low"] for each in facts), mean(each["high"] for each in facts)
 
 
 def _latency(told: dict[str, Any]) -> float:
@@ -251,10 +264,10 @@ def _latency(told: dict[str, Any]) -> float:
 
 def table(found: Comparison) -> str:
     """Return the table for the terminal."""
-    rows = [["configuration", "runs", found.metric, "sd", "95 % interval", "difference", "bounds"]]
+    rows = [["configuration", "runs", found.metric, "sd", "95 % interval", "difference", "bounds", "by examples"]]
     common, names = short_names(found)
     for place, (each, name) in enumerate(zip(found.groups, names, strict=True)):
-        own = interval(each.values)
+        own = within(each.values, found.metric)
         apart = "" if each.against is None or place == (found.chosen or 0) else _between(each.against, "+")
         bounds = (
             "met" if each.bounds_met else ", ".join(k for k, row in each.bounds.items() if not row["met"]) + " not met"
@@ -270,6 +283,7 @@ def table(found: Comparison) -> str:
                 _between(own),
                 apart,
                 bounds if each.bounds else "",
+                f"[{each.chance[0]:.4f}, {each.chance[1]:.4f}]" if each.chance else "",
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -277,6 +291,12 @@ def table(found: Comparison) -> str:
         printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         for row in rows
     )
+
+
+def within(values: Sequence[float], metric: str) -> Interval:
+    """Return the mean and its interval over seeds, without values that the metric cannot have; infinite for one run."""
+    own = interval(values)
+    return possible(own, metric) if len(values) > 1 else own
 
 
 def _between(found: Interval, sign: str = "") -> str:
@@ -317,7 +337,7 @@ def write(found: Comparison, settings: Settings) -> list[str]:
     except OSError as error:
         raise Refusal(f"out={out}", f"cannot be written: {error}", allowed="a folder that can") from None
     names = short_names(found)[1]
-    rows = [_row(each, place == found.chosen) for place, each in enumerate(found.groups)]
+    rows = [_row(each, place == found.chosen, found.metric) for place, each in enumerate(found.groups)]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -328,8 +348,8 @@ def write(found: Comparison, settings: Settings) -> list[str]:
     return [str(out / "compare.csv"), str(out / "compare.png")]
 
 
-def _row(each: Group, chosen: bool) -> dict[str, Any]:
-    own, apart = interval(each.values), each.against
+def _row(each: Group, chosen: bool, metric: str) -> dict[str, Any]:
+    own, apart = within(each.values, metric), each.against
     assert apart is not None
     return {
         "name": inert(each.name),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from crucible.diagnosis.compare import Interval, together
+from crucible.diagnosis.compare import Interval, possible, together
 from crucible.errors import Refusal
 from crucible.files import BEST, SUMMARY
 from crucible.report.screen import gap, lined, verdict
@@ -119,11 +119,12 @@ def summary(question: "Question", standing: Standing) -> dict[str, Any]:
     if not found:
         return {"overrides": None, "value": None, "interval": None, "trials": counts, "commands": [], **facts}
     winner, cfg = found[0], _composed(question, found[0].trial)
+    own = possible(winner.interval, question.base.monitor)
     run = repeats(plan, standing.trials, winner.trial).get(plan.seed, winner.trial)  # in full, with the same seed
     return {
         "overrides": overrides_of(cfg),
         "value": winner.interval.mean,
-        "interval": None if len(winner.values) < 2 else [winner.interval.low, winner.interval.high],
+        "interval": None if len(winner.values) < 2 else [own.low, own.high],
         "trials": counts,
         "commands": [train_command(cfg, dvc=True), train_command(cfg)],
         "seeds": dict(winner.values),

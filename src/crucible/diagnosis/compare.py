@@ -29,6 +29,13 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean(values), mean(values) - half, mean(values) + half)
 
 
+def possible(found: Interval, metric: str) -> Interval:
+    """Return an interval without values that a number of this name cannot have: a share is at most 1, a loss at least 0."""
+    high = inf if metric in ("loss", "rmse", "nme", "collisions") else 1.0
+    low = -inf if metric == "r2" else 0.0
+    return Interval(found.mean, max(low, found.low), min(high, found.high))
+
+
 def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return second - first: Student's interval with a common variance.
 

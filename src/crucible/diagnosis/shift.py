@@ -11,7 +11,7 @@ import numpy as np
 from crucible.data.readers.source import Array
 
 LEVEL = 0.01  # of each of the two tests, features and labels
-DRAWS, MOST, PROJECTIONS, COLUMNS = 400, 1000, 16, 1024
+DRAWS, MOST, PROJECTIONS, COLUMNS, REPEATS = 400, 1000, 16, 1024, 3
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,18 @@ class Shift:
 
 
 def two_samples(x: tuple[Array, Array], y: tuple[Array, Array], *, seed: int = 0) -> Shift:
-    """Test two splits against each other.
+    """Test two splits against each other: the middle one of three tests, so that no single projection decides.
 
     Args:
         x: examples (N, ...) and (M, ...). y: labels (N,) and (M,), or (N, T) and (M, T). At most 1000 of each are looked at.
-        seed: of the sample, the projections and the draws.
+        seed: of the samples, the projections and the draws.
     """
-    rng = np.random.default_rng(seed)
+    tests = [_once(x, y, np.random.default_rng([seed, repeat])) for repeat in range(REPEATS)]
+    features, labels = (float(np.median([getattr(test, part) for test in tests])) for part in ("features", "labels"))
+    return Shift(features, labels)
+
+
+def _once(x: tuple[Array, Array], y: tuple[Array, Array], rng: np.random.Generator) -> Shift:
     rows = [rng.permutation(len(part))[:MOST] for part in y]
     features = describe(np.concatenate([np.asarray(part[np.sort(r)]) for part, r in zip(x, rows, strict=True)]), rng)
     labels = np.concatenate([part[np.sort(r)] for part, r in zip(y, rows, strict=True)])
