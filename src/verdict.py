@@ -109,7 +109,9 @@ def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
     names = batches.names("test")
     tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
     if saved.task.targets not in PLACES:
-        return tables | {"predictions.csv": predictions_csv(found, saved.card.classes, names)}
+        return tables | {
+            "predictions.csv": predictions_csv(found, saved.card.classes, names, rows=batches.rows("test").tolist())
+        }
     import places
 
     tables |= {"predictions_names.json": places.names_json(names)} if names is not None else {}

@@ -66,4 +66,4 @@ def _share(own: Array, home: Path, other: str) -> float:
         return 1.0
     kind = f"V{own.shape[1]}"
     known = np.frombuffer(path.read_bytes(), kind)
-    return len(np.intersect1d(np.ascontiguousarray(own).view(kind)[:, 0], known)) / len(own)
+    return len(np.intersect1d(np.ascontiguousarray(own).view(kind)[:, 0], known)) / max(1, len(own))

@@ -1,6 +1,7 @@
 """Judging a finished model on one split: metrics, every prediction, and how long one example takes."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -108,22 +109,27 @@ def latency_ms(model: nn.Module, example: Tensor) -> float:
     return 1000 * median(times[WARM_UP:])
 
 
-def predictions_csv(found: Judgement, classes: list[str], names: list[str] | None = None) -> str:
+def predictions_csv(
+    found: Judgement, classes: list[str], names: list[str] | None = None, *, rows: Sequence[int] | None = None
+) -> str:
     """Return a table: index, label, predicted, one probability for each class or label; without classes, numbers.
+
+    `rows` are the places of the examples in the prepared arrays, where they are not all of them.
 
     Where the examples have names, a last column `name` holds them.
     """
-    rows = enumerate(zip(found.label.tolist(), found.predicted.tolist(), found.answers.tolist(), strict=True))
+    said = zip(found.label.tolist(), found.predicted.tolist(), found.answers.tolist(), strict=True)
+    indexed = zip(range(len(found.label)) if rows is None else rows, said, strict=True)
     if found.label.dim() == 2:  # 1, 0 or ? for each label, in order
         signs = {1: "1", 0: "0", -1: "?"}
         table = [
             [i, *("".join(signs[v] for v in row) for row in (ys, ps)), *(f"{q:.6f}" for q in qs)]
-            for i, (ys, ps, qs) in rows
+            for i, (ys, ps, qs) in indexed
         ]
     elif classes:
-        table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in rows]
+        table = [[i, classes[y], classes[p], *(f"{q:.6f}" for q in qs)] for i, (y, p, qs) in indexed]
     else:
-        table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in rows]
+        table = [[i, repr(y), f"{p:.6g}"] for i, (y, p, _) in indexed]
     header = ["index", "label", "predicted", *classes]
     if names is None:
         return csv_text([header, *table])
