@@ -13,13 +13,15 @@ from typing import Any
 import torch
 import yaml
 
+from crucible.data.card import read_card
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
 from crucible.errors import Refusal, printable
-from crucible.files import BEST, CARD, CONFIG, SUMMARY
+from crucible.files import BEST, CONFIG, SUMMARY
+from crucible.integrity import require_unchanged
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
-from crucible.tasks.saved import load_run, read_config
+from crucible.tasks.saved import load_run, read_config, read_summary
 from crucible.text import inert
 from crucible.tracking.folder import write_atomic
 from crucible.training.judge import latency_ms
@@ -161,14 +163,24 @@ def _read(folder: Path) -> dict[str, Any]:
             "this run has not finished",
             example=f"python src/train.py resume={shlex.quote(str(folder))}",
         )
-    told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    require_unchanged(folder, editable=[CONFIG])
+    told = read_summary(folder)
     if (folder / "metrics.json").exists():
-        judged = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        judged = _evaluated(folder / "metrics.json")
         told |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
         told["diagnosis"] = {**told["diagnosis"], "evidence": judged["diagnosis"].get("evidence", {})}
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     evidence = told["diagnosis"].get("evidence", {})
-    return {**told, "evidence": evidence, "config": read_config(folder), "key": card["key"], "folder": folder}
+    return {**told, "evidence": evidence, "config": read_config(folder), "key": read_card(folder).key, "folder": folder}
+
+
+def _evaluated(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {**found, "diagnosis": dict(found["diagnosis"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            str(file), f"damaged: {error!r}", example=f"python src/evaluate.py run={shlex.quote(str(file.parent))}"
+        ) from None
 
 
 def _require_one_question(told: Sequence[dict[str, Any]]) -> None:

@@ -160,7 +160,9 @@ def _job(args: Namespace) -> Job:
     if cfg.get("resume") is not None:
         return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
     if cfg.get("run") is not None:
-        return _judged(cfg, keys, args.overrides, folder if "hydra.run.dir" in keys else None)
+        return _judged(
+            {**cfg, "run": str(cfg["run"])}, keys, args.overrides, folder if "hydra.run.dir" in keys else None
+        )
     validate(cfg)
     return Job(
         cfg, folder, args.overrides, by_hand="DVC_STAGE" not in os.environ, new_folder="hydra.run.dir" not in keys
@@ -205,6 +207,9 @@ def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: P
     other = "data" in keys or "data.path" in keys
     for key in [key for key in keys if key.split(".")[0] != "hydra"]:
         _copy(cfg, own, key.split("."))
+    if other and "transfer.seen" not in keys:  # other data: what a transfer was allowed says nothing about them
+        policy = cfg["data"]["duplicates"] if "data.duplicates" in keys else "refuse"
+        own["transfer"] = {**own["transfer"], "seen": policy}
     own = {**own, "run": str(folder), "prepared": None if other else own["prepared"]}
     validate(own)
     out = named or (folder / "judged" / own["data"]["name"] if other else folder)

@@ -4,14 +4,13 @@ import entry
 import verdict
 import wiring
 from crucible.tasks.saved import load_run
-from crucible.tracking.looks import read_looks
 from crucible.training.device import choose_device, with_precision
 from crucible.training.judge import judge, latency_ms
 
 
 def main(job: entry.Job) -> None:
     """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
-    read_looks()
+    wiring.require_records(job)
     device = choose_device(job.cfg["trainer"]["device"])
     saved = wiring.as_judged(job, load_run(wiring.require_run(job), device))
     data, card = wiring.judged_data(job, saved.card)

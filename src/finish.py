@@ -79,9 +79,10 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     )
     rates = [e["values"]["lr"] for e in read_events(job.folder / NAME) if "lr" in e.get("values", ())]
     progress = {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step,
-                "rate_left": rates[-1] / max(rates) if rates else 1.0, "overrides": tried.words_of(cfg)}  # fmt: skip
+                "rate_left": rates[-1] / max(rates) if rates else 1.0, "overrides": tried.words_of(cfg),
+                "key": parts.batches.own.key}  # fmt: skip
     seen = {
-        "signs": signs.of_training(run, parts, found) | signs.against(trivial, scores),
+        "signs": signs.of_training(run, parts, found) | signs.against(trivial, found),
         "error_analysis": signs.error_analysis(parts.task, analysed),
         "satisficing": bounds(parts, analysed, parameters),
         "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
@@ -156,6 +157,8 @@ def judged(
         *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=evidence, is_rate=is_rate,
         early=seen["signs"].get("early", False),
     )  # fmt: skip
+    words, trial = tried.words_of(cfg), is_dvc(job.folder) or job.tell is not None
+    runs = tried.Tried() if trial else tried.tried_on(seen["progress"].get("key", ""), job.folder)
     now = replace(
         situation(cfg, card, stopped_early=stopped_early, signs=read),
         bias=found.gap["avoidable_bias"] or 0.0,
@@ -164,14 +167,14 @@ def judged(
         tolerance=task.margin,
         dev_size=int((evidence.get("dev") or {"size": 0})["size"]),
         human_missing=human is None and not is_rate,
-        seeds_tried=tried.other_seeds(cfg, card.key, job.folder),
-        **{key: value for key, value in seen["progress"].items() if key != "overrides"},
+        seeds_tried=runs.other_seeds(words),
+        **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
     )
     own = {
         "monitor": {"name": task.monitor, "goal": task.goal},
         **{split: scores.get(split) for split in ("dev", "train")},
     }
-    advice = tried.untried(advise(found.verdict, found.reasons, now), own, cfg, card.key, job.folder)
+    advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
     positive = getattr(task, "positive", None)
     return {
         **({"positive_class": positive} if positive is not None else {}),
@@ -191,7 +194,7 @@ def _why_unclear(part: str, now: Situation) -> str:
     if part == "avoidable_bias" and now.human_missing:
         return "unknown without data.human_error"
     if part == "avoidable_bias" and now.signs.early:
-        return "not told: few dev examples chose an early epoch"
+        return "not decided: few dev examples chose an early epoch"
     return "not told by this many examples"
 
 

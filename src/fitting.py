@@ -29,7 +29,8 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         require_classes(cfg["data"], card)
         with torch.device("meta"):  # no memory for its numbers yet
             model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
-        _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
+        with refusing("model", model, "its size is not known"):
+            _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
         _require_passage(model, card.feature_shape, task.num_outputs)
         _require_maps(task, model)
         _require_gradients(model)
@@ -37,8 +38,8 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         transfer = build("transfer", cfg["transfer"], source, card)
         with refusing("transfer", model, "it does not know this model's layers"):
             transfer.check(model, fixed=is_fixed(cfg))
-        if source is not None and source.seen is not None:
-            require_unseen(source.seen, card, cfg["transfer"]["seen"], "the source")
+        if source is not None:
+            require_unseen(source.seen, card, cfg["transfer"].get("seen", "keep"), "the source")
         build("optimizer", cfg["optimizer"], transfer.groups(model))
         if cfg["trainer"]["compile"]:
             require_compiler()

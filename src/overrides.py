@@ -41,6 +41,23 @@ def changed(overrides: list[str], changes: tuple[str, ...]) -> list[str]:
     return [*overrides, *changes]
 
 
+def without_defaults(overrides: list[str]) -> list[str]:
+    """Return overrides without those that say what holds anyway: a group's default choice, a choice's own value."""
+    said = dict(word.partition("=")[::2] for word in overrides)
+    choices = {**_defaults(), **said}
+    return [word for word in overrides if not _is_default(*word.partition("=")[::2], choices)]
+
+
+def _is_default(key: str, value: str, choices: Config) -> bool:
+    group, *path = key.lstrip("+").split(".")
+    if not path:
+        return key in GROUPS and _defaults()[key] == value
+    node: Any = _choices(group).get(str(choices.get(group)), {})
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    return node is not None and _typed(node) == value
+
+
 def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = False) -> str:
     """Return the command that trains this configuration with some changes."""
     words = changed(overrides_of(cfg), changes)

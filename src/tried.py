@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crucible.diagnosis.advice import Advice
-from crucible.files import CARD, SUMMARY
-from overrides import changed, overrides_of
+from crucible.files import SUMMARY
+from overrides import changed, overrides_of, without_defaults
 
 MOST = 200  # runs that are looked at, the latest first
+RUNS = ("outputs/*/*", "multirun/*/*/*")
 
 
 def words_of(cfg: Mapping[str, Any]) -> list[str]:
@@ -18,49 +19,62 @@ def words_of(cfg: Mapping[str, Any]) -> list[str]:
     return [word for word in overrides_of(dict(cfg)) if not word.startswith("data.path=")]
 
 
-def other_seeds(cfg: Mapping[str, Any], key: str, folder: Path) -> tuple[int, ...]:
-    """Return the seeds with which this configuration was trained on these data, this run's own apart."""
-    own = _without_seed(words_of(cfg))
-    seeds = {_seed(each["overrides"]) for each in _runs(key, folder) if _without_seed(each["overrides"]) == own}
-    return tuple(sorted(seeds - {_seed(words_of(cfg))}))
+@dataclass(frozen=True)
+class Tried:
+    """The summaries of finished runs on the same data, the latest first, each with its folder and its overrides."""
+
+    runs: tuple[dict[str, Any], ...] = ()
+
+    def other_seeds(self, words: Sequence[str]) -> tuple[int, ...]:
+        """Return the seeds with which this configuration was trained, its own apart."""
+        own = _without_seed(words)
+        return tuple(
+            sorted({_seed(e["overrides"]) for e in self.runs if _without_seed(e["overrides"]) == own} - {_seed(words)})
+        )
+
+    def left(self, advice: Sequence[Advice], own: Mapping[str, Any], words: Sequence[str]) -> list[Advice]:
+        """Return the advice without what was trained already and was no better; where all of it was, what that means.
+
+        Args:
+            own: monitor, and scores on dev and train, of the run that is advised on. words: its overrides.
+        """
+        runs = {frozenset(each["overrides"]): each for each in reversed(self.runs)}
+        kept = []
+        for each in advice:
+            new = frozenset(without_defaults(changed(list(words), each.overrides)))
+            before = runs.get(new) if each.overrides else None
+            if before is None:
+                kept.append(each)
+            elif _is_better(before, own):
+                name = before["monitor"]["name"]
+                done = f"It was tried: {name} {_score(before):.4f} in {before['folder']}."
+                kept.append(replace(each, why=f"{each.why} {done}"))
+        if kept or not advice:
+            return kept or [Advice("There is no advice for this verdict: look at the worst mistakes in the report.")]
+        return [
+            Advice("All that is advised here was tried on these data and gave no more: look at the worst mistakes.")
+        ]
 
 
-def untried(
-    advice: Sequence[Advice], own: Mapping[str, Any], cfg: Mapping[str, Any], key: str, folder: Path
-) -> list[Advice]:
-    """Return the advice without what was trained already and was no better; where nothing is left, what that means.
-
-    Args:
-        own: monitor, and scores on dev and train, of the run that is advised on.
-    """
-    runs, words = {frozenset(each["overrides"]): each for each in _runs(key, folder)}, words_of(cfg)
-    kept = []
-    for each in advice:
-        before = runs.get(frozenset(changed(words, each.overrides))) if each.overrides else None
-        if before is None:
-            kept.append(each)
-        elif _is_better(before, own):
-            name = before["monitor"]["name"]
-            kept.append(
-                replace(each, why=f"{each.why} It was tried: {name} {_score(before):.4f} in {before['folder']}.")
-            )
-    return kept or [
-        Advice("All that is advised here was tried on these data and gave no more: look at the worst mistakes.")
-    ]
+def tried_on(key: str, folder: Path) -> Tried:
+    """Return what was trained by hand, or in a plain sweep, on the prepared data with this key; the run in `folder` apart."""
+    files = [file for pattern in RUNS for file in Path().glob(f"{pattern}/{SUMMARY}")]
+    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    others = (file for file in files[:MOST] if file.parent.resolve() != folder.resolve())
+    found = [(file, _progress(told := _json(file)), told) for file in others]
+    return Tried(
+        tuple(
+            {**told, "overrides": p["overrides"], "folder": str(file.parent)}
+            for file, p, told in found
+            if p.get("key") == key
+        )
+    )
 
 
-def _runs(key: str, folder: Path) -> list[dict[str, Any]]:
-    """Return the summaries of finished runs by hand on the same prepared data, the latest first."""
-    files = sorted(Path("outputs").glob(f"*/*/{SUMMARY}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    found = []
-    for file in files[:MOST]:
-        if file.parent.resolve() == folder.resolve() or not (file.parent / CARD).exists():
-            continue
-        told = _json(file)
-        words = told.get("diagnosis", {}).get("progress", {}).get("overrides")
-        if words is not None and _json(file.parent / CARD).get("key") == key:
-            found.append({**told, "overrides": words, "folder": str(file.parent)})
-    return found
+def _progress(told: Mapping[str, Any]) -> dict[str, Any]:
+    diagnosis = told.get("diagnosis")
+    progress = diagnosis.get("progress") if isinstance(diagnosis, dict) else None
+    return progress if isinstance(progress, dict) and "overrides" in progress else {}
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What an evaluation leaves: metrics.json, the tables, the figures, the report, and the last screen."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import signs
 from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
-from crucible.files import CARD, CURVES, SUMMARY, WEIGHTS
+from crucible.files import CARD, CURVES, WEIGHTS
 from crucible.integrity import sha256_of
 from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
@@ -19,7 +18,7 @@ from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
 from crucible.tasks.placed import PLACES
-from crucible.tasks.saved import Saved
+from crucible.tasks.saved import Saved, read_summary
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look
@@ -35,13 +34,13 @@ WORST, TOLD = 12, 3
 
 def summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
-    own = json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))
+    own = read_summary(Path(job.cfg["run"]))
     scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(found)}
     measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
     trivial = before.get("baseline", {}) | signs.baseline(saved.task, saved.card, batches, ["test"])
     seen = {
-        "signs": _signs(before["signs"], batches) | signs.against(trivial, scores),
+        "signs": _signs(before["signs"], batches) | signs.against(trivial, {"test": found}),
         "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
         "controls": before["controls"],
@@ -136,7 +135,7 @@ def _figures(
     steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
     made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "ceiling", "confusion", "mistakes")}
     rows = read_curves(run / CURVES)
-    best = json.loads((run / SUMMARY).read_text(encoding="utf-8"))["best_epoch"]
+    best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
     figures.gap(steps, saved.task.margin, saved.task.error, made["gap"])
     figures.confusion(found.confusion.numpy(), saved.task.groups, made["confusion"])

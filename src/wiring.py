@@ -1,6 +1,5 @@
 """Where the configuration ends: plain values go in here, built objects come out, and the library sees only those."""
 
-import json
 import os
 import shlex
 import subprocess
@@ -20,20 +19,20 @@ from torch import nn
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.prepare import Recipe, prepare
-from crucible.data.seen import Seen, read_seen, report, require_unseen
+from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.advice import Signs, Situation
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Refusal
-from crucible.files import SUMMARY
 from crucible.integrity import sha256_of
 from crucible.optim.guard import Guarded
 from crucible.report.leaks import about
 from crucible.seeds import seed_global
 from crucible.targets import build, resolve
-from crucible.tasks.saved import Saved, placed
+from crucible.tasks.saved import Saved, placed, read_summary
 from crucible.tasks.task import Task
 from crucible.text import redacted
 from crucible.tracking.journal import NAME, read_events
+from crucible.tracking.looks import read_looks
 from crucible.training.device import (
     be_deterministic,
     choose_device,
@@ -166,14 +165,13 @@ def _require_same_objects(job: Job, found: dict[str, Any], own: dict[str, Any]) 
 
 def seen_by_run(job: Job) -> Seen:
     """Return what the evaluated run has seen before these data: on its own data what its source has, on others all of it."""
-    seen = read_seen(Path(job.cfg["run"])) or Seen()
+    seen = read_seen(Path(job.cfg["run"])) or unknown()
     return seen.all() if job.other_data else seen
 
 
 def seen_report(job: Job, batches: Batches) -> dict[str, Any]:
     """Return what a summary says about examples of other data that the evaluated run has seen."""
-    seen = read_seen(Path(job.cfg["run"]))
-    return report(seen and seen.all(), batches.own, seen_policy(job.cfg))
+    return report(seen_by_run(job), batches.own, seen_policy(job.cfg))
 
 
 def seen_policy(cfg: Config) -> str:
@@ -181,9 +179,15 @@ def seen_policy(cfg: Config) -> str:
     return cfg["transfer"].get("seen", "keep")
 
 
+def require_records(job: Job) -> None:
+    """Refuse to evaluate where the look could not be recorded: the run's journal, or the record of looks, is damaged."""
+    read_looks()
+    list(read_events(require_run(job) / NAME))
+
+
 def same_threads(job: Job) -> None:
     """Compute with as many threads as the training did."""
-    torch.set_num_threads(json.loads((Path(job.cfg["run"]) / SUMMARY).read_text(encoding="utf-8"))["threads"])
+    torch.set_num_threads(read_summary(Path(job.cfg["run"]))["threads"])
 
 
 def _recipe(cfg: Config, judge: Card | None) -> Recipe:
@@ -230,7 +234,8 @@ def _home(named: str | None, key: str) -> Path:
     if named is not None:
         return Path(named)
     with suppress(Refusal):
-        if read_card(DVC_PREPARED).key == key:
+        if (card := read_card(DVC_PREPARED)).key == key and card.arrays:
+            require_prepared(DVC_PREPARED, card)  # what belongs to the pipeline is never prepared again by hand
             return DVC_PREPARED
     return CACHE / key[:16]
 
@@ -290,7 +295,7 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
     optimizer = build("optimizer", cfg["optimizer"], transfer.groups(model))
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("share", 1.0)
-    before = (source.seen if source else None) or Seen()
+    before = source.seen if source else Seen()
     data = batches(cfg, folder, card, device, before)
     return Parts(
         task=task,
@@ -302,7 +307,7 @@ def assemble(cfg: Config, folder: Path, card: Card, device: torch.device) -> Par
         transfer=transfer,
         fixed=is_fixed(cfg),
         before=before,
-        seen=report(source.seen, card, seen_policy(cfg)) if source else {},
+        seen=report(before, card, seen_policy(cfg)),
     )
 
 
@@ -461,6 +466,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NO
         lr=cfg["optimizer"].get("lr", 0.001),
         batch_size=cfg["trainer"]["batch_size"],
         dev_share=cfg["data"]["split"]["dev"],
+        train_dev_share=cfg["data"]["split"]["train_dev"],
         feature_shape=card.feature_shape,
         class_counts=card.splits["train"]["class_counts"] if "class_weights" in cfg["task"] else [],
         class_weights=cfg["task"].get("class_weights", "none"),

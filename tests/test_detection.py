@@ -169,7 +169,7 @@ def test_every_network_of_the_vision_family_is_a_backbone(backbone: str) -> None
 def test_the_default_is_as_wide_as_the_recipes_and_a_quarter_of_the_papers_parameters() -> None:
     own = composed("model=yolo")["model"]
     sizes = [
-        sum(p.numel() for p in build(own | {"settings": settings}, (3, 64, 64), 24).parameters())
+        sum(p.numel() for p in build("model", own | {"settings": settings}, (3, 64, 64), 24).parameters())
         for settings in (own["settings"], {"depth": 18, "width": 32}, {"depth": 18, "width": 64})
     ]
     assert sizes[0] == sizes[1] < 3.3e6 and sizes[2] == pytest.approx(4 * sizes[0], rel=0.01)

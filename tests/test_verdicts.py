@@ -11,7 +11,7 @@ from conftest import card_of, composed
 from scipy import stats
 
 import wiring
-from crucible.diagnosis.advice import Signs, advise
+from crucible.diagnosis.advice import Advice, Signs, advise
 from crucible.diagnosis.curves import still_falls
 from crucible.diagnosis.gap import diagnose
 from crucible.metrics.evidence import Measured, difference, jackknife, sampled, wilson
@@ -210,5 +210,26 @@ def test_the_trivial_answer_stands_beside_the_result_and_being_worse_comes_first
     )
     verdict = next(line for line in done.out.splitlines() if line.strip().startswith("verdict"))
     assert "trivial answer, always '3': error dev 90.0 %" in done.out
-    error = float(done.out.split("-> dev ")[1].split(" %")[0])
-    assert ("verdict  worse than the trivial baseline" in verdict) == (error > 90.0)
+    error = float(done.out.split("-> dev ")[1].split(" %")[0]) / 100
+    assert ("verdict  worse than the trivial baseline" in verdict) == (Measured(error, 360).bounds()[0] > 0.9)
+
+
+def test_without_a_split_to_judge_on_nothing_is_just_right() -> None:
+    evidence = {"train": {"size": 300, "spread": None}}
+    assert diagnose(0.0, None, None, human=None, tolerance=TOLERANCE, evidence=evidence).verdict == "unclear"
+
+
+def test_no_advice_is_no_claim_that_all_was_tried() -> None:
+    from tried import Tried
+
+    own = {"monitor": {"name": "f1", "goal": "maximize"}, "dev": {"f1": 0.5}, "train": {"f1": 0.5}}
+    assert "was tried" not in Tried().left([], own, [])[0].why
+    advice = [Advice("Against variance.", ("regularizer=l2",)), Advice("The other way.", ("regularizer=none",))]
+    worse = {**own, "dev": {"f1": 0.4}, "folder": "a"}
+    tried = Tried(({**worse, "overrides": ["regularizer=l2"]}, {**worse, "overrides": []}))
+    assert [each.why for each in tried.left(advice[:1], own, [])] != [advice[0].why]
+    assert [each.why for each in tried.left(advice[1:], own, ["regularizer=l2"])] != [advice[1].why]
+
+
+def test_an_error_over_no_example_tells_nothing() -> None:
+    assert Measured(0.0, 0).bounds() == (0.0, 1.0)

@@ -5,6 +5,7 @@ last change, inode): what was right in that state is remembered in `artifacts/ve
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import file_digest
@@ -13,6 +14,7 @@ from pathlib import Path
 from crucible.errors import Refusal
 
 SUMS = "SHA256SUMS"  # of a finished run, as `sha256sum --check` reads it
+LINE = re.compile(r"([0-9a-f]{64})  ([\w.]+)")
 LARGE = 1 << 30  # bytes
 LEDGER = Path("artifacts/verified.jsonl")
 _VERIFIED: set[tuple[str | int, ...]] = set()
@@ -42,9 +44,13 @@ def require_unchanged(folder: Path, *, editable: Sequence[str] = ()) -> list[str
     Raises:
         Refusal: naming the file.
     """
-    text = (folder / SUMS).read_text(encoding="utf-8", errors="replace") if (folder / SUMS).exists() else ""
-    pairs = [line.split("  ", 1) for line in text.splitlines() if "  " in line]
-    wrong = changed(folder, {name: digest for digest, name in pairs if Path(name).name == name})
+    if not (folder / SUMS).exists():
+        return []
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    found = [LINE.fullmatch(line) for line in lines]
+    if not lines or not all(found):
+        raise Refusal(str(folder / SUMS), "the checksums of the run are damaged", allowed="the file that the run wrote")
+    wrong = changed(folder, {each[2]: each[1] for each in found if each})
     if damaged := [name for name in wrong if name not in editable]:
         raise Refusal(
             str(folder / damaged[0]), f"missing, damaged, or of another model: it is not as the run wrote it ({SUMS})",

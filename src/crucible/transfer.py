@@ -5,7 +5,7 @@ the old layers and train the head alone; more: freeze fewer; many: take the old 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodType
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
-from crucible.data.seen import Seen, read_seen
+from crucible.data.seen import Seen, read_seen, unknown
 from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, WEIGHTS
 from crucible.integrity import require_unchanged
@@ -35,7 +35,7 @@ class Pretrained:
 
     file: Path
     card: Card | None
-    seen: Seen | None = None
+    seen: Seen = field(default_factory=unknown)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return each tensor's shape, without reading any.
@@ -70,7 +70,7 @@ def pretrained(source: Path) -> Pretrained:
     if file.name == WEIGHTS:
         require_unchanged(file.parent, editable=[CONFIG])
     seen = read_seen(file.parent)
-    return Pretrained(file, read_card(file.parent), None if seen is None else seen.all())
+    return Pretrained(file, read_card(file.parent), unknown() if seen is None else seen.all())
 
 
 class Scratch:

@@ -89,7 +89,8 @@ def prepare(
         accept(card)
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, draft)
+        if not _is_there(target, card):
+            _replace(target, draft)
     return target
 
 
@@ -114,9 +115,17 @@ def _kept(target: Path) -> Card | None:
     return card if card.arrays else None  # of before there were checksums
 
 
+def _is_there(target: Path, card: Card) -> bool:
+    """Whether another process has prepared the same just now, and whole."""
+    with suppress(Refusal):
+        require_prepared(target, found := read_card(target))
+        return found == card
+    return False
+
+
 def _replace(target: Path, draft: Path) -> None:
     """Put the new folder in the place of an old one; another process may have made the same just now."""
-    if target.exists():
+    with suppress(OSError):
         target.rename(draft / "old")
     with suppress(OSError):
         (draft / "new").rename(target)

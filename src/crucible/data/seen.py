@@ -26,24 +26,29 @@ def _nothing() -> Array:
     return np.zeros((0, BYTES), np.uint8)
 
 
+def _known() -> Array:
+    return np.zeros(1, np.uint8)
+
+
 @dataclass(frozen=True)
 class Seen:
     """Hashes (n, 8) of examples: those the weights were learned from, and those that chose among weights.
 
     Attributes:
         learned, chosen: of this run alone: train; dev and train_dev. before_learned, before_chosen: of the runs that its
-            weights come from.
+            weights come from. unknown: [1] where one of those has no record, else [0].
     """
 
     learned: Array = field(default_factory=_nothing)
     chosen: Array = field(default_factory=_nothing)
     before_learned: Array = field(default_factory=_nothing)
     before_chosen: Array = field(default_factory=_nothing)
+    unknown: Array = field(default_factory=_known)
 
     def all(self) -> "Seen":
         """Return the same examples, as the past of a run that starts from this one."""
         learned, chosen = _union(self.learned, self.before_learned), _union(self.chosen, self.before_chosen)
-        return Seen(before_learned=learned, before_chosen=chosen)
+        return Seen(before_learned=learned, before_chosen=chosen, unknown=self.unknown)
 
     def rows(self, card: Card) -> dict[str, Array]:
         """Return the rows of dev, train_dev and test that the runs before have seen.
@@ -60,14 +65,15 @@ class Seen:
 
     def packed(self) -> bytes:
         """Return the bytes of a file, equal for equal sets."""
-        return save({each.name: _union(getattr(self, each.name)) for each in fields(self)})
+        sets = {each.name: _union(getattr(self, each.name)) for each in fields(self) if each.name != "unknown"}
+        return save({**sets, "unknown": self.unknown})
 
 
 def seen_in(card: Card, before: Seen, left_out: Mapping[str, Array]) -> Seen:
     """Return what a training on the data of a card has seen; `left_out` are the rows of a split that it did not use."""
     own = {split: np.delete(digests_of(card, split), left_out.get(split, []), axis=0) for split in card.splits}
     chosen = _union(*(own[split] for split in ("dev", "train_dev") if split in own))
-    return Seen(_union(own["train"]), chosen, before.before_learned, before.before_chosen)
+    return Seen(_union(own["train"]), chosen, before.before_learned, before.before_chosen, before.unknown)
 
 
 def read_seen(folder: Path) -> Seen | None:
@@ -101,16 +107,21 @@ def require_unseen(seen: Seen, card: Card, policy: str, by: str) -> None:
         )  # fmt: skip
 
 
-def report(before: Seen | None, card: Card, policy: str) -> dict[str, Any]:
+def unknown() -> Seen:
+    """Return what is known of weights that have no record: nothing."""
+    return Seen(unknown=np.ones(1, np.uint8))
+
+
+def report(before: Seen, card: Card, policy: str) -> dict[str, Any]:
     """Return what a summary says about examples that were seen before: the policy, and how many of each split.
 
     Nothing where there are none; without a record of what was seen the policy is `unknown`.
     """
-    if before is None:
-        return {"policy": "unknown"}
     counts = {split: len(rows) for split, rows in before.rows(card).items() if len(rows)}
     sizes = {split: card.size(split) for split in counts}
-    return {"policy": policy, "counts": counts, "sizes": sizes} if counts else {}
+    if counts:
+        return {"policy": policy, "counts": counts, "sizes": sizes}
+    return {"policy": "unknown"} if before.unknown.any() else {}
 
 
 def packed(digests: Array) -> str:

@@ -53,6 +53,7 @@ MANY_DEAD = 0.25
 MANY_STEPS = 1000  # one step an epoch needs so many epochs to get anywhere
 WEIGHTS = {"badly placed": "box_weight", "wrong class": "class_weight", "background": "background_weight"}
 FINEST, HEAVY = 4, 8  # pixels of a cell, weight of a part of the loss
+SHORT = 4  # epochs, below which there is no trend to see
 SPENT = 0.1  # of the first rate: where the schedule has ended so low, level losses are its doing
 WIDE, LONG = 256, 200  # hidden units, epochs: where there are as many, more are rarely what is missing
 
@@ -102,6 +103,7 @@ class Situation:
     unclear: tuple[str, ...] = ()
     tolerance: float = 0.0
     dev_size: int = 0
+    train_dev_share: float = 0.0
     epochs: int | None = None
     best_epoch: int | None = None
     steps: int | None = None
@@ -145,7 +147,7 @@ Rule = Callable[[Situation], Iterator[Advice]]
 
 
 def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
-    """Return at least one piece of advice, most important first, never something already on, no knob in two directions.
+    """Return advice, most important first, never something already on, no knob in two directions.
 
     Args:
         verdict, reasons: of the gap. now: the run, with what was seen in it.
@@ -191,11 +193,21 @@ def _unclear(now: Situation) -> Iterator[Advice]:
         yield Advice(
             "Nothing tells whether the bias is high: declare what the best reach, in the target's unit (data.human_error)."
         )
-    if "variance" not in now.unclear or not now.dev_size:
+    if "variance" not in now.unclear:
+        yield Advice(f"{now.train_size} train examples do not decide whether the bias is high: more of them would.")
+        return
+    if not now.dev_size:
+        yield Advice(
+            "Nothing tells whether the variance is high: hold examples out (data.split.dev), or evaluate on test."
+        )
+        return
+    if now.train_dev_share:
+        share = (f"data.split.train_dev={min(0.5, 2 * now.train_dev_share):g}",)
+        yield Advice("The variance is not decided by so few train_dev examples: more of them would tell.", share)
         return
     larger = (f"data.split.dev={1.5 * now.dev_share:g}",) if 0 < now.dev_share <= 0.5 else ()
     yield Advice(
-        f"The variance is not told by {now.dev_size} dev examples: more of them would tell (from several runs, compare.py).",
+        f"The variance is not decided by {now.dev_size} dev examples: more of them would tell.",
         larger,
     )
 
@@ -204,7 +216,9 @@ def _still_learning(now: Situation) -> Iterator[Advice]:
     """Nothing else can be told of a training that was not over."""
     if now.signs.falling and not now.stopped_early and now.chose_late:
         taken = f" after {now.steps:,} steps" if now.steps else ""
-        yield Advice(f"Both losses still fall{taken}: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
+        losses = "Both losses still fall" if now.dev_size else "The train loss still falls"
+        what = losses if (now.epochs or SHORT) >= SHORT else f"{now.epochs} epochs are too few to show a trend"
+        yield Advice(f"{what}{taken}: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
 def _is_open(advice: Advice, now: Situation) -> bool:

@@ -84,7 +84,7 @@ def diagnose(
     high = [REASONS.get(name, name) for name, state in states.items() if state == "high"]
     if human is not None and judged is not None and judged.bounds()[1] < human - SLACK:
         high.append("beyond_human")
-    unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear" and judged]
+    unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear"]
     verdict = VERDICTS["avoidable_bias" in high, "variance" in high]
     return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)
 

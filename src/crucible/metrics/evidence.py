@@ -14,7 +14,7 @@ from crucible.data.readers.source import Array
 
 CLAIM = 1.4  # standard errors: each of the two bounds is beyond the truth in 8 % of all samples
 REPORTED = 1.96  # 95 % in between
-DRAWS, MOST_CLASSES = 2000, 200
+DRAWS, MOST_CLASSES = 1000, 50
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Measured:
 
 def wilson(rate: float, size: float, z: float) -> tuple[float, float]:
     """Return the bounds of a rate among `size` examples, within [0, 1]: 0 of 100 at 1.96 gives 0 and 0.037."""
+    if size <= 0:
+        return 0.0, 1.0
     share = z * z / size
     middle = (rate + share / 2) / (1 + share)
     half = z / (1 + share) * sqrt(rate * (1 - rate) / size + share / (4 * size))
@@ -51,11 +53,6 @@ def difference(first: Measured, second: Measured, z: float = CLAIM) -> tuple[flo
     below = sqrt((second.error - low_2) ** 2 + (high_1 - first.error) ** 2)
     above = sqrt((high_2 - second.error) ** 2 + (first.error - low_1) ** 2)
     return apart - below, apart + above
-
-
-def examples_to_tell(error: float, distance: float) -> int:
-    """Return how many examples would tell an error from one so far away."""
-    return max(1, round(CLAIM**2 * error * (1 - error) / distance**2))
 
 
 def sampled(confusion: Array, name: str) -> tuple[float, float]:
@@ -82,7 +79,10 @@ def interval_of(name: str, value: float, error: Measured, confusion: Array | Non
         name, value: of the number. error: of the same split. confusion: counts (K, K) of a classifier.
     """
     if name in ("precision", "recall", "f1"):
-        return sampled(confusion, name) if confusion is not None and len(confusion) <= MOST_CLASSES else None
+        if confusion is None or len(confusion) > MOST_CLASSES or (len(confusion) == 2 and not confusion[1].any()):
+            return None
+        low, high = sampled(confusion, name)
+        return min(low, value), max(high, value)
     low, high = error.bounds(REPORTED)
     if name in ("error", "rmse"):
         return max(0.0, low), high

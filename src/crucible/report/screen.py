@@ -135,7 +135,7 @@ def seen(facts: dict[str, Any]) -> str:
     if not facts:
         return ""
     if facts["policy"] == "unknown":
-        return "whether the weights have seen examples of dev and test cannot be told: their run has no record of it"
+        return "whether the weights have seen examples of dev and test is unknown: a run that they come from has no record of it"
     counts = " and ".join(f"{n:,} of {facts['sizes'][split]:,} {split}" for split, n in facts["counts"].items())
     what = "left out" if facts["policy"] == "drop" else "kept: the numbers on them flatter"
     return f"{counts} examples had been seen by the runs that the weights come from; they are {what}"

@@ -1,5 +1,6 @@
 """A finished run as an object: the model with its weights, its task and its data card, from the run folder alone."""
 
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.integrity import require_unchanged
 from crucible.targets import build
 
+NEEDED = ("data", "model", "monitor", "epochs", "train", "diagnosis", "threads", "parameters")  # of train.json
 SECTIONS = ("data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking")
 
 
@@ -51,6 +53,23 @@ def _sections(config: Any) -> dict[str, Any]:
     if not isinstance(config, dict) or not all(isinstance(config.get(name), dict) for name in SECTIONS):
         raise ValueError(f"{CONFIG} holds no configuration, or it is damaged")
     return config
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return train.json of a finished run.
+
+    Raises:
+        Refusal: there is none, or it is damaged.
+    """
+    try:
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        return {key: found[key] for key in (*NEEDED, *found)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            str(folder / SUMMARY),
+            f"no result of a training, or damaged: {error!r}",
+            allowed="the file that the run wrote",
+        ) from None
 
 
 def placed(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:

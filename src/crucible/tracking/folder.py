@@ -47,7 +47,7 @@ def holder(folder: Path) -> int | None:
         return None
     with (folder / ".lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             return int(file.read().strip() or 0)

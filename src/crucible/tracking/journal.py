@@ -58,7 +58,7 @@ def read_events(path: Path) -> Iterator[Event]:
     """
     if path.exists():
         with path.open("rb") as file:
-            yield from (_event(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n"))
+            yield from (parsed(line, path, number) for number, line in enumerate(file, 1) if line.endswith(b"\n"))
 
 
 def _sealed(text: str) -> str:
@@ -66,8 +66,12 @@ def _sealed(text: str) -> str:
     return f"{text[:-1]}{SEAL}{crc32(text.encode())}}}"
 
 
-def _event(line: bytes, path: Path, number: int) -> Event:
-    """Return the event of a line; one without a checksum, of a journal of before, is taken as it is."""
+def parsed(line: bytes, path: Path, number: int = 0) -> Event:
+    """Return the event of a line; one without a checksum, of a journal of before, is taken as it is.
+
+    Raises:
+        Refusal: the line is damaged.
+    """
     body, sealed, check = line.rstrip(b"\n").rpartition(SEAL.encode())
     text = body + b"}" if sealed else line
     try:

@@ -5,6 +5,7 @@ pictures: looks count that were at half of the examples at least.
 """
 
 import json
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from crucible.data.readers.source import Array
 from crucible.errors import Refusal
-from crucible.tracking.folder import append_whole, write_atomic
+from crucible.tracking.folder import append_whole
 
 LEDGER = Path("artifacts/test_looks.jsonl")
 SETS = "test_looks"  # beside the ledger: the hashes of each set of examples
@@ -34,12 +35,13 @@ def count_look(examples: Array, weights: str, ledger: Path = LEDGER) -> int:
     if (name, weights) not in seen:
         home = ledger.parent / SETS
         home.mkdir(parents=True, exist_ok=True)
-        if not (home / f"{name}.bin").exists():
-            write_atomic(home / f"{name}.bin", own.tobytes())
+        draft = home / f".{name}.{os.getpid()}"  # another process may write the same set now
+        draft.write_bytes(own.tobytes())
+        draft.replace(home / f"{name}.bin")
         with ledger.open("ab", buffering=0) as file:
             append_whole(file, json.dumps({"examples": name, "weights": weights}).encode() + b"\n")
     near = {other for other in {name, *(known for known, _ in seen)} if _share(own, ledger.parent / SETS, other) >= 0.5}
-    return len({look for look in [*seen, (name, weights)] if look[0] in near})
+    return len({model for known, model in [*seen, (name, weights)] if known in near})
 
 
 def read_looks(ledger: Path = LEDGER) -> list[tuple[str, str]]:

@@ -12,18 +12,19 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, CURVES, EVALUATION, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import sha256_of
 from crucible.text import redacted
 from crucible.tracking.fetching import bring
 from crucible.tracking.folder import write_atomic
-from crucible.tracking.journal import NAME, PARENT, Event, read_events
+from crucible.tracking.journal import NAME, PARENT, Event, parsed, read_events
 from crucible.tracking.mirror import STORE
 from crucible.tracking.records import (
     LONGEST_NAME,
@@ -141,10 +142,13 @@ class Mirror:
                 if line.endswith(b"\n"):
                     lines.append(line)
                 if len(lines) == POINTS_PER_CALL // 8:
-                    yield [json.loads(each) for each in lines], self.state["offset"] + sum(map(len, lines))
+                    yield self._parsed(lines)
                     lines = []
             if lines:
-                yield [json.loads(each) for each in lines], self.state["offset"] + sum(map(len, lines))
+                yield self._parsed(lines)
+
+    def _parsed(self, lines: list[bytes]) -> tuple[list[Event], int]:
+        return [parsed(each, self.path) for each in lines], self.state["offset"] + sum(map(len, lines))
 
     def _log_points(self, events: list[Event]) -> None:
         from mlflow.entities import Metric
@@ -220,8 +224,8 @@ class Mirror:
 
     def _try_model(self) -> None:
         """Log the model; where that cannot be done, leave a line in the log, nothing in the store, and do not try again."""
-        self._clear_models()
         try:
+            self._clear_models()
             self._log_model()
         except _hopeless() as error:
             if getattr(error, "error_code", BLAMING[0]) not in BLAMING:
@@ -274,11 +278,6 @@ class Mirror:
         with lock(self.folder / ".mirror.lock"):
             everything = read_state(self.record) | {self.key: self.state}
             write_atomic(self.record, json.dumps(everything, indent=2).encode())
-
-
-def read_shape(folder: Path) -> list[int]:
-    """Return the feature shape of the run's data."""
-    return json.loads((folder / CARD).read_text(encoding="utf-8"))["feature_shape"]
 
 
 def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> bool:
@@ -404,10 +403,20 @@ def main() -> int:
 
 def _mirror_others(root: Path, uri: str) -> bool:
     """Mirror the project's runs that are behind, and bury those that were killed; return whether everything arrived."""
-    results = [mirror(path, uri, None, None) for path in behind(root, uri)]
-    for path in killed(root, uri):
-        bury(path, uri)
-    return all(results)
+    results = [_tolerated(mirror, path, uri, None, None) for path in behind(root, uri)]
+    return all([*results, *(_tolerated(bury, path, uri) for path in killed(root, uri))])
+
+
+def _tolerated(work: Callable[..., bool | None], *args: Any) -> bool:
+    """Do some work for another run; what is wrong with it is one line in the log, and holds no further run up."""
+    try:
+        return work(*args) is not False
+    except (Refusal, StopIteration) as error:
+        why: Exception = error
+    except _store_errors() as error:
+        why = error
+    print(" ".join(redacted(f"{type(why).__name__}: {why}").split()), file=sys.stderr, flush=True)
+    return False
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from crucible.data.readers import npz
 from crucible.data.readers.annotated import NOTHING
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.errors import Refusal
-from crucible.schema import Count, NonNegative, Positive, Seed, Share, Whole
+from crucible.schema import NonNegative, Positive, Seed, Share, Whole
 
 SPLITS = ("train", "dev", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the digits that each split's scenes are made of: none stands in two splits
@@ -21,7 +21,7 @@ APART = 0.05  # the largest overlap of two boxes in a scene
 FAINT = 0.2  # the share of the darkest ink below which a row or column is edge
 TRIES = 50  # places tried for a digit before it is left out
 Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Scenes = dict[Literal["train", "dev", "test"], Count]
+Scenes = dict[Literal["train", "dev", "test"], Annotated[int, Field(ge=1, le=1_000_000)]]
 
 
 @dataclass(frozen=True)
