@@ -96,7 +96,10 @@ def folder(key: str, value: str) -> Path:
     """
     path = Path(value).expanduser()
     if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
-        raise Refusal(f"{key}={value}", "a file stands in its way", allowed="a folder, there or not yet")
+        raise Refusal(
+            f"{key}={value}", "cannot be written: a file stands in its way", allowed="a folder, there or not yet",
+            example=f"{key}=DIR",
+        )  # fmt: skip
     if not os.access(next(each for each in (path, *path.absolute().parents) if each.exists()), os.W_OK):
         raise Refusal(f"{key}={value}", "it may not be written", allowed="a folder that may")
     return path

@@ -24,6 +24,7 @@ def attack(number: int, rng: Random, home: Path) -> Result:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(home / "project", folder, symlinks=True)
     for _ in range(rng.randint(3, 8)):
+        _without_a_torn_lock(folder, kills)
         child = program(REPRO, folder)
         moment, sig = rng.uniform(0.3, 0.6 * seconds), rng.choices(SIGNALS, [6, 1, 1])[0]
         if not child.sleep(moment):
@@ -34,12 +35,23 @@ def attack(number: int, rng: Random, home: Path) -> Result:
             lost.append(f"dvc repro did not end on {sig.name}")
         child.kill()
         kills.append([sig.name, round(moment, 2)])
+    _without_a_torn_lock(folder, kills)
     lost += program(REPRO, folder).wait(300).problem("the last dvc repro")
     lost += [] if lost else history(folder / "artifacts" / "train")
     status = program(["dvc", "status", *STAGES], folder).wait()
     lost += [] if "up to date" in status.out or lost else [f"dvc status: {status.out[-300:]}{status.err[-300:]}"]
     silent = [] if lost else differing(wanted, _found(folder))
     return judged(len(kills), kills, lost=lost, silent=silent)
+
+
+def _without_a_torn_lock(folder: Path, kills: list[list[object]]) -> None:
+    """Take away DVC's own record of its readers and writers where the kill left half of it, as README says."""
+    record = folder / ".dvc" / "tmp" / "rwlock"
+    try:
+        json.loads(record.read_text(encoding="utf-8") if record.exists() else "{}")
+    except ValueError:
+        record.unlink()
+        kills[-1].append("DVC's rwlock was torn")
 
 
 def _undisturbed(home: Path) -> tuple[dict[str, str], float]:

@@ -22,7 +22,7 @@ class Diagnosis:
     Attributes:
         gap: avoidable_bias = train - human; variance = dev - train (test - train without dev); dev_test = test - dev,
             None where a split is missing or not looked at. With a train_dev split variance = train_dev - train and
-            mismatch = dev - train_dev. Of an error that is no rate there is no bias without a human level.
+            mismatch = dev - train_dev. Without a human level the bias of an error that is no rate stays unclear.
         verdict: high_bias, high_variance, high_bias_and_variance, just_right, or unclear.
         reasons: the parts above tolerance, and beyond_human.
         bounds: of each part, by the number of examples. unclear: parts that may be above tolerance, or not.
@@ -71,7 +71,7 @@ def diagnose(
     level = Measured(human or 0.0, spread=0.0)
     judged = errors.get("dev", errors.get("test"))
     pairs = {
-        "avoidable_bias": (level if human is not None or is_rate else None, errors["train"]),
+        "avoidable_bias": (level, errors["train"]),
         "variance": (errors["train"], errors.get("train_dev", judged)),
         **({"mismatch": (errors["train_dev"], errors.get("dev"))} if "train_dev" in errors and dev is not None else {}),
         "dev_test": (errors.get("dev"), errors.get("test")),
@@ -79,7 +79,7 @@ def diagnose(
     gap = {name: b.error - a.error if a and b else None for name, (a, b) in pairs.items()}
     bounds = {name: difference(a, b) for name, (a, b) in pairs.items() if a and b}
     states = {name: _state(bounds.get(name), tolerance) for name in pairs}
-    if early and states["avoidable_bias"] == "high":
+    if (human is None and not is_rate) or (early and states["avoidable_bias"] == "high"):
         states["avoidable_bias"] = "unclear"
     high = [REASONS.get(name, name) for name, state in states.items() if state == "high"]
     if human is not None and judged is not None and judged.bounds()[1] < human - SLACK:

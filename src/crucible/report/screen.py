@@ -78,7 +78,7 @@ def suggested(summary: dict[str, Any]) -> str:
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    unknown = summary["gap"].get("avoidable_bias", 0.0) is None
+    unknown = human["assumed"] and "rmse" in summary["train"]  # of an RMSE 0 is no level to compare with
     steps = [
         "human unknown"
         if unknown
@@ -88,7 +88,7 @@ def gap(summary: dict[str, Any]) -> str:
     parts = [
         f"{name.replace('_', ' ')} {amount(value, summary)}"
         for name, value in summary["gap"].items()
-        if value is not None
+        if value is not None and not (unknown and name == "avoidable_bias")
     ]
     return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts)
 
