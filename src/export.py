@@ -7,6 +7,7 @@ import torch
 
 import entry
 import words
+from crucible.errors import Refusal
 from crucible.export import export
 from crucible.report.screen import lined
 from crucible.tasks.saved import load_run
@@ -21,6 +22,8 @@ def main(arguments: list[str]) -> None:
     given = words.parsed(arguments, KEYS, example=EXAMPLE)
     folder = entry.named_run(given["run"])
     path = words.file("out", given["out"] or str(folder / "model.onnx"))
+    if path.suffix != ".onnx":
+        raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")
     saved = load_run(folder, torch.device("cpu"))
     draw = torch.Generator().manual_seed(0)
     mean, std = (

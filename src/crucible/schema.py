@@ -18,6 +18,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Side = Annotated[int, Field(ge=1, le=65535)]  # of a picture, as in JPEG
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Epochs = Annotated[int, Field(ge=1, le=1_000_000_000)]  # at a millisecond each, more than a week
+Threads = Annotated[int, Field(ge=1, le=1024)]  # torch dies of many more
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -74,7 +75,7 @@ class Trainer(Section):
     max_norm: Annotated[float, Field(gt=0)]  # infinite: no clipping
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     precision: Literal["float32", "bfloat16"]
-    threads: Literal["auto"] | Count
+    threads: Literal["auto"] | Threads
     deterministic: bool
     channels_last: bool
     compile: bool
