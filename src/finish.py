@@ -16,7 +16,7 @@ import signs
 import tried
 from crucible.diagnosis.advice import Advice, Situation, advise
 from crucible.diagnosis.bounds import check
-from crucible.diagnosis.gap import diagnose, errors
+from crucible.diagnosis.gap import Diagnosis, diagnose, errors
 from crucible.errors import Stopped
 from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
@@ -70,27 +70,13 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     splits = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
     found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
     scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each) for split, each in found.items()}
-    analysed = found[splits[-1]]
-    cfg = _as_run(job.cfg, run)
-    early = run.epoch < cfg["trainer"]["total_epochs"]
+    analysed, cfg = found[splits[-1]], _as_run(job.cfg, run)
     parameters = sum(p.numel() for p in parts.model.parameters())
-    trivial = signs.baseline(
-        parts.task, parts.batches.card, parts.batches, [split for split in splits if split != "train"]
-    )
-    rates = [e["values"]["lr"] for e in read_events(job.folder / NAME) if "lr" in e.get("values", ())]
-    progress = {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step,
-                "rate_left": rates[-1] / max(rates) if rates else 1.0, "overrides": tried.words_of(cfg),
-                "key": parts.batches.own.key}  # fmt: skip
-    seen = {
-        "signs": signs.of_training(run, parts, found) | signs.against(trivial, found),
+    seen = _observed(run, parts, found, cfg) | {
         "error_analysis": signs.error_analysis(parts.task, analysed),
         "satisficing": bounds(parts, analysed, parameters),
-        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
-        "evidence": {split: each.evidence() for split, each in found.items()},
-        "baseline": trivial,
-        "progress": progress,
-        "seen": parts.seen,
     }
+    early = run.epoch < cfg["trainer"]["total_epochs"]
     summary = {
         "data": parts.batches.card.name,
         "model": choices_of(job.cfg)["model"],
@@ -110,6 +96,22 @@ def train(job: Job, run: Run, parts: Parts) -> None:
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
     flat |= _last_points(run.latest, found)
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _observed(run: Run, parts: Parts, found: Mapping[str, Judgement], cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return what the diagnosis says of a training besides its errors and mistakes."""
+    trivial = signs.baseline(parts.task, parts.batches.card, parts.batches, [each for each in found if each != "train"])
+    rates = [e["values"]["lr"] for e in read_events(run.folder / NAME) if "lr" in e.get("values", ())]
+    left = rates[-1] / max(rates) if rates else 1.0
+    return {
+        "signs": signs.of_training(run, parts, found) | signs.against(trivial, found),
+        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
+        "evidence": {split: each.evidence() for split, each in found.items()},
+        "baseline": trivial,
+        "progress": {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step, "rate_left": left,
+                     "overrides": tried.words_of(cfg), "key": parts.batches.own.key},
+        "seen": parts.seen,
+    }  # fmt: skip
 
 
 def _last_points(latest: dict[str, float], found: Mapping[str, Judgement]) -> dict[str, float]:
@@ -152,45 +154,48 @@ def judged(
     """
     human, read = job.cfg["data"]["human_error"], signs.read(seen)
     apart = (scores.get("train_dev") or {}).get("error")
-    is_rate, evidence = task.targets != "numbers", seen["evidence"]
     found = diagnose(
-        *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=evidence, is_rate=is_rate,
-        early=seen["signs"].get("early", False),
+        *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=seen["evidence"],
+        is_rate=task.targets != "numbers", early=read.early,
     )  # fmt: skip
     words, trial = tried.words_of(cfg), is_dvc(job.folder) or job.tell is not None
     runs = tried.Tried() if trial else tried.tried_on(seen["progress"].get("key", ""), job.folder)
-    now = replace(
-        situation(cfg, card, stopped_early=stopped_early, signs=read),
-        bias=found.gap["avoidable_bias"] or 0.0,
-        variance=found.gap["variance"] or 0.0,
-        unclear=tuple(found.unclear),
-        tolerance=task.margin,
-        dev_size=int((evidence.get("dev") or {"size": 0})["size"]),
-        human_missing=human is None and not is_rate,
-        seeds_tried=runs.other_seeds(words),
-        **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
-    )
-    own = {
-        "monitor": {"name": task.monitor, "goal": task.goal},
-        **{split: scores.get(split) for split in ("dev", "train")},
-    }
+    now = _with_gap(situation(cfg, card, stopped_early=stopped_early, signs=read), found, seen, human, task)
+    now = replace(now, seeds_tried=runs.other_seeds(words))
+    own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
     advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
-    positive = getattr(task, "positive", None)
+    positive, reasons, worse = getattr(task, "positive", None), read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": positive} if positive is not None else {}),
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {
             "verdict": found.verdict,
-            "reasons": [*read.reasons()[: read.below_baseline], *found.reasons, *read.reasons()[read.below_baseline :]],
-            "unclear": {part: _why_unclear(part, now) for part in found.unclear},
+            "reasons": [*reasons[:worse], *found.reasons, *reasons[worse:]],
+            "unclear": {part: _why_unclear(part, now, found) for part in found.unclear},
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },
     }
 
 
-def _why_unclear(part: str, now: Situation) -> str:
+def _with_gap(now: Situation, found: Diagnosis, seen: dict[str, Any], human: float | None, task: Any) -> Situation:
+    """Return the facts about a run with those of its gap, and of how its training went."""
+    return replace(
+        now,
+        bias=found.gap["avoidable_bias"] or 0.0,
+        variance=found.gap["variance"] or 0.0,
+        unclear=tuple(found.unclear),
+        tolerance=task.margin,
+        dev_size=int((seen["evidence"].get("dev") or {"size": 0})["size"]),
+        human_missing=human is None and task.targets == "numbers",
+        **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
+    )
+
+
+def _why_unclear(part: str, now: Situation, found: Diagnosis) -> str:
+    if found.gap[part] is None:
+        return "unknown: there is no split to judge on"
     if part == "avoidable_bias" and now.human_missing:
         return "unknown without data.human_error"
     if part == "avoidable_bias" and now.signs.early:

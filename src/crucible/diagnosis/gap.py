@@ -66,27 +66,33 @@ def diagnose(
         is_rate: whether the error is a share of mistakes.
         early: whether few dev examples chose an epoch before train was learned: its error on train is no bias.
     """
-    told = {"train": train, "train_dev": train_dev, "dev": dev, "test": test}
-    errors = {split: _measured(error, split, evidence) for split, error in told.items() if error is not None}
-    level = Measured(human or 0.0, spread=0.0)
-    judged = errors.get("dev", errors.get("test"))
-    pairs = {
-        "avoidable_bias": (level, errors["train"]),
-        "variance": (errors["train"], errors.get("train_dev", judged)),
-        **({"mismatch": (errors["train_dev"], errors.get("dev"))} if "train_dev" in errors and dev is not None else {}),
-        "dev_test": (errors.get("dev"), errors.get("test")),
-    }
+    known = {"train": train, "train_dev": train_dev, "dev": dev, "test": test}
+    errors = {split: _measured(error, split, evidence) for split, error in known.items() if error is not None}
+    pairs = _pairs(errors, Measured(human or 0.0, spread=0.0))
     gap = {name: b.error - a.error if a and b else None for name, (a, b) in pairs.items()}
     bounds = {name: difference(a, b) for name, (a, b) in pairs.items() if a and b}
     states = {name: _state(bounds.get(name), tolerance) for name in pairs}
     if (human is None and not is_rate) or (early and states["avoidable_bias"] == "high"):
         states["avoidable_bias"] = "unclear"
     high = [REASONS.get(name, name) for name, state in states.items() if state == "high"]
+    judged = errors.get("dev", errors.get("test"))
     if human is not None and judged is not None and judged.bounds()[1] < human - SLACK:
         high.append("beyond_human")
     unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear"]
     verdict = VERDICTS["avoidable_bias" in high, "variance" in high]
     return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)
+
+
+def _pairs(errors: Mapping[str, Measured], human: Measured) -> dict[str, tuple[Measured | None, Measured | None]]:
+    """Return the two errors that each part of the gap lies between; None where there is no such split."""
+    train, dev, test, apart = (errors.get(split) for split in ("train", "dev", "test", "train_dev"))
+    mismatch = {"mismatch": (apart, dev)} if apart and dev else {}
+    return {
+        "avoidable_bias": (human, train),
+        "variance": (train, apart or dev or test),
+        **mismatch,
+        "dev_test": (dev, test),
+    }
 
 
 def _measured(error: float, split: str, evidence: Evidence | None) -> Measured:

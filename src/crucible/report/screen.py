@@ -78,12 +78,8 @@ def suggested(summary: dict[str, Any]) -> str:
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    unknown = human["assumed"] and "rmse" in summary["train"]  # of an RMSE 0 is no level to compare with
-    steps = [
-        "human unknown"
-        if unknown
-        else f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"
-    ]
+    unknown = human["assumed"] and "rmse" in summary["train"]  # an RMSE is not held against an assumed 0
+    steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
     steps += [f"{split} {amount(scores['error'], summary)}" for split, scores in judged(summary).items()]
     parts = [
         f"{name.replace('_', ' ')} {amount(value, summary)}"
