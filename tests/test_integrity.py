@@ -140,7 +140,13 @@ def without_the_third_line(path: Path, rng: random.Random) -> None:
     path.write_bytes(b"".join(lines[:2] + lines[3:]))
 
 
-@pytest.mark.parametrize("damage", [flipped, cut, without_the_third_line])
+def zeros_at_the_end(path: Path, rng: random.Random) -> None:
+    """Zeros in place of the last lines and their ends look like one line that a kill tore."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-300] + bytes(300))
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, without_the_third_line, zeros_at_the_end])
 def test_a_damaged_journal_is_refused_or_set_aside(command, finished, damage) -> None:
     interrupted()
     damage(Path("run/journal.jsonl"), random.Random(3))

@@ -75,7 +75,8 @@ def _interrupted(folder: Path, who: Identity) -> tuple[list[Event], dict[str, An
         return events, None, str(refusal)
     if state is None or state.get("identity") != asdict(who):
         return events, None, ""
-    if (size := (folder / NAME).stat().st_size) < state.get("journal_bytes", 0):  # it reaches the disk first
+    size = (folder / NAME).read_bytes().rfind(b"\n") + 1  # of whole lines
+    if size < state.get("journal_bytes", 0):  # it reaches the disk before the checkpoint
         return [], None, f"{folder / NAME} holds {size} bytes, at the checkpoint it held {state['journal_bytes']}"
     return events, state, ""
 
