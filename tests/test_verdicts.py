@@ -183,6 +183,13 @@ def test_an_unclear_verdict_claims_nothing() -> None:
     assert "more of them would tell" in whys[0] and not any(why.startswith("High") for why in whys)
 
 
+def test_after_a_transfer_no_other_split_is_advised() -> None:
+    """It would be refused: the source has learned from what another split tests on."""
+    now = situation(best_epoch=50, unclear=("variance",), variance=0.03, freeze="all")
+    given = [word for each in advise("unclear", ["dev_overfit"], now) for word in each.overrides]
+    assert not any(word.startswith("data.split") for word in given)
+
+
 def test_a_training_too_short_to_show_a_trend_still_falls() -> None:
     rows = [{"train/loss": loss, "dev/loss": loss} for loss in (3.0, 2.0)]
     assert still_falls(rows, 2) and not still_falls(rows, 1)

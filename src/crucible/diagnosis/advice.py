@@ -187,6 +187,11 @@ def _supposed(rule: Rule) -> Rule:
     return supposed
 
 
+def _new_split(now: Situation, override: str) -> tuple[str, ...]:
+    """Return the override, but not after a transfer: another split would be tested on what the source has seen."""
+    return (override,) if now.freeze is None else ()
+
+
 def _unclear(now: Situation) -> Iterator[Advice]:
     """What would tell: more dev examples, or a human level."""
     if now.human_missing:
@@ -202,10 +207,10 @@ def _unclear(now: Situation) -> Iterator[Advice]:
         )
         return
     if now.train_dev_share:
-        share = (f"data.split.train_dev={min(0.5, 2 * now.train_dev_share):g}",)
+        share = _new_split(now, f"data.split.train_dev={min(0.5, 2 * now.train_dev_share):g}")
         yield Advice("The variance is not decided by so few train_dev examples: more of them would tell.", share)
         return
-    larger = (f"data.split.dev={1.5 * now.dev_share:g}",) if 0 < now.dev_share <= 0.5 else ()
+    larger = _new_split(now, f"data.split.dev={1.5 * now.dev_share:g}") if 0 < now.dev_share <= 0.5 else ()
     yield Advice(
         f"The variance is not decided by {now.dev_size} dev examples: more of them would tell.",
         larger,
@@ -423,7 +428,7 @@ def _another_seed(now: Situation) -> Iterator[Advice]:
 
 
 def _larger_dev(now: Situation) -> Iterator[Advice]:
-    larger = (f"data.split.dev={1.5 * now.dev_share:g}",) if 0 < now.dev_share <= 0.5 else ()
+    larger = _new_split(now, f"data.split.dev={1.5 * now.dev_share:g}") if 0 < now.dev_share <= 0.5 else ()
     yield Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps.", larger)
 
 
