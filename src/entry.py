@@ -133,6 +133,8 @@ def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
         )
     if "resume" in keys and judges:
         raise Refusal("resume", "it belongs to src/train.py", example="python src/evaluate.py run=FOLDER")
+    if swept and judges and "run" not in keys:
+        raise Refusal("-m", "finished runs are evaluated one at a time", example="python src/evaluate.py run=latest")
     if swept and (wrong := [key for key in keys if key in ("run", "resume")]):
         raise Refusal(wrong[0], "it names one run and cannot be swept", allowed="one command for each run")
 

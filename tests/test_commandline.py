@@ -102,3 +102,8 @@ def test_a_number_of_any_length_is_refused(text: str) -> None:
         parse(f"trainer.total_epochs={text}")
     with pytest.raises(Refusal, match="no whole number"):
         count("unit", text)
+
+
+def test_a_sweep_of_no_run_leaves_nothing(command, tmp_path) -> None:
+    done = command("evaluate", "-m")
+    assert done.code == 2 and "one at a time" in done.err and not any(tmp_path.iterdir())

@@ -32,6 +32,7 @@ ATTACKS = [
     "crucible.data.card.read_card",
     "crucible.transfer.pretrained",
     "crucible.models.resnet.first_width",
+    "crucible.models.layers.TooSmall",
     "crucible.models.resnet.Block",
     "crucible.tasks.task.Task",
     "crucible.transfer.Scratch",

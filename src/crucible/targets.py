@@ -163,11 +163,11 @@ def _is_choice(found: Any, part: Part) -> bool:
         return False
     home = sys.modules.get(found.__module__)
     inside = f"{found.__module__}.".startswith(f"{part.home}.") and getattr(home, found.__qualname__, None) is found
-    if not inside or found.__name__.startswith("_") or _supplied(found) != part.takes:
+    if not inside or found.__name__.startswith("_"):
         return False
     made = found if inspect.isclass(found) else get_type_hints(found).get("return")
     made = get_origin(made) or made
-    return inspect.isclass(made) and issubclass(made, _class_of(part.gives))
+    return inspect.isclass(made) and issubclass(made, _class_of(part.gives)) and _supplied(found) == part.takes
 
 
 def _is_torch_part(found: Any, part: Part) -> bool:
