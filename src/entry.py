@@ -87,8 +87,8 @@ def _run(command: Callable[[Job], Any], judges: bool) -> None:
     swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = flags(argv)
-    _require_own_keys([key_of(each) for each in args.overrides], judges, swept)
     _require_sound_search(args, swept)
+    _require_own_keys([key_of(each) for each in args.overrides], judges, swept)
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
         _hand_to_hydra(command, args, argv)
     else:
