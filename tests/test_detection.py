@@ -179,6 +179,9 @@ def test_a_backbone_that_cannot_says_why() -> None:
     with pytest.raises(Refusal, match="resnet has no such key") as refused:
         Yolo((3, 64, 64), 16, backbone="resnet", settings={"dept": 8}, stride=8, width=None, context=True)
     assert "depth" in str(refused.value)
+    for width in (10**30, "wide"):
+        with pytest.raises(Refusal, match=r"model\.settings\.width"):
+            Yolo((3, 64, 64), 16, backbone="resnet", settings={"width": width}, stride=8, width=None, context=True)
     with pytest.raises(Refusal, match=r"model\.stride"):
         Yolo((3, 64, 64), 16, backbone="resnet", settings={"width": 8}, stride=64, width=None, context=True)
 

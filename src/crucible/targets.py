@@ -131,7 +131,7 @@ def _checked(node: Mapping[str, Any], group: str) -> tuple[Callable[..., Any], d
     declared = _declared(target, ours)
     if unknown := [key for key in keys if key not in declared]:
         raise unknown_key(f"{group}.{unknown[0]}", declared)
-    return target, check(_section(target), keys, prefix=group) if ours else keys
+    return target, check(section_of(target), keys, prefix=group) if ours else keys
 
 
 def _find(path: str, part: Part, where: str) -> Any:
@@ -199,7 +199,8 @@ def _declared(target: Callable[..., Any], ours: bool) -> dict[str, inspect.Param
 
 
 @cache
-def _section(target: Callable[..., Any]) -> type[Section]:
+def section_of(target: Callable[..., Any]) -> type[Section]:
+    """Return the schema that the signature of a class or function of this package declares: its keyword-only parameters."""
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     empty = inspect.Parameter.empty
     declared = _declared(target, ours=True)

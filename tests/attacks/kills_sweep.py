@@ -67,8 +67,10 @@ def _workers(child: Child) -> list[int]:
 
 
 def _best(folder: Path) -> dict[str, object]:
+    """Return what best.yaml says; of the candidates their values: a trial whose worker was killed is tried again under a new number."""
     found = yaml.safe_load((folder / "mr" / "best.yaml").read_text(encoding="utf-8"))
-    return {name: json.loads(json.dumps(value)) for name, value in found.items() if name not in FACTS}
+    best = {name: json.loads(json.dumps(value)) for name, value in found.items() if name not in FACTS}
+    return best | {"candidates": [{key: each[key] for key in ("mean", "seeds")} for each in best["candidates"]]}
 
 
 def _shown(out: str) -> list[str]:

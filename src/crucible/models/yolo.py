@@ -17,7 +17,8 @@ from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
 from crucible.models.resnet import ResNet
 from crucible.models.vgg16 import VGG16
-from crucible.schema import Count, nearest
+from crucible.schema import Count, check, nearest
+from crucible.targets import section_of
 
 Backbone = Literal["resnet", "vgg16", "inception", "alexnet", "lenet5", "convnet"]
 LAYERS = [
@@ -102,7 +103,7 @@ def _built(name: str, feature_shape: Sequence[int], settings: Mapping[str, Any])
     if unknown := [key for key in given if key not in defaults]:
         raise Refusal(f"model.settings.{unknown[0]}", f"{name} has no such key", allowed=", ".join(defaults),
                       nearest=nearest(unknown[0], defaults))  # fmt: skip
-    return make(feature_shape, 1, **{**defaults, **given})
+    return make(feature_shape, 1, **check(section_of(make), {**defaults, **given}, prefix="model.settings"))
 
 
 def _levels(backbone: nn.Module, feature_shape: Sequence[int], stride: int) -> list[tuple[int, int]]:
