@@ -39,26 +39,26 @@ def questions(words: list[str], n_trials: int, first: float):
     """Return the checked question that a coarse_to_fine search of these words asks, its coarse stage cut from `first` on."""
     from omegaconf import OmegaConf
 
-    import entry
-    import sweeping
+    from crucible.app.compose import compose
+    from crucible.app.search.run import _question, _settings
 
     sys.argv = ["src/train.py", "-m"]
-    composed = entry.compose(argparse.Namespace(config_dir=None, config_name=None), ["sweep=coarse_to_fine"])
+    composed = compose(argparse.Namespace(config_dir=None, config_name=None), ["sweep=coarse_to_fine"])
     settings = OmegaConf.to_container(composed.hydra.sweeper)
     settings.pop("_target_")
     settings["stages"]["coarse"]["prune"]["first"] = first
     settings |= {"n_trials": n_trials, "n_jobs": 1, "confirm": {"best": 1, "seeds": 1}}
-    return sweeping._question(sweeping._settings(settings), words, [])
+    return _question(_settings(settings), words, [])
 
 
 def trained(question, point, epochs: int, folder: Path, tell) -> float:
     """Train one point and return dev F1; `tell` may raise to stop it."""
-    import sweeping
+    from crucible.app.search.run import trial
     from crucible.search.trials import Assignment
 
     words = tuple(question.plan.space.overrides(point))
     job = Assignment("bench", "bench", 0, words, epochs, (), None, str(folder))
-    return float(sweeping.trial(question.base, job, tell).value)
+    return float(trial(question.base, job, tell).value)
 
 
 def optuna_arm(question, kind: str, budget: int, home: Path) -> tuple[float, int]:
@@ -95,15 +95,13 @@ def optuna_arm(question, kind: str, budget: int, home: Path) -> tuple[float, int
 
 def own_arm(question, home: Path) -> tuple[float, int]:
     """Search coarse to fine; return the best dev F1 and the epochs."""
-    import sweeping
+    from crucible.app.search.run import trial
     from crucible.search.search import Search
     from crucible.search.stages import Studies
 
     studies = Studies(f"sqlite:///{home}/s.db", "bench", goal="maximize", seed=question.plan.seed, folder=home)
     studies.begin(next(iter(question.plan.stages)), {})
-    with Search(
-        question.plan, studies, partial(sweeping.trial, question.base), home, lambda standing, ended: None
-    ) as search:
+    with Search(question.plan, studies, partial(trial, question.base), home, lambda standing, ended: None) as search:
         standing = search.run()
     return float(standing.best.value), sum(each.epochs for own in standing.trials.values() for each in own)
 

@@ -20,7 +20,7 @@ STEP = (
     "    os._exit(0)\n"
     "guard.Guarded.step = first\n"
     "sys.argv = ['src/train.py', 'hydra.run.dir=' + sys.argv[1]]\n"
-    "import entry, train; entry.run(train.main)"
+    "from crucible.app.cli import run_command; run_command('train')"
 )
 
 

@@ -1,43 +1,6 @@
 """Write a finished run as an ONNX file: python src/export.py run=latest [out=model.onnx]; needs pip install 'crucible-dl[export]'."""
 
-import shlex
-import sys
-
-import torch
-
-import entry
-import words
-from crucible.errors import Refusal
-from crucible.export import export
-from crucible.report.screen import lined
-from crucible.tasks.saved import load_run
-
-KEYS = {"run": "latest", "out": ""}
-EXAMPLE = "python src/export.py run=latest"
-CHECKED = 8
-
-
-def main(arguments: list[str]) -> None:
-    """Export, check the file's answers against the run's, and say how far they are apart."""
-    given = words.parsed(arguments, KEYS, example=EXAMPLE)
-    folder = entry.named_run(given["run"])
-    path = words.file("out", given["out"] or str(folder / "model.onnx"))
-    if path.suffix != ".onnx":
-        raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")
-    saved = load_run(folder, torch.device("cpu"))
-    draw = torch.Generator().manual_seed(0)
-    mean, std = (
-        torch.tensor(saved.card.normalize[key]).view(-1, *(1 for _ in saved.card.feature_shape[1:]))
-        for key in ("mean", "std")
-    )
-    examples = mean + std * torch.randn(CHECKED, *saved.card.feature_shape, generator=draw)
-    example = "PICTURE" if saved.card.is_images else "FILE.npz"
-    apart = export(saved, examples, path)
-    size = f"{path.stat().st_size / 2**20:.1f} MB"
-    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}), as stored, to answers"
-    print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
-                 ("next", f"python src/predict.py run={shlex.quote(given['run'])} input={example}")]))  # fmt: skip
-
+from crucible.app.cli import run_command
 
 if __name__ == "__main__":
-    entry.guarded(lambda: main(sys.argv[1:]))
+    run_command("export")

@@ -1,54 +1,6 @@
 """What excites one unit of a finished run: python src/inside.py run=latest layer=stem.0 unit=3 [split=train] [top=9]."""
 
-import shlex
-import sys
-
-import torch
-
-import entry
-import lookinside
-import wiring
-import words
-from crucible.diagnosis.inside import conv_layers, patches, row_of
-from crucible.errors import Refusal
-from crucible.report.inside import grid
-from crucible.report.screen import lined
-from crucible.tasks.saved import load_run, read_config
-
-KEYS = {"run": "latest", "layer": "", "unit": "0", "split": "train", "top": "9"}
-EXAMPLE = "python src/inside.py run=latest layer=stem.0 unit=3"
-
-
-def main(arguments: list[str]) -> None:
-    """Print and draw the image parts that excite the unit most, the best first."""
-    given = words.parsed(arguments, KEYS, example=EXAMPLE)
-    unit, top = words.count("unit", given["unit"]), words.count("top", given["top"], least=1)
-    folder = entry.named_run(given["run"])
-    saved = load_run(folder, torch.device("cpu"))
-    if not saved.card.is_images or not conv_layers(saved.model):
-        raise Refusal(
-            f"run={folder}", "its network looks at no parts of images", allowed="a convolutional network on images"
-        )
-    layer = given["layer"] or next(iter(conv_layers(saved.model)))
-    row_of(saved.model, layer, unit, saved.card.feature_shape)
-    words.one_of("split", given["split"], [each for each in saved.card.splits if each != "test"])
-    job = entry.Job({**read_config(folder), "run": str(folder)}, folder, arguments)
-    data, _ = wiring.judged_data(job, saved.card)
-    batches = wiring.batches(job.cfg, data, saved.card, torch.device("cpu"), wiring.seen_by_run(job))
-    found = patches(saved.model, layer, unit, batches.judge(given["split"]), saved.card.feature_shape, top=top)
-    picture = folder / "inside" / f"{layer}-{unit}.png"
-    grid([lookinside.parts(saved, batches, given["split"], found)], [f"{layer}, {unit}"], picture)
-    lines = [
-        (
-            f"{each.value:.3f}",
-            f"{given['split']}/{each.row}, rows {each.box[0]} to {each.box[2] - 1}, columns {each.box[1]} to {each.box[3] - 1}",
-        )
-        for each in found
-    ]
-    result = f"the parts of {given['split']} that excite unit {unit} of {layer} most; other layers: {', '.join(conv_layers(saved.model))}"
-    following = f"python src/evaluate.py run={shlex.quote(given['run'])} report=full"
-    print(lined([*lines, ("result", result), ("files", str(picture)), ("next", following)]))
-
+from crucible.app.cli import run_command
 
 if __name__ == "__main__":
-    entry.guarded(lambda: main(sys.argv[1:]))
+    run_command("inside")

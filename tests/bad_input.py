@@ -208,8 +208,7 @@ CASES = [
 
 def tried(case: Case) -> tuple[int, str, list[str]]:
     """Run src/train.py in an empty folder; return exit code, screen, and what was left besides the data."""
-    import entry
-    import train
+    from crucible.app.cli import run_command
 
     home = Path(tempfile.mkdtemp())
     case.make(home)
@@ -219,7 +218,7 @@ def tried(case: Case) -> tuple[int, str, list[str]]:
     sys.argv = ["src/train.py", *case.args, "tracking=none"][: None if "resume" not in case.args[0] else -1]
     try:
         with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
-            entry.run(train.main)
+            run_command("train")
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)

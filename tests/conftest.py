@@ -1,6 +1,5 @@
 """Tiny data, composed configurations, and commands run inside this process."""
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import entry
+from crucible.app.cli import run_command
+from crucible.app.compose import compose, plain
 from crucible.data.card import Card
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # on a busy machine a second thread makes small steps slower, not faster
 
-BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide")  # commands that read their words themselves
 DATASETS = ROOT.parent / "shared" / "datasets"
 
 
@@ -42,11 +41,7 @@ def command(
         monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *args])
         capsys.readouterr()
         try:
-            main = importlib.import_module(name).main
-            if name in BY_WORDS:
-                entry.guarded(lambda: main(list(args)))
-            else:
-                entry.run(main, judges=name == "evaluate")
+            run_command(name)
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
@@ -62,7 +57,7 @@ def composed(*overrides: str) -> dict[str, Any]:
     from hydra._internal.utils import get_args_parser
 
     args = get_args_parser().parse_args([])
-    return entry.plain(entry.compose(args, list(overrides)))
+    return plain(compose(args, list(overrides)))
 
 
 def card_of(shape: tuple[int, ...], classes: int = 3, train: int = 12, **normalize: Any) -> Card:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from crucible.app.arguments import whole_number
 from crucible.errors import Refusal
 from crucible.training.control import parse
-from words import count
 
 REFUSED = [
     (["regularizer=2147483648"], "2147483648 names no choice"),
@@ -101,7 +101,7 @@ def test_a_number_of_any_length_is_refused(text: str) -> None:
     with pytest.raises(Refusal, match="is refused"):
         parse(f"trainer.total_epochs={text}")
     with pytest.raises(Refusal, match="no whole number"):
-        count("unit", text)
+        whole_number("unit", text)
 
 
 def test_a_sweep_of_no_run_leaves_nothing(command, tmp_path) -> None:

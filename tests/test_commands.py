@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-import entry
+from crucible.app.compose import quoted
 from crucible.tracking.journal import read_events
 
 QUICK = ["tracking=none", "trainer.total_epochs=3", "model.layers=[16]"]
@@ -62,7 +62,7 @@ def test_any_text_reaches_a_path_key_unchanged(text: str) -> None:
     from conftest import composed
 
     if text[0] not in "'\"" and text != "null":
-        assert composed(entry.quoted(f"data.path={text}"))["data"]["path"] == text
+        assert composed(quoted(f"data.path={text}"))["data"]["path"] == text
 
 
 def test_a_tilde_in_a_path_is_the_home_folder(command, monkeypatch, tmp_path) -> None:
@@ -359,7 +359,7 @@ def test_journal_and_weights_do_not_depend_on_being_watched(tmp_path) -> None:
     """MLflow is not imported by the training, and nothing else of the heavy libraries that it does not use."""
     code = (
         "import sys; sys.argv = ['train.py', 'tracking=none', 'trainer.total_epochs=1']\n"
-        f"sys.path.insert(0, {str(ROOT / 'src')!r}); import entry, train; entry.run(train.main)\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r}); from crucible.app.cli import run_command; run_command('train')\n"
         "print([m for m in ('mlflow', 'matplotlib', 'sklearn', 'pandas', 'dvc', 'jinja2', 'h5py', 'torch._dynamo', 'PIL.JpegImagePlugin') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

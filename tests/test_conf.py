@@ -10,8 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-import entry
-from overrides import changed, overrides_of
+from crucible.app.compose import quoted, validate
+from crucible.app.overrides import changed, overrides_of
 
 CHOICES = [
     f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.stem != "base"
@@ -20,7 +20,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_is_admitted(choice: str) -> None:
-    entry.validate(composed(choice))
+    validate(composed(choice))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -43,9 +43,9 @@ def test_every_choice_says_in_its_first_line_what_it_is(choice: str) -> None:
     ],
 )
 def test_the_shortest_command_composes_the_same_configuration(overrides: list[str]) -> None:
-    cfg = composed(*map(entry.quoted, overrides))
+    cfg = composed(*map(quoted, overrides))
     found = overrides_of(cfg)
-    assert composed(*map(entry.quoted, found)) == cfg and len(found) <= len(overrides)
+    assert composed(*map(quoted, found)) == cfg and len(found) <= len(overrides)
 
 
 def test_a_changed_choice_takes_its_own_keys_with_it() -> None:

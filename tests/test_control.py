@@ -254,7 +254,7 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
     for folder, wishes_at in ((whole, {boundary: "optimizer.lr=0.02"}), (plain, {})):
         folder.mkdir()
         code = (
-            "import sys, entry, train\n"
+            "import sys\n"
             "from crucible.training import run as module\n"
             "from crucible.training.control import send\n"
             f"at = {wishes_at!r}\n"
@@ -264,7 +264,7 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
             "    return obey(self)\n"
             "module.Run._obey = planned\n"
             f"sys.argv = ['train.py', *{ARGS!r}, 'hydra.run.dir={folder}', 'trainer.total_epochs={ended}']\n"
-            "entry.run(train.main)\n"
+            "from crucible.app.cli import run_command; run_command('train')\n"
         )
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
                        check=True, capture_output=True)  # fmt: skip

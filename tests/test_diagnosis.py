@@ -5,11 +5,11 @@ from itertools import product
 import pytest
 from conftest import card_of, composed
 
-import entry
-import wiring
+from crucible.app.compose import quoted, validate
+from crucible.app.diagnosis import situation
+from crucible.app.overrides import changed, overrides_of
 from crucible.diagnosis.advice import advise
 from crucible.diagnosis.gap import diagnose
-from overrides import changed, overrides_of
 
 
 @pytest.mark.parametrize(
@@ -57,18 +57,18 @@ CONFIGURATIONS = [
     product(["high_bias", "high_variance", "high_bias_and_variance", "just_right"], CONFIGURATIONS),
 )
 def test_advice_is_runnable_and_never_what_is_on_already(verdict, overrides) -> None:
-    cfg = composed(*[entry.quoted(each) for each in overrides])
-    now = wiring.situation(cfg, card_of((1, 8, 8)), stopped_early=False)
+    cfg = composed(*[quoted(each) for each in overrides])
+    now = situation(cfg, card_of((1, 8, 8)), stopped_early=False)
     runnable = [each for each in advise(verdict, [], now) if each.overrides]
     assert runnable
     for each in runnable:
         words = changed(overrides_of(cfg), each.overrides)
-        new = composed(*[entry.quoted(word) for word in words])
-        entry.validate(new)
+        new = composed(*[quoted(word) for word in words])
+        validate(new)
         assert new != cfg
 
 
 def test_dev_overfit_asks_for_a_larger_dev_set() -> None:
-    now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=True)
+    now = situation(composed(), card_of((1, 8, 8)), stopped_early=True)
     found = [each for each in advise("just_right", ["dev_overfit"], now) if "larger dev set" in each.why]
     assert found[0].overrides == ("data.split.dev=0.3",)

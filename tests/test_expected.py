@@ -7,8 +7,9 @@ import torch
 from conftest import composed
 from torch import nn
 
-import entry
-import wiring
+from crucible.app.build import Parts, assemble, build_model, build_optimizer, build_task
+from crucible.app.compose import Job
+from crucible.app.training import prepared_data
 from crucible.training import expected
 from crucible.training.expected import expected_seconds, in_words
 
@@ -57,7 +58,9 @@ def test_the_model_is_put_back(command, monkeypatch) -> None:
     assert any(isinstance(each, nn.BatchNorm2d) for each in parts.model.modules())
 
 
-def _parts() -> wiring.Parts:
+def _parts() -> Parts:
     cfg = composed(*WORDS)
-    folder, card, device, _ = wiring.ready(entry.Job(cfg, Path("run"), []))
-    return wiring.assemble(cfg, folder, card, device)
+    data = prepared_data(Job(cfg, Path("run"), []))
+    task = build_task(cfg, data.card)
+    model, transfer = build_model(cfg, data, task)
+    return assemble(cfg, data, task, model, transfer, *build_optimizer(cfg, model, transfer))

@@ -26,7 +26,7 @@ def test_random_commands_end_on_one_clear_screen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "out", "err", "kind"),
     [
-        (1, "", 'Traceback (most recent call last):\n  File "/x/src/entry.py", line 3, in f\nValueError: no', "traceback"),
+        (1, "", 'Traceback (most recent call last):\n  File "/x/src/crucible/app/compose.py", line 3, in f\nValueError: no', "traceback"),
         (2, "", "train.py refuses, and nothing was changed:\n   where: model\n    what: no", "refused"),
         (2, "", "usage: train.py [--help]", "other"),
         (0, "done", "", "ok"),

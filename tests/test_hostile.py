@@ -25,7 +25,7 @@ import torch
 from conftest import composed
 from PIL import Image
 
-import entry
+from crucible.app.compose import validate
 from crucible.data.readers import coco, hdf5, idx, image_folder, npz, source, voc, yolo
 from crucible.errors import Refusal
 from crucible.report import boxes, figures
@@ -553,7 +553,7 @@ def test_artifacts_that_are_no_plain_files_of_ours_are_refused_and_nothing_stays
 def test_a_data_name_that_is_a_path_is_refused(name) -> None:
     cfg = composed()
     with pytest.raises(Refusal, match=r"data\.name"):
-        entry.validate({**cfg, "data": {**cfg["data"], "name": name}})
+        validate({**cfg, "data": {**cfg["data"], "name": name}})
 
 
 def test_a_file_is_never_replaced_by_prepared_data(command, tmp_path) -> None:

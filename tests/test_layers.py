@@ -8,15 +8,15 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "crucible"
 ORDER = [
     "errors", "files", "integrity", "text", "resources", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
-    "optim", "tracking", "training", "diagnosis", "search", "report",
+    "optim", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {
     "mlflow": {"tracking/mlflow.py"},
     "optuna": {"search/stages.py"},
     "onnx": {"export.py"},
     "onnxruntime": {"export.py"},
-    "hydra": set(),
-    "omegaconf": set(),
+    "hydra": {"app/compose.py", "app/quoting.py", "app/overrides.py", "app/search/run.py", "app/search/space.py"},
+    "omegaconf": {"app/compose.py", "app/overrides.py", "app/search/run.py", "app/commands/compose.py"},
     "dvc": set(),
 }
 
@@ -49,12 +49,14 @@ def test_each_outside_service_has_one_door() -> None:
 
 def test_the_library_never_sees_the_configuration() -> None:
     for path in PACKAGE.rglob("*.py"):
+        if "app" in path.relative_to(PACKAGE).parts:
+            continue
         assert not re.search(r"\bcfg\b|DictConfig", path.read_text(encoding="utf-8")), path
 
 
 def test_entry_points_are_thin() -> None:
-    for name in ("compose", "prepare", "train", "evaluate"):
-        assert len((ROOT / "src" / f"{name}.py").read_text().splitlines()) <= 35, name
+    for path in (ROOT / "src").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 20, path
 
 
 def test_no_process_is_ended_by_its_name() -> None:

@@ -179,8 +179,8 @@ def test_l1_adds_strength_over_m_times_the_absolute_weights_and_its_gradient_is_
 def test_a_smoothing_of_everything_is_refused() -> None:
     from conftest import composed
 
-    import entry
+    from crucible.app.compose import validate
     from crucible.errors import Refusal
 
     with pytest.raises(Refusal, match="label_smoothing"):
-        entry.validate(composed("task.label_smoothing=1"))
+        validate(composed("task.label_smoothing=1"))

@@ -13,11 +13,11 @@ from conftest import ROOT, composed, toy_npz
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from crucible.app.overrides import overrides_of
 from crucible.data.duplicates import hashes, near, signatures
 from crucible.data.likeness import compared, copies
 from crucible.data.names import read_names
 from crucible.errors import printable
-from overrides import overrides_of
 
 QUICK = ["model=logistic", "trainer.total_epochs=1", "tracking=none", "trainer.threads=1"]
 LATEST = Path("outputs/latest")

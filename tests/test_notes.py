@@ -224,11 +224,11 @@ def test_satisficing_takes_b() -> None:
 
 def test_hundreds_of_images_need_a_rule_and_batches_too() -> None:
     """000, part 3, section 3 and part 5, section 1."""
-    import wiring
+    from crucible.app.diagnosis import situation
     from crucible.diagnosis.advice import advise
 
-    few = wiring.situation(composed(), card_of((1, 8, 8), train=1200), stopped_early=False)
-    many = wiring.situation(composed("trainer.batch_size=8"), card_of((1, 8, 8), train=60000), stopped_early=False)
+    few = situation(composed(), card_of((1, 8, 8), train=1200), stopped_early=False)
+    many = situation(composed("trainer.batch_size=8"), card_of((1, 8, 8), train=60000), stopped_early=False)
     told = [[(each.why, each.overrides) for each in advise("just_right", [], now)] for now in (few, many)]
     assert any("1000 images a class, the smallest has 400" in why for why, _ in told[0])
     assert any(overrides == ("trainer.batch_size=null",) for _, overrides in told[0])

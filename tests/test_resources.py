@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import Done
 
-import train
 from crucible import resources
+from crucible.app import identity
+from crucible.app.commands import train
 from crucible.tracking.folder import append_whole, write_atomic
 from crucible.tracking.journal import read_events
 from crucible.tracking.mlflow import behind
@@ -51,9 +52,9 @@ def test_sizes_that_overflow_are_refused(command: Command) -> None:
 @pytest.mark.parametrize("optimizer, copies", [("sgd", 2), ("momentum", 3), ("adam", 4)])
 def test_what_an_optimizer_remembers_counts(command: Command, monkeypatch, optimizer: str, copies: int) -> None:
     size = 4 * copies * (64 * 10 + 10)
-    monkeypatch.setattr("fitting.available_memory", lambda device: size - 1)
+    monkeypatch.setattr("crucible.app.compatibility.available_memory", lambda device: size - 1)
     assert command("train", "tracking=none", "model=logistic", f"optimizer={optimizer}").code == 2
-    monkeypatch.setattr("fitting.available_memory", lambda device: size)
+    monkeypatch.setattr("crucible.app.compatibility.available_memory", lambda device: size)
     assert command("train", *QUICK[:2], "model=logistic", f"optimizer={optimizer}", "hydra.run.dir=run").code == 0
 
 
@@ -153,7 +154,7 @@ def test_without_a_process_for_git_or_the_mirror_a_training_goes_on(command, mon
     uri = f"sqlite:///{tmp_path}/m.db"
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *args, **more: _fail(NO_PROCESS))
-        patch.setattr("wiring._commit", __import__("wiring")._commit.__wrapped__)  # not remembered from another test
+        patch.setattr(identity, "_commit", identity._commit.__wrapped__)  # not remembered from another test
         done = command("train", *QUICK[1:], f"tracking.uri={uri}", "hydra.run.dir=outputs/d/a")
     assert done.code == 0 and "no mirror" in done.err
     folder = tmp_path / "outputs/d/a"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, card_of, composed, toy_npz
 
-import entry
-import wiring
-from commandline import is_lexed
+from crucible.app.compose import quoted, validate
+from crucible.app.diagnosis import situation
+from crucible.app.overrides import changed, overrides_of
+from crucible.app.quoting import is_lexed
 from crucible.diagnosis.advice import Signs, advise
 from crucible.diagnosis.gap import diagnose
-from overrides import changed, overrides_of
 
 QUICK = ["model.layers=[16]", "trainer.total_epochs=4", "tracking=none"]
 OWN = ["data=npz", "data.path=data.npz", *QUICK]
@@ -163,7 +163,7 @@ ALL_SIGNS = Signs(
 )  # fmt: skip
 def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob(overrides) -> None:
     cfg = composed(*overrides)
-    now = wiring.situation(cfg, card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    now = situation(cfg, card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
     found = advise("high_bias_and_variance", ["dev_overfit", "mismatch"], now)
     keys = [each.overrides for each in found if each.overrides]
     assert len(keys) == len(set(keys))
@@ -173,15 +173,15 @@ def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob
     )
     for each in found:
         if each.overrides:
-            new = composed(*[entry.quoted(word) for word in changed(overrides_of(cfg), each.overrides)])
-            entry.validate(new)
+            new = composed(*[quoted(word) for word in changed(overrides_of(cfg), each.overrides)])
+            validate(new)
             assert new != cfg and len({word.partition("=")[0] for word in each.overrides}) <= 2
     if "model=logistic" not in overrides:
         assert found[0].why.startswith("The loss stays at that of guessing")
 
 
 def test_the_first_reason_for_a_knob_is_the_one_that_is_told() -> None:
-    now = wiring.situation(composed("init=normal"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    now = situation(composed("init=normal"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
     whys = [each.why for each in advise("high_bias", [], now) if each.overrides == ("init=he",)]
     assert len(whys) == 1 and whys[0].startswith("The loss stays at that of guessing")
 
@@ -194,7 +194,7 @@ def test_reasons_name_what_was_seen() -> None:
 
 
 def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> None:
-    now = wiring.situation(composed("optimizer=sgd"), card_of((1, 8, 8), train=6000), stopped_early=False)
+    now = situation(composed("optimizer=sgd"), card_of((1, 8, 8), train=6000), stopped_early=False)
     whys = [each.overrides[0].partition("=")[0] for each in advise("high_bias_and_variance", [], now) if each.overrides]
     wanted = ["model.layers", "trainer.total_epochs", "optimizer", "model", "augment", "regularizer", "model.keep_prob"]
     assert [each for each in whys if each in wanted][: len(wanted)] == wanted
@@ -202,7 +202,7 @@ def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> No
 
 def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
     signs = Signs(pattern="bottleneck")
-    now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=signs)
+    now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=signs)
     keys = [each.overrides for each in advise("high_bias", [], now)]
     assert ("optimizer.lr=0.00033",) in keys and not any(k and k[0].startswith("trainer.total") for k in keys)
 
@@ -210,9 +210,9 @@ def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
 def test_uneven_classes_are_to_be_weighed() -> None:
     card = card_of((4,), classes=2)
     card.splits["train"]["class_counts"] = [90, 10]
-    keys = [each.overrides for each in advise("just_right", [], wiring.situation(composed(), card, stopped_early=True))]
+    keys = [each.overrides for each in advise("just_right", [], situation(composed(), card, stopped_early=True))]
     assert ("task.class_weights=balanced",) in keys
-    on = wiring.situation(composed("task.class_weights=balanced"), card, stopped_early=True)
+    on = situation(composed("task.class_weights=balanced"), card, stopped_early=True)
     assert ("task.class_weights=balanced",) not in [each.overrides for each in advise("just_right", [], on)]
 
 
@@ -246,14 +246,14 @@ def test_what_is_judged_is_judged_by_the_tolerance_and_the_bounds_of_the_moment(
 
 def test_a_bound_on_a_score_does_not_make_the_network_smaller() -> None:
     for missed, smaller in ((("recall",), False), (("parameters", "recall"), True)):
-        now = wiring.situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Signs(missed=missed))
+        now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Signs(missed=missed))
         assert (("model.layers=[64,32]",) in [each.overrides for each in advise("high_bias", [], now)]) is smaller
 
 
 def test_single_examples_are_not_sent_to_batch_norm_and_a_clipped_gradient_not_to_the_clip() -> None:
-    one = wiring.situation(composed("trainer.batch_size=1"), card_of((1, 8, 8)), stopped_early=False)
+    one = situation(composed("trainer.batch_size=1"), card_of((1, 8, 8)), stopped_early=False)
     assert not any("model=resnet" in each.overrides for each in advise("high_bias_and_variance", [], one))
-    clipped = wiring.situation(composed("trainer.max_norm=1"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    clipped = situation(composed("trainer.max_norm=1"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
     assert ("trainer.max_norm=1",) not in [each.overrides for each in advise("high_bias", [], clipped)]
 
 
@@ -273,7 +273,7 @@ def test_given_weights_stay_whatever_the_initialiser(command) -> None:
 def test_a_printed_pipeline_command_is_one_that_hydra_takes() -> None:
     import shlex
 
-    from overrides import train_command
+    from crucible.app.overrides import train_command
 
     command = train_command(composed("++task.satisficing={recall: '>= 0.9'}"), ("seed=1",), dvc=True)
     words = [word for word in shlex.split(command) if "=" in word]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import spaces
+from crucible.app.search.space import corners, space_of, split
 from crucible.errors import Refusal
 from crucible.search.space import Choice, Range, Space
 
@@ -125,8 +125,8 @@ def test_a_space_survives_being_written_down() -> None:
 
 
 def made(*words: str, defaults=None, choices=None) -> Space:
-    fixed, swept = spaces.split(words)
-    return spaces.space_of(fixed, swept, choices or {"model": "mlp", "optimizer": "adam"}, defaults or {})
+    fixed, swept = split(words)
+    return space_of(fixed, swept, choices or {"model": "mlp", "optimizer": "adam"}, defaults or {})
 
 
 def test_hydras_grammar_becomes_a_space() -> None:
@@ -199,21 +199,21 @@ def test_nothing_to_search_is_refused() -> None:
 
 def test_the_corners_hold_every_option_however_many_combinations_there_are() -> None:
     space = made("optimizer=sgd,adam,rmsprop,adagrad", "init=default,he,xavier,normal,zeros", "regularizer=none,l1,l2")
-    points = spaces.corners(space)
+    points = corners(space)
     assert {p["optimizer"] for p in points} == {"sgd", "adam", "rmsprop", "adagrad"}
     assert {p["init"] for p in points} == {"default", "he", "xavier", "normal", "zeros"} and len(points) < 60
 
 
 def test_a_fixed_key_that_only_some_options_have_is_theirs() -> None:
-    fixed, swept = spaces.split(["optimizer=sgd,adam", "optimizer.beta1=0.95", "optimizer.lr=0.1"])
+    fixed, swept = split(["optimizer=sgd,adam", "optimizer.beta1=0.95", "optimizer.lr=0.1"])
     assert fixed == ["optimizer.lr=0.1"]
-    found = spaces.space_of(fixed, swept, {}, {}).parameters
+    found = space_of(fixed, swept, {}, {}).parameters
     assert found[1] == Choice("optimizer.beta1", ("0.95",), (("optimizer", ("adam",)),))
 
 
 def test_the_corners_hold_every_bound_and_option() -> None:
     space = made("optimizer=sgd,adam", "optimizer.lr=interval(0.1, 1)", "trainer.batch_size=1,2,3")
-    points = spaces.corners(space)
+    points = corners(space)
     assert {p["optimizer"] for p in points} == {"sgd", "adam"}
     assert {p["optimizer.lr"] for p in points} == {0.1, 1.0}
     assert {p["trainer.batch_size"] for p in points} == {"1", "2", "3"}

@@ -187,7 +187,7 @@ def test_a_search_whose_study_is_gone_is_another(command) -> None:
 def test_a_stage_of_the_pipeline_makes_its_folder_anew(command, monkeypatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "sweep")
     words = [each for each in QUICK if each != "hydra.sweep.dir=sweep"] + ["hydra.sweep.dir=artifacts/sweep"]
-    monkeypatch.setattr("wiring._data_path", lambda data: ROOT / data["path"])
+    monkeypatch.setattr("crucible.app.prepared._data_path", lambda data: ROOT / data["path"])
     assert command("train", *words, *SMALL).code == 0
     assert command("train", *words, *SMALL, "optimizer=sgd").code == 0
     start = next(read_events(Path("artifacts/sweep/journal.jsonl")))
@@ -396,14 +396,14 @@ def test_where_the_best_lies_at_the_users_own_bound_a_wider_space_is_proposed_if
 def test_a_trial_is_composed_as_hydra_composes_it(monkeypatch) -> None:
     from argparse import Namespace
 
-    import entry
-    from sweeping import Base
+    from crucible.app.compose import compose, plain
+    from crucible.app.search.run import Base
 
     base = Base(Namespace(config_dir=None, config_name=None), ("model=mlp", "schedule=cosine"), "f1", "")
     for words in (
         ["optimizer=sgd", "optimizer.lr=0.5", "model.layers=[16,8]", "trainer.total_epochs=7", "seed=3"],
         ["optimizer.lr=1e-05", "model.batch_norm=true", "trainer.batch_size=null", "data.name='a, b'"],
     ):
-        whole = entry.plain(entry.compose(base.args, [*base.overrides, *words]))
+        whole = plain(compose(base.args, [*base.overrides, *words]))
         assert base.composed(words) == whole
         assert whole["schedule"]["epochs"] == whole["trainer"]["total_epochs"]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import composed
 
-import entry
+from crucible.app.compose import CONF
 from crucible.errors import Refusal
 from crucible.targets import PARTS, build, check_node, resolve
 
@@ -50,9 +50,9 @@ CHOICES = sorted(
     (group, yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"])
     for group in PARTS
     if group != "data.reader"
-    for path in (entry.CONF / group).glob("*.yaml")
+    for path in (CONF / group).glob("*.yaml")
 )
-READERS = sorted(path.stem for path in (entry.CONF / "data").glob("*.yaml") if path.stem != "base")
+READERS = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "base")
 
 
 @pytest.mark.parametrize("group", PARTS)

@@ -10,7 +10,7 @@ import torch
 from conftest import card_of, composed
 from scipy import stats
 
-import wiring
+from crucible.app import diagnosis
 from crucible.diagnosis.advice import Advice, Signs, advise
 from crucible.diagnosis.curves import still_falls
 from crucible.diagnosis.gap import diagnose
@@ -108,7 +108,7 @@ def test_the_bias_of_an_epoch_that_few_pictures_chose_is_no_bias() -> None:
 
 def situation(*overrides: str, **facts):
     """Return the facts about a run, as a training leaves them."""
-    now = wiring.situation(composed(*overrides), card_of((1, 8, 8), train=3000), stopped_early=False)
+    now = diagnosis.situation(composed(*overrides), card_of((1, 8, 8), train=3000), stopped_early=False)
     return replace(now, epochs=now.total_epochs, steps=1000, dev_size=500, tolerance=TOLERANCE, **facts)
 
 
@@ -227,13 +227,13 @@ def test_without_a_split_to_judge_on_nothing_is_just_right() -> None:
 
 
 def test_no_advice_is_no_claim_that_all_was_tried() -> None:
-    from tried import Tried
+    from crucible.app.previous import PreviousRuns
 
     own = {"monitor": {"name": "f1", "goal": "maximize"}, "dev": {"f1": 0.5}, "train": {"f1": 0.5}}
-    assert "was tried" not in Tried().left([], own, [])[0].why
+    assert "was tried" not in PreviousRuns().left([], own, [])[0].why
     advice = [Advice("Against variance.", ("regularizer=l2",)), Advice("The other way.", ("regularizer=none",))]
     worse = {**own, "dev": {"f1": 0.4}, "folder": "a"}
-    tried = Tried(({**worse, "overrides": ["regularizer=l2"]}, {**worse, "overrides": []}))
+    tried = PreviousRuns(({**worse, "overrides": ["regularizer=l2"]}, {**worse, "overrides": []}))
     assert [each.why for each in tried.left(advice[:1], own, [])] != [advice[0].why]
     assert [each.why for each in tried.left(advice[1:], own, ["regularizer=l2"])] != [advice[1].why]
 

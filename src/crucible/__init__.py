@@ -16,4 +16,5 @@ The map, in the order the data travels; a module imports only from those above i
     training/       10 LOOP     fit, step, checkpoint, seeds
     diagnosis/      11 WHY      bias and variance against human level, and what to turn next
     report/         12 TELL     figures, tables, one page
+    app/            13 COMMAND  what a command line means: the only place that knows the configuration
 """

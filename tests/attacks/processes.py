@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = ("torch", "entry", "prepare", "train", "evaluate", "predict", "sweeping", "crucible.data.readers.npz")
-BY_WORDS = ("predict",)
+WARM = (
+    "torch",
+    "crucible.app.commands.train",
+    "crucible.app.commands.evaluate",
+    "crucible.app.search.run",
+    "crucible.data.readers.npz",
+)
 MARK = "CRUCIBLE_ATTACK"  # in the environment of all that a command starts, in whatever session
 REFUSALS = (" refuses, and nothing was changed:", " stopped:")
 POLL = 0.002
@@ -202,15 +207,11 @@ def command(script: str, words: Sequence[str], home: Path, mark: str = "") -> Ch
 
 
 def _call(script: str, words: Sequence[str]) -> None:
-    import entry
+    from crucible.app.cli import run_command
 
-    module = importlib.import_module(script)
-    sys.modules["__main__"] = module  # what workers of a search import
+    sys.modules["__main__"] = importlib.import_module(script)  # what workers of a search import
     sys.argv = [str(ROOT / "src" / f"{script}.py"), *words]
-    if script in BY_WORDS:
-        entry.guarded(lambda: module.main(list(words)))
-    else:
-        entry.run(module.main, judges=script == "evaluate")
+    run_command(script)
 
 
 def program(words: Sequence[str], home: Path, mark: str = "") -> Child:

@@ -15,7 +15,7 @@ from forked import BY_WORDS, Case
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
-import entry
+from crucible.app.compose import CONF, GROUPS, compose, plain
 from crucible.targets import PARTS
 
 BAD = ["1e400", "-1e400", "1e308", "1e-320", "-1", "0", "1", "2", "3.5", "0.5", "nan", "inf", "-inf", ".nan", "", "null", "true", "false", "[]", "{}",
@@ -224,8 +224,7 @@ def _parameters(found: Any) -> list[str]:
 @cache
 def _groups() -> dict[str, list[str]]:
     return {
-        group: sorted(path.stem for path in (entry.CONF / group).glob("*.yaml") if path.stem != "base")
-        for group in entry.GROUPS
+        group: sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base") for group in GROUPS
     }
 
 
@@ -233,7 +232,7 @@ def _groups() -> dict[str, list[str]]:
 def _leaves(*words: str) -> dict[str, Any]:
     """Return dotted keys and values of what these words compose; of the defaults where they compose nothing."""
     try:
-        composed = entry.plain(entry.compose(get_args_parser().parse_args([]), list(words)))
+        composed = plain(compose(get_args_parser().parse_args([]), list(words)))
     except (HydraException, ValueError):
         return _leaves()
     return dict(_flat(composed, ""))

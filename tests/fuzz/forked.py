@@ -52,7 +52,7 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("entry", *COMPOSED, *BY_WORDS, *LATE):
+    for name in (*(f"crucible.app.commands.{verb}" for verb in (*COMPOSED, *BY_WORDS)), *LATE):
         importlib.import_module(name)
     for path in (Path(__file__).parents[2] / "src" / "crucible" / "data" / "readers").glob("[a-z]*.py"):
         importlib.import_module(f"crucible.data.readers.{path.stem}")
@@ -99,14 +99,10 @@ def _be(case: Case, home: Path, out: int, err: int) -> None:
 
 
 def _command(case: Case) -> None:
-    import entry
+    from crucible.app.cli import run_command
 
     sys.argv = [f"src/{case.script}.py", *case.words]
-    main = importlib.import_module(case.script).main
-    if case.script in BY_WORDS:
-        entry.guarded(lambda: main(list(case.words)))
-    else:
-        entry.run(main, judges=case.script == "evaluate")
+    run_command(case.script)
 
 
 def _waited(process: int, until: float) -> int:

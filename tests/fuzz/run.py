@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="limit of a case")
     given = parser.parse_args(argv)
     warm()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a mirror may still write there
         start = _start(Path(folder) / "start")
         if given.again:
             told = json.loads(given.again)
@@ -74,7 +74,7 @@ def _tried(start: Path, given: argparse.Namespace) -> Counter[str]:
 
 def _case(case: Case, start: Path, seconds: float) -> tuple[Done, list[str]]:
     """Return how a case ended in a copy of the start, and the files that were changed or made."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a mirror may still write there
         home = Path(folder) / "home"
         shutil.copytree(start, home, symlinks=True)
         before = _files(home)

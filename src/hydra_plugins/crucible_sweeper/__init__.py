@@ -28,9 +28,9 @@ class CrucibleSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Search, and show the last screen."""
-        import entry
-        import sweeping
+        from crucible.app.compose import guarded
+        from crucible.app.search.run import sweep
 
         config = self.config
         GlobalHydra.instance().clear()  # each trial is a composition of its own
-        entry.guarded(lambda: sweeping.sweep(config.hydra, self.settings, arguments))
+        guarded(lambda: sweep(config.hydra, self.settings, arguments))

@@ -51,7 +51,7 @@ def maps(
     return {f"Where it looked, in the worst mistakes on {split}": home / "maps.png"}
 
 
-def parts(saved: Saved, batches: Batches, split: str, found: list[inside.Patch]) -> list[Array]:
+def image_parts(saved: Saved, batches: Batches, split: str, found: list[inside.Patch]) -> list[Array]:
     """Return the image parts that patches name (C, h, w)."""
     stored = batches.stored(split)[0]
     return [_cut(stored[each.row], each.box) for each in found]
@@ -65,7 +65,7 @@ def _excited(saved: Saved, batches: Batches, layers: list[str]) -> tuple[list[li
     for layer in layers:
         found = inside.excitation(saved.model, layer, batches.judge(split), top=PATCHES)
         for unit in found[0][:, 0].topk(min(UNITS, len(found[0]))).indices.tolist():
-            rows.append(parts(saved, batches, split, inside.patches_of(found, unit, measured[layer], shape)))
+            rows.append(image_parts(saved, batches, split, inside.patches_of(found, unit, measured[layer], shape)))
             titles.append(f"{layer}, {unit}")
     return rows, titles
 

@@ -4,19 +4,12 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from crucible.app.compose import Job, named_run
+from crucible.app.project import ROOT, Config, home
 from crucible.errors import Refusal
 from crucible.tracking.mirror import FETCHED, fetch
 from crucible.transfer import Pretrained, pretrained
-from entry import ROOT, Job, named_run
-
-Config = dict[str, Any]
-
-
-def home() -> Path:
-    """Return the project that runs are recorded in: the parent of a temporary DVC experiment, else this one."""
-    return Path(os.environ.get("DVC_ROOT") or ROOT)
 
 
 def source_of(cfg: Config) -> Pretrained | None:
@@ -29,7 +22,7 @@ def source_of(cfg: Config) -> Pretrained | None:
     return None if source is None else pretrained(Path(source))
 
 
-def pinned(job: Job) -> Job:
+def resolve_source(job: Job) -> Job:
     """Return the job with what it starts from as a local path that stays: `latest` may point elsewhere tomorrow.
 
     Raises:

@@ -4,25 +4,22 @@ import os
 import re
 from argparse import Namespace
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from crucible.app.project import CONF
 from crucible.errors import Refusal
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
 GROUPS = (
     "data", "augment", "model", "init", "transfer", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking",
     "sweep", "experiment",
 )  # fmt: skip
-TEXTS = ("data.path", "data.label", "data.group_by", "data.name", "prepared", "run", "run_name", "resume")
-TEXTS += ("hydra.run.dir", "hydra.sweep.dir", "transfer.source")
-PATHS = ("data.path", "data.name", "prepared", "run", "resume", "hydra.run.dir", "hydra.sweep.dir", "transfer.source")
-PATHS += ("input", "out", "draw", "--config-name", "-cn", "--config-dir", "-cd", "--config-path", "-cp")
+NAMED = ("data.path", "data.name", "prepared", "run", "resume", "hydra.run.dir", "hydra.sweep.dir", "transfer.source")
+TEXTS = (*NAMED, "data.label", "data.group_by", "run_name")
+PATHS = (*NAMED, "input", "out", "draw", "--config-name", "-cn", "--config-dir", "-cd", "--config-path", "-cp")
 COMPLETIONS = ("install=", "uninstall=", "query=")
 LONGEST, DEEPEST = 10_000, 20  # letters and nested brackets of a word: what Hydra's grammar takes without falling over
 LONGEST_CHOICE, LONGEST_NAME, LONGEST_PATH = 200, 255, 3500  # bytes that file systems take, with a file's name below it
@@ -74,7 +71,7 @@ def flags(argv: list[str]) -> Namespace:
     def error(message: str) -> NoReturn:
         raise Refusal("the command line", message, allowed=f"key=value, GROUP=CHOICE; {known}")
 
-    parser.error = error
+    parser.error = error  # type: ignore[method-assign]  # argparse would exit by itself
     args = parser.parse_args(argv)
     if args.shell_completion and not any(each.startswith(COMPLETIONS) for each in args.overrides):
         error(f"--shell-completion takes one of {', '.join(COMPLETIONS)}")

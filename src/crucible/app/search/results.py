@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from crucible.app.compose import quoted
+from crucible.app.overrides import overrides_of, train_command
 from crucible.diagnosis.compare import Interval, possible, together
 from crucible.errors import Refusal
 from crucible.files import BEST, SUMMARY
@@ -17,11 +19,9 @@ from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirme
 from crucible.search.stages import Studies, shown
 from crucible.search.trials import Trial
 from crucible.tracking.folder import write_atomic
-from entry import quoted
-from overrides import overrides_of, train_command
 
 if TYPE_CHECKING:
-    from sweeping import Question
+    from crucible.app.search.run import Question
 
 PAGE, FIGURES = "search.html", "figures"
 

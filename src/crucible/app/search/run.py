@@ -21,12 +21,14 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-import entry
-import fitting
-import promotion
-import spaces
-import starting
-import wiring
+from crucible.app.compatibility import fits
+from crucible.app.compose import GROUPS, Job, compose, plain, quoted, validate
+from crucible.app.identity import config_text, identity, record
+from crucible.app.prepared import CACHE, Accept, prepared
+from crucible.app.pretrained import resolve_source
+from crucible.app.project import home
+from crucible.app.search.results import leave, opening, screen, short
+from crucible.app.search.space import corners, space_of, split, swept_groups
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
 from crucible.errors import Pruned, Refusal, Stopped
@@ -62,16 +64,16 @@ class Base:
 
     def composed(self, words: Sequence[str]) -> dict[str, Any]:
         """Return the checked configuration of a trial."""
-        composed = [each for each in words if each.partition("=")[0] in entry.GROUPS or each.startswith(("+", "~"))]
+        composed = [each for each in words if each.partition("=")[0] in GROUPS or each.startswith(("+", "~"))]
         known = _composition(self.args.config_dir, self.args.config_name, (*self.overrides, *composed))
-        cfg = entry.plain(_with(known, [each for each in words if each not in composed]))
-        entry.validate(cfg)
+        cfg = plain(_with(known, [each for each in words if each not in composed]))
+        validate(cfg)
         return cfg
 
 
 @cache
 def _composition(directory: str | None, name: str | None, overrides: tuple[str, ...]) -> DictConfig:
-    return entry.compose(Namespace(config_dir=directory, config_name=name), list(overrides))
+    return compose(Namespace(config_dir=directory, config_name=name), list(overrides))
 
 
 def _with(composed: DictConfig, words: Sequence[str]) -> DictConfig:
@@ -118,9 +120,9 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         own = {"parts": question.parts, "host": machine(), "folder": str(folder), "journal": uuid4().hex}
         record = studies.begin(next(iter(question.plan.stages)), own)
         question = replace(question, base=replace(question.base, parent=record["journal"]))
-        print(promotion.opening(question, studies, record["parts"]["code"] != question.parts["code"]), flush=True)
+        print(opening(question, studies, record["parts"]["code"] != question.parts["code"]), flush=True)
         standing = _kept(question, studies, folder, list(arguments))
-    print(promotion.screen(question, standing, folder))
+    print(screen(question, standing, folder))
 
 
 def _kept(question: Question, studies: Studies, folder: Path, arguments: list[str]) -> Standing:
@@ -129,24 +131,24 @@ def _kept(question: Question, studies: Studies, folder: Path, arguments: list[st
     search = Search(question.plan, studies, partial(trial, question.base), folder, _listen(question, journal))
     try:
         standing = _searched(question, search, folder)
-        files = promotion.leave(question, studies, standing, folder)
+        files = leave(question, studies, standing, folder)
         journal.append("searched", epoch=0, step=standing.done, files=files)
     except (Stopped, KeyboardInterrupt) as end:
         by_hand = isinstance(end, KeyboardInterrupt)
         if by_hand:  # what was found so far
-            promotion.leave(question, studies, search.standing(), folder)
+            leave(question, studies, search.standing(), folder)
         journal.append("stopped" if by_hand else "failed", epoch=0, step=search.standing().done, why=str(end))
         raise
     finally:
         journal.close()
-        build("tracking", question.cfg["tracking"], folder, starting.home()).refresh()
+        build("tracking", question.cfg["tracking"], folder, home()).refresh()
     return standing
 
 
 def _searched(question: Question, search: Search, folder: Path) -> Standing:
     if search.is_over():
         return search.standing()
-    build("tracking", question.cfg["tracking"], folder, starting.home()).start()
+    build("tracking", question.cfg["tracking"], folder, home()).start()
     with search:
         standing = search.run()
     print(
@@ -176,7 +178,7 @@ def _epochs(standing: Standing) -> int:
 
 def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
     """Train one trial in a worker: composed, checked and run like a training by hand, what it prints in its folder."""
-    import train
+    from crucible.app.commands import train
 
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,7 +190,7 @@ def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
         def told(epoch: int, total: int, values: dict[str, float]) -> None:
             tell(epoch, values[f"dev/{base.monitor}"])
 
-        train.main(entry.Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=told, mirrored=False))
+        train.main(Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=told, mirrored=False))
     (folder / CHECKPOINT).unlink(missing_ok=True)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
@@ -235,17 +237,15 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
 def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
     """Check everything that can be refused before a trial; prepared folders that are new go to `made`."""
     args = get_args_parser().parse_args(sys.argv[1:])
-    fixed, swept = spaces.split(words)
-    firsts = [f"{group}={options[0]}" for group, options in spaces.swept_groups(swept).items()]
-    composed = entry.compose(args, [*fixed, *firsts])
-    space = spaces.space_of(fixed, swept, composed.hydra.runtime.choices, asked.space if asked.default_space else {})
-    jobs = _jobs(asked, entry.plain(composed))
-    if jobs > 1 and entry.plain(composed)["trainer"]["threads"] == "auto":
+    fixed, swept = split(words)
+    firsts = [f"{group}={options[0]}" for group, options in swept_groups(swept).items()]
+    composed = compose(args, [*fixed, *firsts])
+    space = space_of(fixed, swept, composed.hydra.runtime.choices, asked.space if asked.default_space else {})
+    jobs = _jobs(asked, plain(composed))
+    if jobs > 1 and plain(composed)["trainer"]["threads"] == "auto":
         fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
-    if (
-        source := starting.pinned(entry.Job(entry.plain(composed), Path(), [])).cfg["transfer"].get("source")
-    ) is not None:
-        fixed.append(entry.quoted(f"transfer.source={source}"))  # what `latest` means now
+    if (source := resolve_source(Job(plain(composed), Path(), [])).cfg["transfer"].get("source")) is not None:
+        fixed.append(quoted(f"transfer.source={source}"))  # what `latest` means now
     base = Base(args, tuple(fixed), "", "")
     card, pinned = _admitted(base, space, made)
     cfg = base.composed(firsts)
@@ -273,19 +273,19 @@ def _jobs(asked: Settings, cfg: Mapping[str, Any]) -> int:
 def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[str]]:
     """Check the configuration and the data at the corners of the space; return the card, and where the data are."""
     seen: dict[str, tuple[Path, Card]] = {}
-    for cfg in [base.composed(space.overrides(point)) for point in spaces.corners(space)]:
-        accept, before = _with_dev(fitting.fits(cfg)), set(wiring.CACHE.glob("*"))
+    for cfg in [base.composed(space.overrides(point)) for point in corners(space)]:
+        accept, before = _with_dev(fits(cfg)), set(CACHE.glob("*"))
         key = json.dumps([cfg["data"], cfg["task"]["_target_"]], sort_keys=True)
         if key not in seen:
-            seen[key] = wiring.prepared(entry.Job(cfg, Path(), []), accept)
-            made += [seen[key][0]] if seen[key][0].parent == wiring.CACHE and seen[key][0] not in before else []
+            seen[key] = prepared(Job(cfg, Path(), []), accept)
+            made += [seen[key][0]] if seen[key][0].parent == CACHE and seen[key][0] not in before else []
         else:
             accept(seen[key][1])
     folder, card = next(iter(seen.values()))
-    return card, [entry.quoted(f"prepared={folder}")] if len(seen) == 1 else []
+    return card, [quoted(f"prepared={folder}")] if len(seen) == 1 else []
 
 
-def _with_dev(accept: wiring.Accept) -> wiring.Accept:
+def _with_dev(accept: Accept) -> Accept:
     def both(card: Card) -> None:
         accept(card)
         if "dev" not in card.splits:
@@ -295,7 +295,7 @@ def _with_dev(accept: wiring.Accept) -> wiring.Accept:
 
 
 def _parts(asked: Settings, cfg: dict[str, Any], space: Space, card: Card) -> dict[str, Any]:
-    who = wiring.identity({**cfg, "trainer": {**cfg["trainer"], "threads": "auto"}}, card)
+    who = identity({**cfg, "trainer": {**cfg["trainer"], "threads": "auto"}}, card)
     stages = {name: stage.model_dump() for name, stage in asked.stages.items()}
     return json.loads(json.dumps({**vars(who), "space": space.plain(), "stages": stages}))
 
@@ -334,8 +334,8 @@ def _require_own(folder: Path, studies: Studies) -> None:
         return
     if "DVC_STAGE" not in os.environ:
         raise Refusal(
-            f"hydra.sweep.dir={promotion.short(folder)}", "another search is in this folder", allowed="a folder of its own",
-            example=f"hydra.sweep.dir={promotion.short(folder)}-2",
+            f"hydra.sweep.dir={short(folder)}", "another search is in this folder", allowed="a folder of its own",
+            example=f"hydra.sweep.dir={short(folder)}-2",
         )  # fmt: skip
     for stage in {path.parent.parent for path in folder.glob(f"*/*/{LOG}")}:
         shutil.rmtree(stage)
@@ -349,13 +349,13 @@ def _unmake(made: list[Path]) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
-        for home in list(path.parents)[:2]:
+        for parent in list(path.parents)[:2]:
             if (
-                home.name in ("prepared", "artifacts", "studies", "outputs")
-                and home.is_dir()
-                and not any(home.iterdir())
+                parent.name in ("prepared", "artifacts", "studies", "outputs")
+                and parent.is_dir()
+                and not any(parent.iterdir())
             ):
-                home.rmdir()
+                parent.rmdir()
 
 
 def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
@@ -399,9 +399,9 @@ def _journal(question: Question, folder: Path, arguments: list[str]) -> Journal:
         return journal
     card = question.card
     data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
-    tags = wiring.record(entry.Job(question.cfg, folder, arguments), wiring.identity(question.cfg, card))["tags"]
+    tags = record(Job(question.cfg, folder, arguments), identity(question.cfg, card))["tags"]
     space = {each.name: each.grammar().partition("=")[2] for each in question.plan.space.parameters}
     config = {**question.cfg, "space": space}
     journal.append("start", journal=question.base.parent, name=f"sweep {question.name}", tags={**tags, "optuna.study": question.name},
-                   config=wiring.config_text(config), data=data)  # fmt: skip
+                   config=config_text(config), data=data)  # fmt: skip
     return journal

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import yaml
 
+from crucible.app.compose import named_run
+from crucible.app.overrides import choices_of, overrides_of, train_command
 from crucible.data.card import read_card
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
@@ -25,8 +27,6 @@ from crucible.tasks.saved import load_run, read_config, read_summary
 from crucible.text import inert
 from crucible.tracking.folder import write_atomic
 from crucible.training.judge import latency_ms
-from entry import named_run
-from overrides import choices_of, overrides_of, train_command
 
 NEUTRAL = ("seed", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
            "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip

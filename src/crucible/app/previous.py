@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crucible.app.overrides import changed, overrides_of, without_defaults
 from crucible.diagnosis.advice import Advice
 from crucible.files import SUMMARY
-from overrides import changed, overrides_of, without_defaults
 
 MOST = 200  # runs that are looked at, the latest first
 RUNS = ("outputs/*/*", "multirun/*/*/*")
 
 
-def words_of(cfg: Mapping[str, Any]) -> list[str]:
+def overrides_without_paths(cfg: Mapping[str, Any]) -> list[str]:
     """Return the overrides that say a configuration, without where its data lie."""
     return [word for word in overrides_of(dict(cfg)) if not word.startswith("data.path=")]
 
 
 @dataclass(frozen=True)
-class Tried:
+class PreviousRuns:
     """The summaries of finished runs on the same data, the latest first, each with its folder and its overrides."""
 
     runs: tuple[dict[str, Any], ...] = ()
@@ -56,13 +56,13 @@ class Tried:
         ]
 
 
-def tried_on(key: str, folder: Path) -> Tried:
+def previous_runs(key: str, folder: Path) -> PreviousRuns:
     """Return what was trained by hand, or in a plain sweep, on the prepared data with this key; the run in `folder` apart."""
     files = [file for pattern in RUNS for file in Path().glob(f"{pattern}/{SUMMARY}")]
     files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     others = (file for file in files[:MOST] if file.parent.resolve() != folder.resolve())
     found = [(file, _progress(told := _json(file)), told) for file in others]
-    return Tried(
+    return PreviousRuns(
         tuple(
             {**told, "overrides": p["overrides"], "folder": str(file.parent)}
             for file, p, told in found

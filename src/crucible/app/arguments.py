@@ -8,7 +8,7 @@ from crucible.errors import Refusal
 from crucible.schema import nearest
 
 
-def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: str) -> dict[str, str]:
+def read_arguments(arguments: Iterable[str], defaults: Mapping[str, str], *, example: str) -> dict[str, str]:
     """Return the value of every key, the default where a word does not give one.
 
     Raises:
@@ -32,7 +32,7 @@ def parsed(arguments: Iterable[str], defaults: Mapping[str, str], *, example: st
     return {**defaults, **given}
 
 
-def count(key: str, value: str, *, least: int = 0) -> int:
+def whole_number(key: str, value: str, *, least: int = 0) -> int:
     """Return a whole number of at most nine digits.
 
     Raises:
@@ -48,7 +48,7 @@ def count(key: str, value: str, *, least: int = 0) -> int:
     return int(value)
 
 
-def file(key: str, value: str) -> Path:
+def output_file(key: str, value: str) -> Path:
     """Return where to write.
 
     Raises:
@@ -73,7 +73,7 @@ def one_of(key: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def share(key: str, value: str) -> float:
+def fraction(key: str, value: str) -> float:
     """Return a number from 0 to 1.
 
     Raises:
@@ -88,7 +88,7 @@ def share(key: str, value: str) -> float:
     return number
 
 
-def folder(key: str, value: str) -> Path:
+def output_folder(key: str, value: str) -> Path:
     """Return a folder to write into, which need not be there yet.
 
     Raises:

@@ -22,9 +22,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import words
-from commandline import CONF, GROUPS, flags, key_of, quoted, require_choice, require_sound_words
-from commandline import ROOT as ROOT  # where the project stands
+from crucible.app.arguments import output_folder
+from crucible.app.project import CONF
+from crucible.app.quoting import GROUPS, flags, key_of, quoted, require_choice, require_sound_words
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
 from crucible.resources import exhausted
@@ -119,6 +119,11 @@ def guarded(work: Callable[[], Any]) -> None:
         _show(str(screen), *(["stopped"] if isinstance(screen, Stopped) else []))
 
 
+def _verb() -> str:
+    """Return the command that this process does: train of src/train.py, and of `crucible train`."""
+    return Path(sys.argv[0]).stem.split(" ")[-1]
+
+
 def _show(screen: str, happened: str = "refuses, and nothing was changed") -> None:
     print(f"{Path(sys.argv[0]).name} {happened}:\n{screen}", file=sys.stderr)
     sys.exit(REFUSED)
@@ -150,14 +155,14 @@ def compose(args: Namespace, overrides: list[str]) -> DictConfig:
             home = named
         else:
             more = [f"hydra.searchpath=['file://{named}']"]
-    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=Path(sys.argv[0]).stem):
+    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=_verb()):
         return hydra.compose(args.config_name or "config", [*overrides, *more], return_hydra_config=True)
 
 
 def _job(args: Namespace) -> Job:
     composed = compose(args, args.overrides)
     keys = [key_of(each) for each in args.overrides]
-    folder = words.folder("hydra.run.dir", str(composed.hydra.run.dir))
+    folder = output_folder("hydra.run.dir", str(composed.hydra.run.dir))
     cfg = plain(composed)
     if cfg.get("resume") is not None:
         return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
@@ -173,7 +178,7 @@ def _job(args: Namespace) -> Job:
 
 def plain(composed: DictConfig) -> dict[str, Any]:
     """Return the composition as plain values, without Hydra's node."""
-    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     values = OmegaConf.to_container(own, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
@@ -264,7 +269,7 @@ def _check_sweep(args: Namespace) -> None:
     ]:
         raise Refusal(wrong[0], "it cannot be swept: it says how runs are made", allowed="one value")
     shared = compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
-    words.folder("hydra.sweep.dir", str(shared.hydra.sweep.dir))
+    output_folder("hydra.sweep.dir", str(shared.hydra.sweep.dir))
     if _searches(args):
         return
     for job in BasicSweeper.split_arguments(parsed, None)[0]:
@@ -277,7 +282,7 @@ def _searches(args: Namespace) -> str:
 
 
 def _require_sound_search(args: Namespace, swept: bool) -> None:
-    search, command = _searches(args), Path(sys.argv[0]).stem
+    search, command = _searches(args), _verb()
     example = f"python src/train.py -m sweep={search.partition('=')[2].partition(',')[0]}"
     if search and command != "train":
         raise Refusal(search, f"a search belongs to src/train.py, not src/{command}.py", example=example)

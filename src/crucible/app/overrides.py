@@ -8,9 +8,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from commandline import CONF, GROUPS, in_quotes, is_lexed, quoted
+from crucible.app.project import CONF, Config
+from crucible.app.quoting import GROUPS, in_quotes, is_lexed, quoted
 
-Config = dict[str, Any]
 TOP = ("seed",)
 PARTS = ("", "reader")  # where a choice says what is built
 NEUTRAL = ("tracking", "sweep", "experiment")  # they say nothing about the result

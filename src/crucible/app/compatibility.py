@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from crucible.app.pretrained import source_of
+from crucible.app.project import Config
 from crucible.data.card import Card
 from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
@@ -14,9 +16,6 @@ from crucible.models.measure import measure
 from crucible.resources import available_memory
 from crucible.targets import build, refusing
 from crucible.training.device import choose_device, require_compiler
-from starting import source_of
-
-Config = dict[str, Any]
 
 
 def fits(cfg: Config) -> Callable[[Card], None]:

@@ -1,0 +1,48 @@
+"""`crucible VERB ...` and `python src/VERB.py ...`: the same commands, for people with the package and with the repository."""
+
+import sys
+from importlib import import_module
+
+from crucible.app.compose import guarded, run
+from crucible.errors import Refusal
+from crucible.schema import nearest
+
+COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
+BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide")  # theirs are key=value of their own
+VERBS = (*COMPOSED, *BY_WORDS)
+
+
+def run_command(verb: str) -> None:
+    """Do one command with the arguments of this process."""
+    command = import_module(f"crucible.app.commands.{verb}").main
+    if verb in COMPOSED:
+        run(command, judges=verb == "evaluate")
+    else:
+        guarded(lambda: command(sys.argv[1:]))
+
+
+def main() -> None:
+    """Do the command that the first argument names."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help"):
+        print(_help())
+        return
+    sys.argv = [f"crucible {verb}", *sys.argv[2:]]
+    guarded(lambda: _require_verb(verb))
+    run_command(verb)
+
+
+def _require_verb(verb: str) -> None:
+    if verb not in VERBS:
+        raise Refusal(verb, "there is no such command", allowed=", ".join(VERBS), nearest=nearest(verb, VERBS),
+                      example="crucible train model=resnet optimizer=adam")  # fmt: skip
+
+
+def _help() -> str:
+    """Return what every command does, from the first line of its module."""
+    lines = []
+    for verb in VERBS:
+        documented = import_module(f"crucible.app.commands.{verb}").__doc__ or ""
+        lines.append(f"  {verb:9} {documented.partition(': python')[0].splitlines()[0]}")
+    return "\n".join(["usage: crucible COMMAND [GROUP=CHOICE | key=value ...]", "", *lines, "",
+                      "crucible COMMAND --help shows what a command can be given."])  # fmt: skip

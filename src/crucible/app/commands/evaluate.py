@@ -1,0 +1,36 @@
+"""Look at the test split, here and only here: python src/evaluate.py run=latest."""
+
+from crucible.app.build import build_batches
+from crucible.app.compose import Job
+from crucible.app.evaluation import (
+    as_judged,
+    evaluation_summary,
+    judged_data,
+    own_folder,
+    require_records,
+    require_run,
+    same_threads,
+    seen_by_run,
+    show_evaluation,
+    write_evaluation,
+)
+from crucible.tasks.saved import load_run
+from crucible.training.device import choose_device, with_precision
+from crucible.training.judge import judge, latency_ms
+
+
+def main(job: Job) -> None:
+    """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
+    require_records(job)
+    device = choose_device(job.cfg["trainer"]["device"])
+    saved = as_judged(job, load_run(require_run(job), device))
+    data, card = judged_data(job, saved.card)
+    job = own_folder(job, card)
+    same_threads(job)
+    with_precision(saved.model, device, job.cfg["trainer"]["precision"])
+    batches = build_batches(job.cfg, data, saved.card, device, seen_by_run(job))
+    found = judge(saved.model, saved.task, batches, "test")
+    latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
+    summary = evaluation_summary(job, saved, found, latency, batches)
+    notes = write_evaluation(job, saved, card, found, summary, batches)
+    show_evaluation(job, summary, notes)

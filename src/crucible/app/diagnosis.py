@@ -1,0 +1,230 @@
+"""From what a run shows to its diagnosis: symptoms, gap, and advice as commands that fit its configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from crucible.app.build import Parts
+from crucible.app.compose import Job
+from crucible.app.overrides import choices_of, train_command
+from crucible.app.previous import PreviousRuns, overrides_without_paths, previous_runs
+from crucible.app.project import Config, in_pipeline
+from crucible.data.batches import Batches
+from crucible.data.card import Card
+from crucible.diagnosis.advice import Advice, Signs, Situation, advise
+from crucible.diagnosis.baseline import trivial_error, trivial_name
+from crucible.diagnosis.ceiling import ceilings
+from crucible.diagnosis.curves import recognise, still_falls
+from crucible.diagnosis.flow import warnings
+from crucible.diagnosis.gap import Diagnosis, diagnose, errors
+from crucible.diagnosis.shift import two_samples
+from crucible.metrics.detection import FOUND, OBJECTS
+from crucible.tracking.journal import NAME, read_events
+from crucible.training.judge import Judgement
+from crucible.training.probe import dead_units
+from crucible.training.run import Run
+
+NOTHING_SEEN = Signs()
+
+
+def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NOTHING_SEEN) -> Situation:
+    """Return the facts that advice depends on."""
+    chosen = choices_of(cfg)
+    return Situation(
+        model=chosen["model"],
+        settings={key: value for key, value in cfg["model"].items() if key != "_target_"},
+        init=chosen["init"],
+        optimizer=chosen["optimizer"],
+        regularizer=chosen["regularizer"],
+        augment=chosen["augment"],
+        lr=cfg["optimizer"].get("lr", 0.001),
+        batch_size=cfg["trainer"]["batch_size"],
+        dev_share=cfg["data"]["split"]["dev"],
+        train_dev_share=cfg["data"]["split"]["train_dev"],
+        feature_shape=card.feature_shape,
+        class_counts=card.splits["train"]["class_counts"] if "class_weights" in cfg["task"] else [],
+        class_weights=cfg["task"].get("class_weights", "none"),
+        sampling=cfg["data"]["sampling"],
+        max_norm=cfg["trainer"]["max_norm"],
+        total_epochs=cfg["trainer"]["total_epochs"],
+        stopped_early=stopped_early,
+        train_size=card.size("train"),
+        seed=cfg["seed"],
+        signs=signs,
+        flip_keeps_label=cfg["data"]["flip_keeps_label"],
+        freeze=cfg["transfer"].get("freeze"),
+        cached=cfg["transfer"].get("cache") is True,
+        task=cfg["task"],
+    )
+
+
+def diagnosed(
+    job: Job,
+    cfg: dict[str, Any],
+    card: Any,
+    task: Any,
+    scores: dict[str, Any],
+    seen: dict[str, Any],
+    *,
+    stopped_early: bool,
+) -> dict[str, Any]:
+    """Return human level, gap and diagnosis with advice as commands that fit this configuration.
+
+    Args:
+        cfg: what was trained: the advice changes it. seen: what else the diagnosis says: signs, error_analysis, satisficing, controls, evidence (size and
+            spread of the error by split), baseline, progress (how the training went), seen (examples seen before).
+    """
+    human, read = job.cfg["data"]["human_error"], read_symptoms(seen)
+    apart = (scores.get("train_dev") or {}).get("error")
+    found = diagnose(
+        *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=seen["evidence"],
+        is_rate=task.targets != "numbers", early=read.early,
+    )  # fmt: skip
+    words, trial = overrides_without_paths(cfg), in_pipeline(job.folder) or job.tell is not None
+    runs = PreviousRuns() if trial else previous_runs(seen["progress"].get("key", ""), job.folder)
+    now = _with_gap(situation(cfg, card, stopped_early=stopped_early, signs=read), found, seen, human, task)
+    now = replace(now, seeds_tried=runs.other_seeds(words))
+    own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
+    advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
+    positive, reasons, worse = getattr(task, "positive", None), read.reasons(), int(read.below_baseline)
+    return {
+        **({"positive_class": positive} if positive is not None else {}),
+        "human": {"error": human or 0.0, "assumed": human is None},
+        "gap": found.gap,
+        "diagnosis": {
+            "verdict": found.verdict,
+            "reasons": [*reasons[:worse], *found.reasons, *reasons[worse:]],
+            "unclear": {part: _why_unclear(part, now, found) for part in found.unclear},
+            "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
+            **seen,
+        },
+    }
+
+
+def _with_gap(now: Situation, found: Diagnosis, seen: dict[str, Any], human: float | None, task: Any) -> Situation:
+    """Return the facts about a run with those of its gap, and of how its training went."""
+    return replace(
+        now,
+        bias=found.gap["avoidable_bias"] or 0.0,
+        variance=found.gap["variance"] or 0.0,
+        unclear=tuple(found.unclear),
+        tolerance=task.margin,
+        dev_size=int((seen["evidence"].get("dev") or {"size": 0})["size"]),
+        human_missing=human is None and task.targets == "numbers",
+        **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
+    )
+
+
+def _why_unclear(part: str, now: Situation, found: Diagnosis) -> str:
+    if found.gap[part] is None:
+        return "unknown: there is no split to judge on"
+    if part == "avoidable_bias" and now.human_missing:
+        return "unknown without data.human_error"
+    if part == "avoidable_bias" and now.signs.early:
+        return "not decided: few dev examples chose an early epoch"
+    return "not told by this many examples"
+
+
+def _command(job: Job, cfg: dict[str, Any], advice: Advice) -> str | None:
+    if not advice.overrides:
+        return None
+    if advice.sweep and not in_pipeline(job.folder):
+        return train_command(cfg, advice.sweep).replace("src/train.py", "src/train.py -m", 1)
+    return train_command(cfg, advice.overrides, dvc=in_pipeline(job.folder))
+
+
+_SHIFTS: dict[tuple[Any, ...], dict[str, Any]] = {}
+LEARNED_MORE = 0.7  # of the chosen epoch's train loss
+LEARNED = 0.98  # of the loss of guessing: a train loss that was never below it has not left it
+
+
+def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[str, Any]:
+    """Return what the diagnosis in train.json tells under `signs`."""
+    rows = [
+        e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
+    ]
+    pattern, falling = recognise(rows), still_falls(rows, run.best_epoch)
+    guess = parts.task.guessing(parts.batches.drawn_counts())
+    pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
+    return {
+        "pattern": pattern.name if pattern else None,
+        "curves": pattern.meaning if pattern else None,
+        "falling": falling,
+        "early": chosen_early(rows, run.best_epoch, found),
+        "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
+        "loss_of_guessing": guess,
+        "dead_units": dead_units(parts.model, parts.batches.judge("train")),
+        "flow": warnings(rows[-1]) if rows else [],
+        "shifts": {f"{one}, {other}": shift(parts.batches, one, other) for one, other in pairs},
+    }
+
+
+def chosen_early(rows: Sequence[Mapping[str, float]], best_epoch: int, found: Mapping[str, Judgement]) -> bool:
+    """Whether later epochs learned train much better and dev, by so many examples, no worse: the choice was luck."""
+    dev = found.get("dev")
+    if dev is None or not rows or best_epoch >= len(rows) or "dev/error" not in rows[0]:
+        return False
+    last, best = rows[-1], rows[best_epoch - 1]
+    learned_more = last["train/loss"] < LEARNED_MORE * best["train/loss"]
+    return learned_more and last["dev/error"] <= dev.error.bounds()[1]
+
+
+def is_independent(batches: Batches) -> bool:
+    """Whether examples are drawn one by one: those of a group are alike, and a test that takes them singly cries wolf."""
+    return batches.card.recipe.get("group_by") is None
+
+
+def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:
+    """Return how likely chance makes two splits this different, and whether that is too unlikely."""
+    known = (*batches.identity, one, other)
+    if known not in _SHIFTS:  # the trials of a search share their data
+        (x, y), (x_other, y_other) = (_compared(batches, split) for split in (one, other))
+        found = two_samples((x, x_other), (y, y_other))
+        _SHIFTS[known] = {"features": found.features, "labels": found.labels, "differs": found.differs}
+    return dict(_SHIFTS[known])
+
+
+def _compared(batches: Batches, split: str) -> tuple[Any, Any]:
+    """Return the examples of a split and their labels; of pictures with boxes how many there are."""
+    x, y = batches.stored(split)
+    return x, (y >= 0).sum(axis=1) if batches.card.recipe.get("targets") == "boxes" else y
+
+
+def read_symptoms(told: Mapping[str, Any]) -> Signs:
+    """Return what a diagnosis tells of signs and bounds as the advice takes it."""
+    missed = tuple(name for name, row in told["satisficing"].items() if not row["met"])
+    costs = told["error_analysis"]
+    told = told["signs"]
+    return Signs(
+        pattern=told["pattern"],
+        learning=told["learning"],
+        dead_units=max(told["dead_units"].values(), default=0.0),
+        flow=tuple(told["flow"]),
+        shifts=tuple(pair for pair, each in told["shifts"].items() if each["differs"]),
+        missed=missed,
+        falling=told.get("falling", False),
+        early=told.get("early", False),
+        below_baseline=told.get("below_baseline", False),
+        costliest=costs[0]["predicted"] if costs and costs[0]["label"] in (OBJECTS, FOUND) else "",
+    )
+
+
+def error_analysis(task: Any, found: Judgement) -> list[dict[str, Any]]:
+    """Return the costliest kinds of mistake."""
+    if found.costs is not None:
+        return found.costs
+    return ceilings(found.mistakes, found.confusion, task.groups, task.error_of)
+
+
+def trivial_baseline(task: Any, card: Card, batches: Batches, splits: Sequence[str]) -> dict[str, Any]:
+    """Return the error of the best answer that never looks, by split, and its name; nothing without these splits."""
+    there = [split for split in splits if split in batches.splits]
+    errors = {split: trivial_error(task, card, batches, split) for split in there}
+    return {"name": trivial_name(task, card), **errors} if errors else {}
+
+
+def against_baseline(trivial: Mapping[str, Any], found: Mapping[str, Judgement]) -> dict[str, bool]:
+    """Return whether a result on a split that was not trained on is worse than the trivial one, beyond chance."""
+    return {
+        "below_baseline": any(found[split].error.bounds()[0] > trivial[split] for split in trivial if split in found)
+    }

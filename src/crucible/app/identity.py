@@ -1,0 +1,68 @@
+"""What makes two trainings the same, and what is recorded of each: hashes of configuration, data and code, name and tags."""
+
+import os
+import subprocess
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+import yaml
+
+from crucible.app.compose import Job
+from crucible.app.overrides import overrides_of
+from crucible.app.pretrained import source_of
+from crucible.app.project import CHECKOUT, IN_CHECKOUT, PACKAGE, ROOT, Config
+from crucible.data.card import Card
+from crucible.integrity import sha256_of
+from crucible.text import redacted
+from crucible.training.start import Identity
+
+NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
+
+
+def identity(cfg: Config, card: Card) -> Identity:
+    """Return what makes two trainings the same one: configuration, data, code."""
+    kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
+    kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
+    if (start := source_of(cfg)) is not None:  # what it starts from, wherever that lies
+        kept["transfer"] = {**cfg["transfer"], "source": sha256_of(start.file)}
+    return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, _code())
+
+
+@cache
+def _code() -> str:
+    """Return the hash of the code as it was when this process first asked."""
+    code = sha256()
+    home = CHECKOUT / "src" if IN_CHECKOUT else PACKAGE
+    for path in sorted(home.rglob("*.py")):
+        code.update(path.relative_to(home).as_posix().encode() + path.read_bytes())
+    return code.hexdigest()
+
+
+def config_text(cfg: Config) -> str:
+    """Return the configuration as it stands in a run folder: without passwords."""
+    return redacted(yaml.safe_dump({**cfg, "run": None, "resume": None}, sort_keys=False, allow_unicode=True))
+
+
+def record(job: Job, who: Identity) -> dict[str, Any]:
+    """Return the name and tags of a run."""
+    differing = [each for each in overrides_of(job.cfg) if not each.startswith("data.path")]
+    tags = {
+        "git.commit": _commit(),
+        "data.key": who.data,
+        "config.hash": who.config,
+        "hydra.overrides": redacted(" ".join(job.overrides)),
+        "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
+        **job.tags,
+    }
+    return {"name": job.cfg["run_name"] or " ".join(differing) or "defaults", "tags": tags}
+
+
+@cache
+def _commit() -> str:
+    """Return the commit of this code; empty where git does not know it, is not there, or no process is to be had."""
+    with suppress(OSError):
+        git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        return git.stdout.strip() if git.returncode == 0 else ""
+    return ""

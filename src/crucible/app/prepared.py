@@ -1,0 +1,152 @@
+"""Which prepared folder a configuration means: named, found by its content key, or made; or data only declared."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crucible.app.compatibility import fits
+from crucible.app.compose import Job
+from crucible.app.overrides import choices_of, train_command
+from crucible.app.project import ROOT, Config
+from crucible.data.card import Card, read_card, require_prepared
+from crucible.data.prepare import Recipe, prepare
+from crucible.errors import Refusal
+from crucible.targets import build, resolve
+
+DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
+Accept = Callable[[Card], None]
+
+
+def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
+    """Return the prepared folder for the job's data and its card; found by content key, or made.
+
+    Args:
+        accept: refuses a card that the rest of the configuration does not fit, before anything is kept.
+        judge: the card of a finished run whose class order and image shape the data must take.
+    """
+    if job.cfg["prepared"] is None or judge is not None:
+        return make(job, accept, judge=judge)
+    folder = Path(job.cfg["prepared"])
+    card = read_card(folder)
+    for key, value in vars(_recipe(job.cfg, None)).items():
+        if (was := card.recipe.get(key)) != value:
+            raise Refusal(
+                f"prepared={folder}", f"it was prepared with {key} {was}, the configuration says {value}",
+                allowed="prepared=null: what fits is found, or made",
+                example=f"data={choices_of(job.cfg)['data']} prepared=null",
+            )  # fmt: skip
+    if not card.arrays:
+        raise Refusal(f"prepared={folder}", "it was prepared by an older version", example="dvc repro --force prepare")
+    require_prepared(folder, card)
+    accept(card)
+    return folder, replace(card, name=job.cfg["data"]["name"])
+
+
+def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
+    """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
+    data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
+    source = build("data.reader", data["reader"], _data_path(data), data["label"], data["group_by"])
+    folder = prepare(
+        source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
+    )
+    return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
+
+
+def label_kind(cfg: Config) -> str:
+    """Return the kind of label that the configured task learns."""
+    task: Any = resolve(cfg["task"]["_target_"], "task")
+    return task.targets
+
+
+def _recipe(cfg: Config, judge: Card | None) -> Recipe:
+    data = cfg["data"]
+    keys = (
+        "reader",
+        "label",
+        "split",
+        "stratify",
+        "group_by",
+        "normalize",
+        "duplicates",
+        "image_size",
+        "channels",
+        "resize",
+    )
+    recipe = {key: data[key] for key in keys} | {"targets": label_kind(cfg)}
+    if judge is not None:
+        own = {"resize": judge.recipe.get("resize", "stretch")}
+        shape = (
+            {"channels": judge.feature_shape[0], "image_size": judge.feature_shape[1:], **own}
+            if judge.is_images
+            else {}
+        )
+        recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
+    return Recipe(**recipe)
+
+
+def _data_path(data: Config) -> Path | None:
+    if data["path"] is None:  # generated data need none; the other readers refuse
+        return None
+    path = Path(data["path"]).expanduser()
+    if "DVC_STAGE" in os.environ and not path.resolve().is_relative_to(Path("data").resolve()):
+        raise Refusal(
+            f"data.path={path}",
+            "DVC would not see these data change",
+            allowed="a path under data/, which data.dvc watches",
+            example=f"cp -r {path} data/{path.name} && dvc add data, then data.path=data/{path.name}",
+        )
+    return ROOT / path if not path.exists() and (ROOT / path).exists() else path
+
+
+def _home(named: str | None, key: str) -> Path:
+    if named is not None:
+        return Path(named)
+    with suppress(Refusal):
+        if (card := read_card(DVC_PREPARED)).key == key and card.arrays:
+            require_prepared(DVC_PREPARED, card)  # what belongs to the pipeline is never prepared again by hand
+            return DVC_PREPARED
+    return CACHE / key[:16]
+
+
+def described(job: Job) -> Card:
+    """Return the card of the job's data; one that holds no more than shape and classes where both are declared.
+
+    Raises:
+        Refusal: only one of them is declared, or the rest of the configuration does not fit.
+    """
+    data, needs_classes = job.cfg["data"], label_kind(job.cfg) != "numbers"
+    shape, classes = data["feature_shape"], data["num_classes"]
+    if shape is None and classes is None:
+        return prepared(job, fits(job.cfg))[1]
+    if shape is None or (classes is None and needs_classes):
+        raise Refusal(
+            "data.feature_shape, data.num_classes", "only one of them is declared", allowed="both, or data that have them",
+            example="python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000",
+        )  # fmt: skip
+    names = [str(i) for i in range(classes or 0)]
+    counts = {"size": 1, "class_counts": [1] * len(names)}
+    normalize = {"kind": "none", "mean": [0.0], "std": [1.0], "fitted_on": "train", "fitted_size": 0}
+    target = {"mean": 0.0, "std": 1.0, "quartiles": [-1.0, 0.0, 1.0]}
+    card = Card(data["name"], "", {}, {"train": counts}, names, shape, "float32", normalize, {}, {}, target=target)
+    fits(job.cfg)(card)
+    return card
+
+
+def training_of_declared(job: Job) -> str:
+    """Return the command that trains this network: on pictures of the declared shape, or on the data it was shown for."""
+    data = job.cfg["data"]
+    if data["feature_shape"] is None:
+        return train_command(job.cfg)
+    own = {**job.cfg, "data": {**data, "feature_shape": None, "num_classes": None}}
+    c, *sides = data["feature_shape"]
+    size = f"data.image_size=[{','.join(map(str, sides))}]"
+    pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
+    targets = label_kind(job.cfg)
+    if targets == "boxes":
+        return train_command(own, ("data=voc", "data.path=FOLDER", size, f"data.channels={c}"))
+    return train_command(
+        own, pictures if targets == "classes" and len(sides) == 2 and c in (1, 3) else ("data=npz", "data.path=FILE")
+    )

@@ -1,0 +1,292 @@
+"""The steps of one training: data, parts, run folder, results; commands/train.py names them in order."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crucible.app.build import Data, Parts
+from crucible.app.compatibility import fits
+from crucible.app.compose import Job
+from crucible.app.diagnosis import (
+    against_baseline,
+    diagnosed,
+    error_analysis,
+    training_symptoms,
+    trivial_baseline,
+)
+from crucible.app.identity import config_text, identity, record
+from crucible.app.overrides import choices_of
+from crucible.app.prepared import prepared
+from crucible.app.previous import overrides_without_paths
+from crucible.app.project import Config, home, in_pipeline, write_json
+from crucible.data.card import Card
+from crucible.diagnosis.bounds import check
+from crucible.diagnosis.flow import Watch
+from crucible.errors import Stopped
+from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
+from crucible.report.leaks import about
+from crucible.report.progress import Tell
+from crucible.report.screen import screen
+from crucible.resources import exhausted
+from crucible.targets import build
+from crucible.tracking.folder import write_atomic
+from crucible.tracking.journal import NAME, has_ended, read_events
+from crucible.training.curves import write_curves
+from crucible.training.device import (
+    be_deterministic,
+    choose_device,
+    choose_threads,
+)
+from crucible.training.expected import expected_seconds, in_words
+from crucible.training.gradient_check import gradient_check, require_right
+from crucible.training.judge import Judgement, judge, latency_ms, told
+from crucible.training.locate import locate_nonfinite
+from crucible.training.probe import Probe
+from crucible.training.run import NonFinite, Run
+from crucible.training.start import Identity, begin, open_run, require_same
+
+CHECKED_EXAMPLES = 8
+
+
+def prepared_data(job: Job) -> Data:
+    """Return the data of a training, everything that can be refused having been refused."""
+    device = choose_device(job.cfg["trainer"]["device"])
+    folder, card = prepared(job, fits(job.cfg))
+    if job.cfg["resume"] is not None:
+        require_same(job.folder, identity(job.cfg, card))
+    return Data(folder, card, device)
+
+
+def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
+    """Return the run that records and restores this training: new, or where it was interrupted.
+
+    Threads are set, the start is journaled and shown, and the mirror follows.
+    """
+    who = identity(job.cfg, card)
+    found = open_run(job.folder, who, config_text(job.cfg), card)
+    if found.damage:
+        print(f"damaged, and therefore computed again:\n{found.damage}", file=sys.stderr)
+    threads = _set_threads(job, card, parts, found.threads)
+    facts = {"threads": threads, "device": str(parts.batches.device), "torch": torch.__version__}
+    data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
+    begin(found, who, **facts, **record(job, who), config=config_text(job.cfg), data=data)
+    if job.by_hand:
+        point_latest(job.folder)
+    print(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0))
+    if job.mirrored:
+        build("tracking", job.cfg["tracking"], job.folder, home()).start()
+    run = Run(
+        job.folder, found.journal, parts.model, parts.optimizer, parts.schedule, **_settings(job, parts, who, tell)
+    )
+    run.restore(found.state)
+    return run
+
+
+def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) -> int:
+    """Set and return the threads of this training: those it had before an interruption, declared, or measured."""
+    declared, size = job.cfg["trainer"]["threads"], parts.batches.batch_size
+    threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size)
+    torch.set_num_threads(threads)
+    be_deterministic(job.cfg["trainer"]["deterministic"])
+    return threads
+
+
+def _opening(job: Job, card: Card, parts: Parts, threads: int, *, epochs_done: int) -> str:
+    size, device = sum(p.numel() for p in parts.model.parameters()), parts.batches.device
+    words = f"{size:,} parameters on {card.size('train'):,} examples of {card.name}; {device}, {threads} thread(s)"
+    following = (
+        "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
+    )
+    words += _expected(job, parts, epochs_done)
+    first = f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    return "\n".join([first, *(f"{'':>10}{each}" for each in about(card))])
+
+
+def _expected(job: Job, parts: Parts, epochs_done: int) -> str:
+    """Return how long it will take, where a person reads it, and where no compiler would have to run for it."""
+    if job.tell is not None or job.cfg["trainer"]["compile"]:
+        return ""
+    model, task, data, *_ = parts.trained
+    seconds = expected_seconds(model, task, data, job.cfg["trainer"]["total_epochs"] - epochs_done)
+    return f"; expected: {in_words(seconds)}"
+
+
+def check_gradients(cfg: Config, parts: Parts) -> None:
+    """Compare back-propagation with two-sided differences, where that is declared, and say what came out.
+
+    Raises:
+        Refusal: they differ; nothing has been written.
+    """
+    if not cfg["trainer"]["gradient_check"]:
+        return
+    few = {name: value[:CHECKED_EXAMPLES] for name, value in next(parts.batches.train(0)).items()}
+    found = gradient_check(parts.model, parts.penalised, few, seed=cfg["seed"])
+    require_right(found)
+    print(f"gradient check: largest relative difference {found.worst:.1e} over {found.compared} coordinates of "
+          f"{len(found.difference)} parameters ({found.skipped} skipped at corners)")  # fmt: skip
+
+
+def _settings(job: Job, parts: Parts, who: Identity, tell: Tell) -> dict[str, Any]:
+    """Return the run's own settings."""
+    model, batches = parts.fitted
+    return {
+        **{key: job.cfg["trainer"][key] for key in ("patience", "checkpoint_every", "log_every")},
+        "seed": job.cfg["seed"],
+        "monitor": parts.task.monitor,
+        "goal": parts.task.goal,
+        "tell": tell,
+        "probe": Probe(model, next(batches.judge("train"))),
+        "watch": _watch(job.folder),
+        "identity": asdict(who),
+    }
+
+
+def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:
+    said = [each for event in read_events(folder / NAME) if event["kind"] == "warning" for each in event["what"]]
+    watch = Watch(said)
+
+    def aloud(values: dict[str, float]) -> list[str]:
+        new = watch(values)
+        for each in new:
+            print(f"warning: {each}", file=sys.stderr)
+        return new
+
+    return aloud
+
+
+def point_latest(folder: Path) -> None:
+    """Let outputs/latest point to the folder."""
+    latest = Path("outputs/latest")
+    latest.parent.mkdir(exist_ok=True)
+    draft = latest.with_name(f".latest.{os.getpid()}")
+    draft.symlink_to(os.path.relpath(folder, latest.parent))
+    draft.replace(latest)
+
+
+def is_finished(job: Job) -> bool:
+    """Whether the job is to resume a run that has come to its end: there is nothing to do."""
+    return job.cfg["resume"] is not None and has_ended(read_events(job.folder / NAME))
+
+
+@contextmanager
+def failures_journaled(parts: Parts, run: Run) -> Iterator[None]:
+    """Turn a number that is not finite into a refusal that says where it arose; journal any failure."""
+    try:
+        yield
+    except NonFinite as error:
+        batch = next(islice(parts.batches.train(error.epoch), error.step, None))
+        where = locate_nonfinite(parts.model, parts.penalised, batch)
+        run.journal.append("failed", epoch=error.epoch, step=run.step, why=f"{error}: {where}")
+        raise Stopped(
+            f"epoch {error.epoch + 1}, step {error.step + 1}",
+            f"{where} is not finite; the weights were left as they were before this step",
+            allowed="a smaller optimizer.lr, trainer.max_norm=1, data.normalize=standard",
+            example="optimizer.lr=0.0001",
+        ) from None
+    except ArithmeticError as error:
+        run.journal.append("failed", epoch=run.epoch, step=run.step, why=str(error))
+        raise Stopped("the dev split", str(error), allowed="a smaller optimizer.lr") from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (stopped := exhausted(error)) is None:
+            raise
+        with suppress(OSError):  # a full disk takes no line
+            run.journal.append("failed", epoch=run.epoch, step=run.step, why=stopped.lines["what"])
+        raise stopped from error
+
+
+def write_results(job: Job, run: Run, parts: Parts) -> None:
+    """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
+    run.finish()
+    splits: list[str] = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
+    found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each) for split, each in found.items()}
+    analysed, cfg = found[splits[-1]], _as_run(job.cfg, run)
+    parameters = sum(p.numel() for p in parts.model.parameters())
+    seen = _observed(run, parts, found, cfg) | {
+        "error_analysis": error_analysis(parts.task, analysed),
+        "satisficing": bounds(parts, analysed, parameters),
+    }
+    early = run.epoch < cfg["trainer"]["total_epochs"]
+    summary = {
+        "data": parts.batches.card.name,
+        "model": choices_of(job.cfg)["model"],
+        "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
+        "best_epoch": run.best_epoch,
+        "epochs": run.epoch,
+        **scores,
+        **({"suggested": analysed.suggested} if analysed.suggested and splits[-1] == "dev" else {}),
+        **diagnosed(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
+        "threads": torch.get_num_threads(),
+        "parameters": parameters,
+    }
+    write_json(job.folder / SUMMARY, summary)
+    write_atomic(job.folder / SEEN, parts.batches.seen(parts.before).packed())
+    write_curves(read_events(job.folder / NAME), job.folder / CURVES)
+    write_atomic(job.folder / SUMS, sums_of(job.folder, RUN_FILES).encode())
+    flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
+    flat |= _last_points(run.latest, found)
+    run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _observed(run: Run, parts: Parts, found: Mapping[str, Judgement], cfg: dict[str, Any]) -> dict[str, Any]:
+    """Return what the diagnosis says of a training besides its errors and mistakes."""
+    trivial = trivial_baseline(
+        parts.task, parts.batches.card, parts.batches, [each for each in found if each != "train"]
+    )
+    rates = [e["values"]["lr"] for e in read_events(run.folder / NAME) if "lr" in e.get("values", ())]
+    left = rates[-1] / max(rates) if rates else 1.0
+    return {
+        "signs": training_symptoms(run, parts, found) | against_baseline(trivial, found),
+        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
+        "evidence": {split: each.evidence() for split, each in found.items()},
+        "baseline": trivial,
+        "progress": {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step, "rate_left": left,
+                     "overrides": overrides_without_paths(cfg), "key": parts.batches.own.key},
+        "seen": parts.seen,
+    }  # fmt: skip
+
+
+def _last_points(latest: dict[str, float], found: Mapping[str, Judgement]) -> dict[str, float]:
+    """Return the chosen weights' numbers under the names of the curves: whoever takes a curve's last point ranks by them."""
+    own = found["dev"].scores if "dev" in found else {}
+    return {key: own[name] for key in latest if key.startswith("dev/") and (name := key.partition("/")[2]) in own}
+
+
+def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return the configuration with the rate and the length that controls left."""
+    trainer = {**cfg["trainer"], "total_epochs": cfg["trainer"]["total_epochs"] if run.length is None else run.length}
+    changed = any(each["change"].startswith("optimizer.lr=") for each in run.controls)
+    rate = {"lr": float(run.schedule.base_lrs[0])} if changed else {}
+    return {**cfg, "trainer": trainer, "optimizer": {**cfg["optimizer"], **rate}}
+
+
+def bounds(parts: Parts, found: Judgement, parameters: int) -> dict[str, Any]:
+    """Return the satisficing bounds and whether they are met; the clock is read only where one asks for it."""
+    asked, values = parts.task.satisficing, {**found.scores, "parameters": float(parameters)}
+    if "latency_ms_per_example" in asked:
+        values["latency_ms_per_example"] = latency_ms(parts.model, next(parts.batches.judge("train"))["x"][:1])
+    return check(asked, values)
+
+
+def show_result(job: Job) -> float:
+    """Show the last screen of a training and return the monitored number."""
+    require_unchanged(job.folder, editable=[CONFIG])
+    summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
+    following = "dvc repro" if in_pipeline(job.folder) else f"python src/evaluate.py run={shlex.quote(named(job))}"
+    print(screen(summary, files=[str(job.folder)], following=following))
+    return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
+
+
+def named(job: Job) -> str:
+    """Return how a person names this run on the command line."""
+    return "latest" if job.by_hand else str(job.folder)
