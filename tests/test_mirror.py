@@ -24,6 +24,12 @@ from tests.attacks.processes import MARK, kill, marked
 QUICK = ["tracking=none", "trainer.total_epochs=30", "model.layers=[8]", "trainer.log_every=5"]
 
 
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch) -> None:
+    """A logged model that is loaded puts its own copy of the code first on the path: not for the tests that follow."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
 @pytest.fixture
 def run(command, tmp_path) -> Path:
     assert command("train", *QUICK, "run_name=first", "hydra.run.dir=run").code == 0

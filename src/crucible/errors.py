@@ -1,5 +1,7 @@
 """What the user must fix, shown on one screen."""
 
+import re
+import sys
 from unicodedata import category
 
 MOST, ENDING = 1000, 100  # letters of a line on the screen, and of those the last ones where it is cut
@@ -23,7 +25,7 @@ class Refusal(ValueError):
             "nearest": nearest,
             "example": example,
         }
-        super().__init__("\n".join(f"{name:>8}: {_shown(text)}" for name, text in lines.items() if text))
+        super().__init__("\n".join(f"{name:>8}: {_shown(as_called(text))}" for name, text in lines.items() if text))
         self.lines = lines
 
 
@@ -33,6 +35,11 @@ class Stopped(Refusal):
 
 class Pruned(Exception):
     """A trial that a search stopped, and why; no failure."""
+
+
+def as_called(text: str) -> str:
+    """Return text with its commands as this process was called: `crucible train` where it was not `python src/train.py`."""
+    return re.sub(r"(?:python )?src/(\w+)\.py", r"crucible \1", text) if sys.argv[0].startswith("crucible ") else text
 
 
 def _shown(text: str) -> str:

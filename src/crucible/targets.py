@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from typing import Any, get_origin, get_type_hints
 
 from pydantic import create_model
@@ -64,6 +65,12 @@ PARTS = {
 }
 
 
+ENTRY_POINTS = {
+    "data.reader": "readers", "augment": "augment", "model": "models", "init": "initializers", "transfer": "transfer", "task": "tasks",
+    "regularizer": "regularizers", "optimizer": "optimizers", "schedule": "schedules", "tracking": "tracking",
+}  # fmt: skip
+
+
 def resolve(path: str, group: str) -> Callable[..., Any]:
     """Import what the dotted `path` names, if it may be named in this group.
 
@@ -72,7 +79,7 @@ def resolve(path: str, group: str) -> Callable[..., Any]:
     """
     part = PARTS[group]
     found = _find(path, part, f"{group}._target_")
-    if not (_is_choice(found, part) or _is_torch_part(found, part)):
+    if not (_is_ours(found, path, group) or _is_torch_part(found, part)):
         raise _refused(path, part, f"{group}._target_")
     return found
 
@@ -127,7 +134,7 @@ def _checked(node: Mapping[str, Any], group: str) -> tuple[Callable[..., Any], d
         raise Refusal(f"{group}._target_", "is missing", allowed="the dotted path of a class or function")
     target = resolve(node["_target_"], group)
     keys = {key: value for key, value in node.items() if key != "_target_"}
-    ours = _is_choice(target, PARTS[group])
+    ours = _is_ours(target, node["_target_"], group)
     declared = _declared(target, ours)
     if unknown := [key for key in keys if key not in declared]:
         raise unknown_key(f"{group}.{unknown[0]}", declared)
@@ -146,7 +153,12 @@ def _find(path: str, part: Part, where: str) -> Any:
     except (ImportError, AttributeError, ValueError):
         known = vars(sys.modules.get(module_name, object))
         close = nearest(name, [each for each, value in known.items() if _is_choice(value, part)])
-        raise Refusal(where, f"there is no {path}", nearest=f"{module_name}.{close}" if close else "") from None
+        raise Refusal(
+            where,
+            f"there is no {path}",
+            allowed="what Python can import here; a project's own parts after pip install -e .",
+            nearest=f"{module_name}.{close}" if close else "",
+        ) from None
 
 
 def _refused(path: str, part: Part, where: str) -> Refusal:
@@ -163,8 +175,23 @@ def _is_choice(found: Any, part: Part) -> bool:
         return False
     home = sys.modules.get(found.__module__)
     inside = f"{found.__module__}.".startswith(f"{part.home}.") and getattr(home, found.__qualname__, None) is found
-    if not inside or found.__name__.startswith("_"):
-        return False
+    return inside and not found.__name__.startswith("_") and _plays(found, part)
+
+
+def _is_ours(found: Any, path: str, group: str) -> bool:
+    """Whether it is a choice of this package, or of an installed one that declares it as an entry point of the group.
+
+    In its pyproject.toml: [project.entry-points."crucible.models"] NAME = "PACKAGE.MODULE:CLASS".
+    """
+    if _is_choice(found, PARTS[group]):
+        return True
+    declared = entry_points(group=f"{PACKAGE}.{ENTRY_POINTS[group]}")
+    named = any(each.value.replace(":", ".") == path and each.load() is found for each in declared)
+    return named and (inspect.isclass(found) or inspect.isfunction(found)) and _plays(found, PARTS[group])
+
+
+def _plays(found: Callable[..., Any], part: Part) -> bool:
+    """Whether a class or function takes what is supplied, and gives what is needed."""
     made = found if inspect.isclass(found) else get_type_hints(found).get("return")
     made = get_origin(made) or made
     return inspect.isclass(made) and issubclass(made, _class_of(part.gives)) and _supplied(found) == part.takes

@@ -1,5 +1,7 @@
 """`crucible VERB ...` and `python src/VERB.py ...`: the same commands, for people with the package and with the repository."""
 
+import os
+import re
 import sys
 from importlib import import_module
 
@@ -8,7 +10,7 @@ from crucible.errors import Refusal
 from crucible.schema import nearest
 
 COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
-BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide")  # theirs are key=value of their own
+BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide", "new")  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)
 
 
@@ -27,9 +29,21 @@ def main() -> None:
     if verb in ("-h", "--help"):
         print(_help())
         return
+    if verb in ("-sc", "--shell-completion"):
+        _complete()
+        return
     sys.argv = [f"crucible {verb}", *sys.argv[2:]]
     guarded(lambda: _require_verb(verb))
     run_command(verb)
+
+
+def _complete() -> None:
+    """Install Hydra's completion for a shell, or answer it: what stands after the verb is completed like its overrides."""
+    line = os.environ.get("COMP_LINE", "")
+    without_verb = re.sub(r"^(\S+\s+)\w+(?=\s)", r"\1", line)
+    os.environ |= {"COMP_LINE": without_verb, "COMP_POINT": str(len(without_verb))} if line else {}
+    sys.argv[0] = "crucible"
+    run_command("train")
 
 
 def _require_verb(verb: str) -> None:

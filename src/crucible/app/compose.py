@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crucible.app.arguments import output_folder
-from crucible.app.project import CONF
+from crucible.app.project import CONF, conf_folders, own_conf
 from crucible.app.quoting import GROUPS, flags, key_of, quoted, require_choice, require_sound_words
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
@@ -148,15 +148,22 @@ def compose(args: Namespace, overrides: list[str]) -> DictConfig:
     """Return the composition, Hydra's own node included."""
     for each in overrides:
         require_choice(each)
-    home, more = CONF, []
+    home, name, more = _sources(args)
+    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=_verb()):
+        return hydra.compose(name, [*overrides, *more], return_hydra_config=True)
+
+
+def _sources(args: Namespace) -> tuple[Path, str, list[str]]:
+    """Return the folder and the name of the root configuration, and the override that says where else choices stand."""
+    home, *others = conf_folders()
+    name = args.config_name or ("project" if others else "config")
     if args.config_dir is not None:
         named = Path(args.config_dir).resolve()
         if args.config_name and (named / args.config_name).with_suffix(".yaml").exists():
-            home = named
-        else:
-            more = [f"hydra.searchpath=['file://{named}']"]
-    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=_verb()):
-        return hydra.compose(args.config_name or "config", [*overrides, *more], return_hydra_config=True)
+            return named, args.config_name, []
+        others = [*others, named]
+    paths = ",".join(f"'file://{each}'" for each in others)
+    return home, name, [f"hydra.searchpath=[{paths}]"] if others else []
 
 
 def _job(args: Namespace) -> Job:
@@ -255,8 +262,11 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
         except Refusal as refusal:
             _show(str(refusal))
 
-    sys.argv[1:] = argv
-    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+    home, name, more = _sources(args) if args.config_dir is None else (CONF, "config", [])
+    if args.shell_completion and (own := own_conf()):  # it knows no search path of the configuration
+        home, name, more = CONF, "config", ["--config-dir", str(own)]
+    sys.argv[1:] = [*argv, *more]
+    hydra.main(config_path=str(home), config_name=name, version_base="1.3")(task)()
 
 
 def _check_sweep(args: Namespace) -> None:

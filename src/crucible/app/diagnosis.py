@@ -129,7 +129,7 @@ def _command(job: Job, cfg: dict[str, Any], advice: Advice) -> str | None:
     if not advice.overrides:
         return None
     if advice.sweep and not in_pipeline(job.folder):
-        return train_command(cfg, advice.sweep).replace("src/train.py", "src/train.py -m", 1)
+        return train_command(cfg, advice.sweep, swept=True)
     return train_command(cfg, advice.overrides, dvc=in_pipeline(job.folder))
 
 

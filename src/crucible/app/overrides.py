@@ -3,13 +3,15 @@
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from crucible.app.project import CONF, Config
+from crucible.app.project import CONF, Config, conf_folders, own_conf
 from crucible.app.quoting import GROUPS, in_quotes, is_lexed, quoted
+from crucible.errors import as_called
 
 TOP = ("seed",)
 PARTS = ("", "reader")  # where a choice says what is built
@@ -58,12 +60,12 @@ def _is_default(key: str, value: str, choices: Config) -> bool:
     return node is not None and _typed(node) == value
 
 
-def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = False) -> str:
-    """Return the command that trains this configuration with some changes."""
+def train_command(cfg: Config, changes: tuple[str, ...] = (), *, dvc: bool = False, swept: bool = False) -> str:
+    """Return the command that trains this configuration with some changes; `swept`: each of several."""
     words = changed(overrides_of(cfg), changes)
     if dvc:
         return " ".join(["dvc exp run", *(f"-S {shlex.quote(_lexed(each))}" for each in words)])
-    return " ".join(["python src/train.py", *map(shlex.quote, words)])
+    return as_called(" ".join(["python src/train.py", *(["-m"] if swept else []), *map(shlex.quote, words)]))
 
 
 def _lexed(word: str) -> str:
@@ -80,16 +82,22 @@ def known_keys(group: str, choice: str) -> set[str]:
 
 @cache
 def _choices(group: str) -> dict[str, Config]:
-    return {path.stem: _load(group, path.stem) for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "base"}
+    names = {path.stem for home in conf_folders() for path in (home / group).glob("*.yaml")} - {"base"}
+    return {name: _load(group, name) for name in sorted(names)}
 
 
 def _load(group: str, choice: str) -> Config:
-    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+    node: Any = OmegaConf.to_container(OmegaConf.load(_file(f"{group}/{choice}")))
     parents = [each for each in node.pop("defaults", []) if each != "_self_"] if node else []
     merged: Config = {}
     for part in [*(_load(group, parent) for parent in parents), node or {}]:
         merged = _merge(merged, part)
     return merged
+
+
+def _file(name: str) -> Path:
+    """Return the file of a configuration: the project's own before that of the package."""
+    return next(path for home in conf_folders() if (path := home / f"{name}.yaml").exists())
 
 
 def _merge(under: Config, over: Config) -> Config:
@@ -101,9 +109,11 @@ def _merge(under: Config, over: Config) -> Config:
 
 @cache
 def _defaults() -> Config:
-    root: Any = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
-    groups = {key: value for each in root["defaults"] if isinstance(each, dict) for key, value in each.items()}
-    return {**groups, **{key: root[key] for key in TOP}}
+    files = [CONF / "config.yaml", *([own / "project.yaml"] if (own := own_conf()) else [])]
+    roots: list[Any] = [OmegaConf.to_container(OmegaConf.load(file)) for file in files]
+    parts = [each for root in roots for each in root["defaults"] if isinstance(each, dict)]
+    groups = {key.removeprefix("override "): value for each in parts for key, value in each.items()}
+    return {**groups, **{key: root[key] for root in roots for key in TOP if key in root}}
 
 
 def _known(group: str, choice: str, cfg: Config) -> Config:

@@ -15,6 +15,18 @@ ROOT = CHECKOUT if IN_CHECKOUT else Path.cwd()  # the project: what stands in no
 CONF = (CHECKOUT if IN_CHECKOUT else PACKAGE) / "conf"
 
 
+def own_conf() -> Path | None:
+    """Return conf/ of the project in this folder; None where there is no conf/project.yaml, which says that it is one."""
+    own = Path("conf").absolute()
+    return own if (own / "project.yaml").exists() else None
+
+
+def conf_folders() -> list[Path]:
+    """Return where the choices of groups stand: the project's own before those of the package."""
+    own = own_conf()
+    return [CONF] if own is None else [own, CONF]
+
+
 def home() -> Path:
     """Return the project that runs are recorded in: the parent of a temporary DVC experiment, else this one."""
     return Path(os.environ.get("DVC_ROOT") or ROOT)

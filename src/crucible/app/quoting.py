@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from crucible.app.project import CONF
+from crucible.app.project import conf_folders
 from crucible.errors import Refusal
 
 GROUPS = (
@@ -94,7 +94,9 @@ def require_choice(override: str) -> None:
     value = parsed.value()
     if parsed.is_delete() or not all(_is_name(each) for each in (value if isinstance(value, list) else [value])):
         shown = "it cannot be taken away" if parsed.is_delete() else f"{value!r} names no choice"
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
+        options = sorted(
+            {path.stem for home in conf_folders() for path in (home / group).glob("*.yaml") if path.stem != "base"}
+        )
         raise Refusal(group, shown, allowed=", ".join(options), example=f"{group}={options[-1]}")
 
 

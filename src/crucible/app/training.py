@@ -31,7 +31,7 @@ from crucible.app.project import Config, home, in_pipeline, write_json
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
-from crucible.errors import Stopped
+from crucible.errors import Stopped, as_called
 from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.report.leaks import about
@@ -82,7 +82,7 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
     begin(found, who, **facts, **record(job, who), config=config_text(job.cfg), data=data)
     if job.by_hand:
         point_latest(job.folder)
-    print(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0))
+    print(as_called(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0)))
     if job.mirrored:
         build("tracking", job.cfg["tracking"], job.folder, home()).start()
     run = Run(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crucible.errors import printable
+from crucible.errors import as_called, printable
 
 BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
 MOST_NAMED = 10  # of classes
@@ -34,7 +34,7 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
 
 def lined(lines: list[tuple[str, str]]) -> str:
     """Return labelled lines, the empty ones left out; what would steer a terminal stands as an escape."""
-    return "\n".join(f"{name:>8}  {printable(text)}" for name, text in lines if text)
+    return "\n".join(f"{name:>8}  {printable(as_called(text))}" for name, text in lines if text)
 
 
 def steady(value: object) -> object:
