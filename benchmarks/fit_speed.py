@@ -17,7 +17,7 @@ from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.optim.optimizers import adam
 from crucible.optim.schedules import constant
 from crucible.seeds import generator
@@ -59,7 +59,7 @@ def ours(
     task = Classification(card, monitor="f1", goal="maximize", tolerance=0.02)
     batches = Batches(data, card, CPU, batch_size=batch_size, augment=Identity(), seed=0)
     batches.arrays("train")
-    optimizer = Guarded(adam(model.parameters(), lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(model.parameters(), lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8))
     folder = Path(tempfile.mkdtemp(dir=data.parent))
     card.write(folder / "card.json")
     (folder / "config.yaml").write_text("{}\n")

@@ -16,7 +16,7 @@ from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
 from crucible.models.resnet import ResNet
 from crucible.models.vgg16 import VGG16
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.optim.optimizers import adam
 from crucible.tasks.classification import Classification
 from crucible.tasks.saved import placed
@@ -68,7 +68,7 @@ def steps(
         copy_weights(start, plain_build()).train(),
     )
     task = Classification(card_of_images(shape), monitor="f1", goal="maximize", tolerance=0.02)
-    optimizer = Guarded(adam(ours.parameters(), lr=1e-4, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(ours.parameters(), lr=1e-4, beta1=0.9, beta2=0.999, eps=1e-8))
     other = torch.optim.Adam(theirs.parameters(), lr=1e-4)
     return (
         lambda x, y: train_step(ours, task, {"x": x, "label": y}, optimizer)["loss"].detach(),

@@ -54,10 +54,10 @@ def questions(words: list[str], n_trials: int, first: float):
 def trained(question, point, epochs: int, folder: Path, tell) -> float:
     """Train one point and return dev F1; `tell` may raise to stop it."""
     from crucible.app.search.run import trial
-    from crucible.search.trials import Assignment
+    from crucible.search.trials import TrialRequest
 
     words = tuple(question.plan.space.overrides(point))
-    job = Assignment("bench", "bench", 0, words, epochs, (), None, str(folder))
+    job = TrialRequest("bench", "bench", 0, words, epochs, (), None, str(folder))
     return float(trial(question.base, job, tell).value)
 
 

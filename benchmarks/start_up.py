@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 STEP = (
     "import os, sys, time; sys.path.insert(0, 'src'); import torch\n"
     "import crucible.optim.guard as guard\n"
-    "plain = guard.Guarded.step\n"
+    "plain = guard.GuardedOptimizer.step\n"
     "def first(self, loss):\n"
     "    plain(self, loss)\n"
     "    print(time.time(), flush=True)\n"
     "    os._exit(0)\n"
-    "guard.Guarded.step = first\n"
+    "guard.GuardedOptimizer.step = first\n"
     "sys.argv = ['src/train.py', 'hydra.run.dir=' + sys.argv[1]]\n"
     "from crucible.app.cli import run_command; run_command('train')"
 )

@@ -16,10 +16,10 @@ from torch import nn
 
 from crucible.errors import Refusal
 from crucible.optim import optimizers, schedules
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.tracking.journal import Journal, read_events
 from crucible.training import checkpoint
-from crucible.training.control import parse, replayed, send, set_starting_rate, wishes
+from crucible.training.control import control_requests, parse, replayed, send, set_starting_rate
 from crucible.training.run import Run
 
 ARGS = ["model.layers=[16]", "tracking=none", "trainer.checkpoint_every=5", "schedule=inverse_time"]
@@ -76,11 +76,11 @@ def test_the_new_rate_takes_the_place_of_the_schedules_start(warmup) -> None:
     assert changed[:3] == old[:3] and changed[3:] == pytest.approx(new[3:])
 
 
-def test_a_wish_that_is_being_written_is_not_read_and_rubbish_is_left_alone(tmp_path) -> None:
+def test_a_request_that_is_being_written_is_not_read_and_rubbish_is_left_alone(tmp_path) -> None:
     identity = send(tmp_path, "stop")
     with (tmp_path / "control.jsonl").open("a") as file:
         file.write('nonsense\n["x"]\n{"id": 3, "change": 5}\n{"id": "2", "change": "st')
-    assert wishes(tmp_path) == [{"id": identity, "change": "stop"}]
+    assert control_requests(tmp_path) == [{"id": identity, "change": "stop"}]
 
 
 def test_replay_knows_what_the_checkpoint_knows() -> None:
@@ -97,9 +97,9 @@ def test_replay_knows_what_the_checkpoint_knows() -> None:
 def epochs_of(
     folder: Path, asked: dict[int, str], total: int = 6, stop_after: int | None = None
 ) -> tuple[list[float], Run]:
-    """Run epochs that train nothing, wish for changes at boundaries, and return the rate of each epoch."""
+    """Run epochs that train nothing, ask for changes at boundaries, and return the rate of each epoch."""
     model = nn.Linear(2, 2)
-    optimizer = Guarded(optimizers.sgd(model.parameters(), lr=0.1))
+    optimizer = GuardedOptimizer(optimizers.sgd(model.parameters(), lr=0.1))
     schedule = schedules.exponential(optimizer.optimizer, decay_rate=0.5, warmup_epochs=0)
     run = recorder(folder, model, optimizer, schedule, checkpoint_every=3)
     run.restore(checkpoint.load(folder))
@@ -124,7 +124,7 @@ def told(folder: Path) -> list[tuple[str, str, int]]:
     return [(e["change"], e["state"], e["epoch"]) for e in events(folder, "control")]
 
 
-def test_a_wish_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -> None:
+def test_a_request_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -> None:
     rates, run = epochs_of(tmp_path, {2: "optimizer.lr=0.8", 4: "trainer.total_epochs=5"})
     assert rates == pytest.approx([0.1, 0.05, 0.8 / 4, 0.8 / 8, 0.8 / 16])
     assert told(tmp_path) == [
@@ -136,7 +136,7 @@ def test_a_wish_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -> N
 
 @pytest.mark.parametrize(("boundary", "killed_after"), [(2, 3), (2, 5), (4, 5)])
 def test_after_a_kill_the_journal_says_what_to_do_again_and_when(tmp_path, boundary, killed_after) -> None:
-    """The checkpoint is of epoch 3: a wish done at 2 it knows, one done at 4 it does not."""
+    """The checkpoint is of epoch 3: a request done at 2 it knows, one done at 4 it does not."""
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     for folder in (whole, halved):
         folder.mkdir()
@@ -147,7 +147,7 @@ def test_after_a_kill_the_journal_says_what_to_do_again_and_when(tmp_path, bound
     assert [state for _, state, _ in told(halved)] == ["asked", "done"]
 
 
-def test_a_wish_that_was_asked_but_not_done_is_done_at_its_boundary(tmp_path) -> None:
+def test_a_request_that_was_asked_but_not_done_is_done_at_its_boundary(tmp_path) -> None:
     epochs_of(tmp_path, {}, stop_after=4)
     journal = Journal(tmp_path)
     journal.append("control", epoch=4, step=4, id="x", change="optimizer.lr=0.8", state="asked")
@@ -169,7 +169,7 @@ def test_a_refused_line_in_the_file_is_journaled_and_changes_nothing(tmp_path) -
     assert len(told(tmp_path)) == 1 and run.controls == []
 
 
-def test_after_a_kill_a_new_wish_waits_until_what_is_recorded_is_done_again(tmp_path) -> None:
+def test_after_a_kill_a_new_request_waits_until_what_is_recorded_is_done_again(tmp_path) -> None:
     """Checkpoint at 3, journal to 5: epochs 4 and 5 must come out as they are recorded."""
     straight, _ = epochs_of(tmp_path, {}, stop_after=5)
     send(tmp_path, "optimizer.lr=0.8")
@@ -181,10 +181,10 @@ def test_after_a_kill_a_new_wish_waits_until_what_is_recorded_is_done_again(tmp_
 def test_a_checkpoint_that_is_asked_for_is_told_as_done_even_if_death_came_between(tmp_path, monkeypatch) -> None:
     whole = Run._journal_control
 
-    def dies(self, wish, state, **more) -> None:
+    def dies(self, request, state, **more) -> None:
         if state == "done":
             raise KeyboardInterrupt
-        whole(self, wish, state, **more)
+        whole(self, request, state, **more)
 
     monkeypatch.setattr(Run, "_journal_control", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -251,18 +251,18 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
     ended = events(killed, "end")[0]["epoch"]
     assert events(killed, "resume")[0]["epoch"] > 0 and len(events(killed, "control")) == 4
 
-    for folder, wishes_at in ((whole, {boundary: "optimizer.lr=0.02"}), (plain, {})):
+    for folder, requests_at in ((whole, {boundary: "optimizer.lr=0.02"}), (plain, {})):
         folder.mkdir()
         code = (
             "import sys\n"
             "from crucible.training import run as module\n"
             "from crucible.training.control import send\n"
-            f"at = {wishes_at!r}\n"
-            "obey = module.Run._obey\n"
+            f"at = {requests_at!r}\n"
+            "obey = module.Run._apply_controls\n"
             "def planned(self):\n"
             "    if self.epoch in at: send(self.folder, at.pop(self.epoch))\n"
             "    return obey(self)\n"
-            "module.Run._obey = planned\n"
+            "module.Run._apply_controls = planned\n"
             f"sys.argv = ['train.py', *{ARGS!r}, 'hydra.run.dir={folder}', 'trainer.total_epochs={ended}']\n"
             "from crucible.app.cli import run_command; run_command('train')\n"
         )

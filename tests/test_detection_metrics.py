@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import iou
-from crucible.metrics.detection import BOUNDS, SCORES, Detections, curves, f1_from, kinds_of, matched, mean_precision
+from crucible.metrics.detection import (
+    BOUNDS,
+    SCORES,
+    DetectionMetrics,
+    curves,
+    f1_from,
+    kinds_of,
+    matched,
+    mean_precision,
+)
 
 K = 3
 
@@ -80,9 +89,9 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
     assert len(each) == len(BOUNDS) == 10
 
 
-def measured(found: Tensor, boxes: Tensor, labels: Tensor, *, score: float = 0.5) -> Detections:
+def measured(found: Tensor, boxes: Tensor, labels: Tensor, *, score: float = 0.5) -> DetectionMetrics:
     """Return an accumulator that has seen these, in two batches."""
-    metrics = Detections(
+    metrics = DetectionMetrics(
         ["a", "b", "c"],
         lambda outputs, batch: torch.tensor(2.0),
         lambda outputs: outputs,

@@ -10,7 +10,7 @@ from torch import nn
 
 from crucible.data.augment import Identity, Light
 from crucible.data.batches import Batches
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.optim.optimizers import adam, momentum
 from crucible.optim.schedules import inverse_time
 from crucible.regularizers import L2
@@ -41,7 +41,7 @@ def data(folder: Path, train: int = 13) -> Batches:
     return Batches(folder, card, CPU, batch_size=4, augment=Identity(), seed=3)
 
 
-def recorder(folder: Path, model: nn.Module, optimizer: Guarded, schedule, **changes) -> Run:
+def recorder(folder: Path, model: nn.Module, optimizer: GuardedOptimizer, schedule, **changes) -> Run:
     settings = {
         "seed": 3,
         "monitor": "f1",
@@ -58,7 +58,7 @@ def trained(tmp_path: Path, model: nn.Module, max_norm: float, total: int = 4, s
     """Train with everything on: dropout, batch norm, momentum, a schedule, a penalty, clipping."""
     tmp_path.mkdir(exist_ok=True)
     batches = data(tmp_path)
-    optimizer = Guarded(momentum(model.parameters(), lr=0.5, beta=0.9, form="averaged"), max_norm=max_norm)
+    optimizer = GuardedOptimizer(momentum(model.parameters(), lr=0.5, beta=0.9, form="averaged"), max_norm=max_norm)
     schedule = inverse_time(optimizer.optimizer, decay_rate=0.5, warmup_epochs=1)
     task = L2(Classification(batches.card, **TASK), 13, strength=0.3)
     run = recorder(tmp_path, model, optimizer, schedule, **changes)
@@ -148,7 +148,7 @@ def test_evaluation_changes_nothing_and_uses_running_averages(tmp_path) -> None:
 def test_the_best_epoch_is_the_first_best_on_dev_ties_by_loss_and_patience_ends_the_run(tmp_path) -> None:
     scores = iter([(0.5, 1.0), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.1), (0.9, 0.1)])
     model = nn.Linear(2, 2)
-    optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
     run = recorder(tmp_path, model, optimizer, schedule, patience=3)
     kept = []
@@ -167,7 +167,7 @@ def test_the_best_epoch_is_the_first_best_on_dev_ties_by_loss_and_patience_ends_
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 def test_a_monitored_number_that_is_not_finite_stops_the_run(tmp_path, goal) -> None:
     model = nn.Linear(2, 2)
-    optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     run = recorder(
         tmp_path, model, optimizer, inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0), goal=goal
     )
@@ -192,7 +192,7 @@ def test_a_poisoned_layer_is_named_and_the_weights_are_those_before(tmp_path) ->
 
     kept: list[torch.Tensor] = []
     task = Poisoned(batches.card, **TASK)
-    optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
     with pytest.raises(NonFinite, match="epoch 2, step 3"):
         fit(model, task, batches, optimizer, schedule, recorder(tmp_path, model, optimizer, schedule), total_epochs=9)
@@ -251,7 +251,7 @@ def test_checkpoints_left_to_us_cost_at_most_a_twentieth_of_the_time(tmp_path, w
     import time
 
     model = nn.Linear(2, 2)
-    optimizer = Guarded(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
+    optimizer = GuardedOptimizer(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
     schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
     run = recorder(tmp_path, model, optimizer, schedule, checkpoint_every=None)
     run._saved_at, run._cost = time.monotonic() - worked, 1.0

@@ -36,7 +36,7 @@ from crucible.tasks.saved import load_run
 from crucible.text import csv_text, redacted
 from crucible.tracking import mlflow as door
 from crucible.training import checkpoint
-from crucible.training.judge import Judgement, confusion_csv, predictions_csv
+from crucible.training.judge import Evaluation, confusion_csv, predictions_csv
 from crucible.transfer import pretrained
 
 
@@ -414,7 +414,7 @@ def test_every_name_can_be_drawn_and_gets_no_meaning(tmp_path, name) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", " =1", "\r=1", "＝1"])
 def test_no_cell_of_a_table_is_a_formula(name) -> None:
-    judged = Judgement({}, torch.eye(2), torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 0]), torch.eye(2))
+    judged = Evaluation({}, torch.eye(2), torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 0]), torch.eye(2))
     answers = FORMATS["csv"]([Answer(name, name, {name: 0.5})])
     for text in (predictions_csv(judged, [name, "b"]), confusion_csv(judged, [name, "b"]), answers):
         cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from crucible.metrics.classification import ConfusionMatrix
-from crucible.metrics.flags import Flags
+from crucible.metrics.flags import MultilabelMetrics
 
 
 def measured(label: list[int], predicted: list[int], k: int, pieces: int = 1) -> tuple[dict[str, float], np.ndarray]:
@@ -47,7 +47,7 @@ def test_a_class_without_examples_is_left_out_and_named() -> None:
 def test_a_label_that_is_yes_for_nobody_has_no_f1() -> None:
     """As scikit-learn's mean over the labels that are there; its accuracy counts."""
     label, outputs = torch.tensor([[1, 0], [0, 0], [1, 0]]), torch.tensor([[1, 0], [1, 0], [0, 1]])
-    flags = Flags(["a", "b"], lambda outputs, label: torch.tensor(0.0), lambda outputs: outputs)
+    flags = MultilabelMetrics(["a", "b"], lambda outputs, label: torch.tensor(0.0), lambda outputs: outputs)
     flags.update(outputs, {"label": label})
     got = flags.compute()
     assert got["f1"] == pytest.approx(sk.f1_score(label, outputs, average="macro", labels=[0], zero_division=0))

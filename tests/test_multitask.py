@@ -12,7 +12,7 @@ from conftest import ROOT, card_of
 from crucible.data.labels import flags
 from crucible.errors import Refusal
 from crucible.losses import masked_binary_cross_entropy
-from crucible.metrics.flags import Flags
+from crucible.metrics.flags import MultilabelMetrics
 from crucible.tasks.multitask import Multitask
 
 QUICK = ["task=multitask", "model.layers=[16]", "trainer.total_epochs=6", "tracking=none"]
@@ -57,7 +57,7 @@ def test_a_batch_without_a_known_label_moves_nothing() -> None:
 
 def test_metrics_equal_a_hand_count() -> None:
     logits, label = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), labels(40, 1)
-    found = Flags(["even", "above 4", ">3?"], masked_binary_cross_entropy, lambda z: (z > 0).long())
+    found = MultilabelMetrics(["even", "above 4", ">3?"], masked_binary_cross_entropy, lambda z: (z > 0).long())
     for part in (slice(0, 15), slice(15, 40)):
         found.update(logits[part], {"label": label[part]})
     numbers, scores, rights = found.compute(), [], []
@@ -199,7 +199,7 @@ def test_other_data_are_judged_by_the_names_of_the_labels(command, tmp_path) -> 
 
 
 def test_a_label_that_nobody_knows_has_no_say() -> None:
-    found = Flags(["a", "b"], masked_binary_cross_entropy, lambda z: (z > 0).long())
+    found = MultilabelMetrics(["a", "b"], masked_binary_cross_entropy, lambda z: (z > 0).long())
     found.update(torch.tensor([[2.0, 1.0], [-2.0, 1.0]]), {"label": torch.tensor([[1, -1], [0, -1]])})
     numbers = found.compute()
     assert numbers["f1"] == numbers["accuracy"] == 1.0 and "f1/b" not in numbers and numbers["f1/a"] == 1.0

@@ -11,8 +11,8 @@ from PIL import Image
 
 from crucible.data.augment import Strong
 from crucible.data.card import read_card
-from crucible.data.objects import frames, placed, taken_back
-from crucible.data.prepare import Recipe, prepare
+from crucible.data.objects import frames, placed, to_original
+from crucible.data.prepare import PrepareConfig, prepare
 from crucible.data.readers import coco, keypoints, scenes, voc, yolo
 from crucible.errors import Refusal
 from crucible.targets import build
@@ -44,7 +44,7 @@ def voc_folder(home: Path, objects: dict[str, list], **sizes: tuple[int, int]) -
 def prepared(source, home: Path, **more) -> Path:
     recipe = {"reader": {}, "label": None, "split": SPLIT, "stratify": False, "group_by": None, "normalize": "standard",
               "duplicates": "refuse", "image_size": [32, 32], "channels": 3, "resize": "letterbox", "targets": "boxes"} | more  # fmt: skip
-    return prepare(source, Recipe(**recipe), "some", lambda key: home, lambda card: None)
+    return prepare(source, PrepareConfig(**recipe), "some", lambda key: home, lambda card: None)
 
 
 EASY = {f"p{i}": [("cat", 10, 5, 30, 15), ("dog", 0, 0, 8, 8)] for i in range(6)}
@@ -253,7 +253,7 @@ def test_frames_are_where_pixels_go_and_come_back_exactly(resize: str) -> None:
     sizes = np.array([[100, 200], [300, 90], [64, 64], [37, 91]])
     own = frames(sizes, (1, 64, 96), resize)
     points = np.random.default_rng(0).uniform(0, 30, (4, 5, 2))
-    assert taken_back(placed(points, own), own) == pytest.approx(points, abs=1e-12)
+    assert to_original(placed(points, own), own) == pytest.approx(points, abs=1e-12)
     for size, frame in zip(sizes, own, strict=True):
         h, w = size
         image = np.zeros((1, h, w), np.uint8)

@@ -7,7 +7,7 @@ from conftest import ROOT, composed
 from torch import nn
 
 from crucible.optim import optimizers, schedules
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.targets import build
 
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
@@ -154,7 +154,7 @@ def test_the_two_momenta_differ_by_one_over_one_minus_beta() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_bad_gradient_never_reaches_the_weights_and_the_step_is_counted(name: str) -> None:
     p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
-    guarded = Guarded(build("optimizer", composed(f"optimizer={name}")["optimizer"], [p, q]))
+    guarded = GuardedOptimizer(build("optimizer", composed(f"optimizer={name}")["optimizer"], [p, q]))
     seen = []
     for i in range(5):
         p.grad, q.grad = torch.ones(3), torch.full((2,), float("nan") if i == 2 else 1.0)
@@ -167,7 +167,7 @@ def test_a_bad_gradient_never_reaches_the_weights_and_the_step_is_counted(name: 
 
 def test_an_infinite_loss_stops_the_step_even_with_finite_gradients() -> None:
     p = nn.Parameter(torch.ones(2))
-    guarded = Guarded(optimizers.sgd([p], lr=0.1))
+    guarded = GuardedOptimizer(optimizers.sgd([p], lr=0.1))
     p.grad = torch.ones(2)
     guarded.step(torch.tensor(float("inf")))
     assert torch.equal(p.detach(), torch.ones(2))
@@ -175,7 +175,7 @@ def test_an_infinite_loss_stops_the_step_even_with_finite_gradients() -> None:
 
 def test_clipping_scales_to_the_norm() -> None:
     p, q = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
-    guarded = Guarded(optimizers.sgd([p, q], lr=1.0), max_norm=1.0)
+    guarded = GuardedOptimizer(optimizers.sgd([p, q], lr=1.0), max_norm=1.0)
     p.grad, q.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
     guarded.step(torch.tensor(0.0))
     assert torch.allclose(torch.cat([p.detach(), q.detach()]), torch.tensor([-0.6, 0.0, -0.8]), atol=1e-5)

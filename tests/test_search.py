@@ -28,7 +28,7 @@ from crucible.search.plan import Confirm
 from crucible.search.search import Search
 from crucible.search.space import Choice, Range, Space
 from crucible.search.stages import Studies, _derived, shown
-from crucible.search.trials import Assignment, Outcome
+from crucible.search.trials import TrialRequest, TrialResult
 from crucible.tracking.folder import locked
 from tests.toy_search import SPACE, STAGES, planned, quality, searched, work
 
@@ -37,7 +37,7 @@ LR = SPACE.parameters[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
 
 
-def crashing(job: Assignment, tell: Any) -> Outcome:
+def crashing(job: TrialRequest, tell: Any) -> TrialResult:
     """Fail in each of the ways there are, by the learning rate; small ones train."""
     lr = float(dict(word.split("=") for word in job.overrides)["optimizer.lr"])
     if lr > 0.03:
@@ -51,21 +51,21 @@ def crashing(job: Assignment, tell: Any) -> Outcome:
     return work(job, tell)
 
 
-def killing(job: Assignment, tell: Any) -> Outcome:
+def killing(job: TrialRequest, tell: Any) -> TrialResult:
     """Die, as if killed from outside, where the learning rate is large."""
     if float(dict(word.split("=") for word in job.overrides)["optimizer.lr"]) > 0.001:
         os.kill(os.getpid(), signal.SIGKILL)
     return work(job, tell)
 
 
-def bounded(job: Assignment, tell: Any) -> Outcome:
+def bounded(job: TrialRequest, tell: Any) -> TrialResult:
     """Train, with a bound that only small learning rates keep."""
     done = work(job, tell)
     lr = float(dict(word.split("=") for word in job.overrides)["optimizer.lr"])
-    return Outcome("complete", done.value, {"parameters": lr - 0.001}, done.facts)
+    return TrialResult("complete", done.value, {"parameters": lr - 0.001}, done.facts)
 
 
-def interrupting(job: Assignment, tell: Any) -> Outcome:
+def interrupting(job: TrialRequest, tell: Any) -> TrialResult:
     """Train slowly."""
     time.sleep(0.3)
     return work(job, tell)
@@ -141,10 +141,10 @@ def test_every_sampler_samples_within_the_ranges(url, tmp_path, sampler) -> None
     assert all(1e-3 <= t.params["optimizer.lr"] <= 0.1 and t.params["model.width"] in range(2, 10) for t in trials)
 
 
-def narrow(job: Assignment, tell: Any) -> Outcome:
+def narrow(job: TrialRequest, tell: Any) -> TrialResult:
     """Train on any point."""
     settings = dict(word.split("=") for word in job.overrides)
-    return Outcome("complete", quality(float(settings["optimizer.lr"]), "adam") + float(settings["model.width"]))
+    return TrialResult("complete", quality(float(settings["optimizer.lr"]), "adam") + float(settings["model.width"]))
 
 
 def test_more_trials_extend_the_last_model_based_stage_and_the_finished_do_not_run_again(url, tmp_path) -> None:
@@ -205,7 +205,7 @@ def test_crashes_are_recorded_with_their_cause_and_the_search_goes_on(url, tmp_p
 def test_a_search_of_failures_stops_and_says_why(url, tmp_path) -> None:
     with pytest.raises(Stopped, match=r"4 of [4-7] trials failed; the last \("):
         searched(url, tmp_path / "w", planned(20, 1, max_failure_rate=0.5), crashing)
-    searched(url, tmp_path / "w", planned(20, 2))  # mended: it goes on
+    searched(url, tmp_path / "w", planned(20, 2))  # fixed: it goes on
     require_exact(url, 12, 8)
 
 
@@ -225,7 +225,7 @@ def test_workers_that_cannot_start_stop_the_search(url, tmp_path) -> None:
         def __reduce__(self) -> Any:
             return (__import__, ("no_such_module",))
 
-        def __call__(self, job: Assignment, tell: Any) -> Outcome:
+        def __call__(self, job: TrialRequest, tell: Any) -> TrialResult:
             raise AssertionError
 
     with pytest.raises(Stopped, match="workers end before they begin"):
@@ -304,7 +304,7 @@ def driven(url: str, folder: Path, die_at: int) -> int:
         else:
             violation = 1.0 if trial.origin == trial.number else -1.0  # a second attempt keeps the bound
             facts = {"epochs": 1, "unmet": ["b"] if violation > 0 else []}
-            studies.end("only", trial.number, Outcome("complete", 0.5, {"b": violation}, facts))
+            studies.end("only", trial.number, TrialResult("complete", 0.5, {"b": violation}, facts))
     return commits
 
 
@@ -348,8 +348,8 @@ def test_a_trial_of_another_machine_is_left_alone_while_its_heart_beats(url, tmp
         database.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-30 minutes')")
     second = here.claim("only", SPACE, "random", 1)
     assert second is not None and second.values == trial.values and second.origin == trial.number
-    there.end("only", trial.number, Outcome("complete", 0.1))  # it lived after all: too late
-    here.end("only", second.number, Outcome("complete", 0.2))
+    there.end("only", trial.number, TrialResult("complete", 0.1))  # it lived after all: too late
+    here.end("only", second.number, TrialResult("complete", 0.2))
     assert [t.value for t in only(url)] == [0.2]
 
 
@@ -373,9 +373,9 @@ def test_a_value_that_is_no_number_is_a_failure(url, tmp_path) -> None:
     assert {t.user_attrs["cause"] for t in trials_of(url, "coarse")} == {"non-finite"}
 
 
-def nothing(job: Assignment, tell: Any) -> Outcome:
+def nothing(job: TrialRequest, tell: Any) -> TrialResult:
     """Train to no number."""
-    return Outcome("complete", math.nan, {"b": math.nan}, {"epochs": 1})
+    return TrialResult("complete", math.nan, {"b": math.nan}, {"epochs": 1})
 
 
 def test_passwords_are_not_shown() -> None:
@@ -501,7 +501,7 @@ def test_what_kills_every_worker_stops_the_search(url, tmp_path) -> None:
         searched(url, tmp_path / "w", planned(12, 2), dying)
 
 
-def dying(job: Assignment, tell: Any) -> Outcome:
+def dying(job: TrialRequest, tell: Any) -> TrialResult:
     """Die, whatever the point."""
     os.kill(os.getpid(), signal.SIGKILL)
     return work(job, tell)

@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from crucible.report import board, search
-from crucible.search.search import Standing
+from crucible.search.search import SearchState
 from crucible.search.space import Choice, Range, Space
 from crucible.search.trials import Trial
 from tests.toy_search import SPACE, planned
@@ -30,7 +30,7 @@ TRIALS = {
     "coarse": COARSE,
     "fine": [trial("fine", 0, "complete", 0.02, 0.9, epochs=8), trial("fine", 1, "running", 0.03)],
 }
-STANDING = Standing(TRIALS, TRIALS["fine"][0], 0.97, (1, 2), 83.0, 20)
+STANDING = SearchState(TRIALS, TRIALS["fine"][0], 0.97, (1, 2), 83.0, 20)
 OPENED = {name: {"space": SPACE.plain()} for name in TRIALS}
 
 
@@ -84,7 +84,7 @@ def test_the_pictures_are_drawn_and_the_page_holds_them_and_every_trial(tmp_path
     ],
 )
 def test_however_little_there_is_a_page_is_made(tmp_path: Path, trials) -> None:
-    standing = Standing(trials, None, 0.0, (0, 0), None, 20)
+    standing = SearchState(trials, None, 0.0, (0, 0), None, 20)
     made = search.draw(planned(20, 1), standing, {"coarse": OPENED["coarse"], "fine": None}, {}, "f1", tmp_path)
     assert "Every trial" in search.page("t", "s", "b", standing, "f1", made)
 
@@ -94,6 +94,6 @@ def test_a_parameter_that_only_some_trials_have_is_drawn_for_these(tmp_path: Pat
     space = Space((Choice("optimizer", ("sgd", "adam")), LR, depth))
     with_depth = Trial("coarse", 9, "complete", {"optimizer": "sgd", "optimizer.lr": 0.1, "model.depth": 3}, 0.5)
     trials = {"coarse": [*COARSE, with_depth]}
-    standing = Standing(trials, with_depth, 0.0, (0, 0), None, 20)
+    standing = SearchState(trials, with_depth, 0.0, (0, 0), None, 20)
     made = search.draw(planned(20, 1, space=space), standing, {"coarse": {"space": space.plain()}}, {}, "f1", tmp_path)
     assert len(made) == 4

@@ -11,7 +11,7 @@ from crucible.app.compose import quoted, validate
 from crucible.app.diagnosis import situation
 from crucible.app.overrides import changed, overrides_of
 from crucible.app.quoting import is_lexed
-from crucible.diagnosis.advice import Signs, advise
+from crucible.diagnosis.advice import Symptoms, advise
 from crucible.diagnosis.gap import diagnose
 
 QUICK = ["model.layers=[16]", "trainer.total_epochs=4", "tracking=none"]
@@ -150,7 +150,7 @@ def test_a_step_cannot_be_trained_through(command) -> None:
     assert done.code == 2 and "has no gradient" in done.err and not Path("outputs").exists()
 
 
-ALL_SIGNS = Signs(
+ALL_SIGNS = Symptoms(
     pattern="diverging", learning=False, dead_units=0.9, shifts=("dev, test",), missed=("parameters",),
     flow=("gradients vanish in layer a (1)", "gradients explode in layer b (1)"),
 )  # fmt: skip
@@ -190,7 +190,7 @@ def test_reasons_name_what_was_seen() -> None:
     assert ALL_SIGNS.reasons() == [
         "not_learning", "diverging", "vanishing", "exploding", "dead_units", "dev_test_differ", "bound_missed",
     ]  # fmt: skip
-    assert Signs().reasons() == []
+    assert Symptoms().reasons() == []
 
 
 def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> None:
@@ -201,7 +201,7 @@ def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> No
 
 
 def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
-    signs = Signs(pattern="bottleneck")
+    signs = Symptoms(pattern="bottleneck")
     now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=signs)
     keys = [each.overrides for each in advise("high_bias", [], now)]
     assert ("optimizer.lr=0.00033",) in keys and not any(k and k[0].startswith("trainer.total") for k in keys)
@@ -246,7 +246,7 @@ def test_what_is_judged_is_judged_by_the_tolerance_and_the_bounds_of_the_moment(
 
 def test_a_bound_on_a_score_does_not_make_the_network_smaller() -> None:
     for missed, smaller in ((("recall",), False), (("parameters", "recall"), True)):
-        now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Signs(missed=missed))
+        now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Symptoms(missed=missed))
         assert (("model.layers=[64,32]",) in [each.overrides for each in advise("high_bias", [], now)]) is smaller
 
 

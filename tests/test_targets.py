@@ -35,7 +35,7 @@ ATTACKS = [
     "crucible.models.layers.TooSmall",
     "crucible.models.resnet.Block",
     "crucible.tasks.task.Task",
-    "crucible.transfer.Scratch",
+    "crucible.transfer.NoTransfer",
     "crucible.regularizers.Penalised",
     "torch.nn.init.zeros_",
     "torch.nn.Module",

@@ -11,11 +11,11 @@ from conftest import card_of, composed
 from scipy import stats
 
 from crucible.app import diagnosis
-from crucible.diagnosis.advice import Advice, Signs, advise
+from crucible.diagnosis.advice import Advice, Symptoms, advise
 from crucible.diagnosis.curves import still_falls
 from crucible.diagnosis.gap import diagnose
 from crucible.metrics.evidence import Measured, difference, jackknife, sampled, wilson
-from crucible.metrics.regression import Residuals
+from crucible.metrics.regression import RegressionMetrics
 
 TOLERANCE = 0.02
 GAPS = (0.0, 0.005, 0.01, 0.03, 0.05, 0.1, 0.2)
@@ -79,7 +79,7 @@ def test_the_standard_error_of_an_rmse_is_that_of_many_samples() -> None:
     rng = np.random.default_rng(0)
     found, spreads = [], []
     for _ in range(300):
-        metrics = Residuals(lambda z, y: z.mean(), lambda z: z[:, 0], lambda y: (y > 0).long(), 2)
+        metrics = RegressionMetrics(lambda z, y: z.mean(), lambda z: z[:, 0], lambda y: (y > 0).long(), 2)
         metrics.update(torch.zeros(80, 1), {"label": torch.from_numpy(rng.normal(size=80))})
         found.append(metrics.compute()["rmse"])
         spreads.append(metrics.evidence()[1])
@@ -117,7 +117,7 @@ def first(verdict: str, now) -> str:
     return advise(verdict, [], now)[0].overrides[0]
 
 
-FALLING = Signs(falling=True, pattern="still_learning")
+FALLING = Symptoms(falling=True, pattern="still_learning")
 
 
 @pytest.mark.parametrize("model", ["mlp", "logistic", "resnet"])
@@ -138,7 +138,7 @@ def test_longer_is_not_advised_where_an_early_epoch_was_the_best() -> None:
 
 
 def test_no_knob_is_turned_in_two_directions() -> None:
-    signs = Signs(pattern="bottleneck", dead_units=0.5, flow=("gradients vanish in a",), learning=False)
+    signs = Symptoms(pattern="bottleneck", dead_units=0.5, flow=("gradients vanish in a",), learning=False)
     for verdict, dev in product(("high_bias", "high_variance", "high_bias_and_variance"), (0, 500)):
         now = replace(situation(best_epoch=50, signs=signs), dev_size=dev)
         knobs = [each.overrides[0].partition("=")[0] for each in advise(verdict, [], now) if each.overrides]
@@ -154,7 +154,7 @@ def test_the_larger_gap_comes_first() -> None:
 
 
 def test_level_losses_at_the_end_of_a_schedule_are_its_doing() -> None:
-    signs = Signs(pattern="bottleneck")
+    signs = Symptoms(pattern="bottleneck")
     spent = [
         each.why
         for each in advise("high_bias", [], situation("schedule=cosine", best_epoch=50, signs=signs, rate_left=0.01))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from crucible.search.plan import Confirm, Pruning, Stage
-from crucible.search.search import Plan, Search, Standing
+from crucible.search.search import Plan, Search, SearchState
 from crucible.search.space import Choice, Range, Space
 from crucible.search.stages import Studies
-from crucible.search.trials import Assignment, Outcome
+from crucible.search.trials import TrialRequest, TrialResult
 from crucible.tracking.folder import locked
 
 PRUNE = Pruning(first=0.25, keep=0.5, startup=3)
@@ -32,7 +32,7 @@ def quality(lr: float, optimizer: str) -> float:
     return 1 - 0.02 * (math.log10(lr) + 2) ** 2 - (0.1 if optimizer == "sgd" else 0)
 
 
-def work(job: Assignment, tell: Any) -> Outcome:
+def work(job: TrialRequest, tell: Any) -> TrialResult:
     """Pretend to train: the value nears its end as the epochs go."""
     settings = dict(word.split("=") for word in job.overrides)
     end = quality(float(settings["optimizer.lr"]), settings["optimizer"]) - 0.001 * (job.seed or 0)
@@ -41,7 +41,7 @@ def work(job: Assignment, tell: Any) -> Outcome:
         time.sleep(SECONDS)
         value = end * (1 - 0.5**epoch)
         tell(epoch, value)
-    return Outcome("complete", end, facts={"epochs": job.epochs, "seconds": time.monotonic() - start})
+    return TrialResult("complete", end, facts={"epochs": job.epochs, "seconds": time.monotonic() - start})
 
 
 def planned(n_trials: int, n_jobs: int, **changes: Any) -> Plan:
@@ -51,7 +51,7 @@ def planned(n_trials: int, n_jobs: int, **changes: Any) -> Plan:
     return Plan(n_trials=n_trials, n_jobs=n_jobs, **settings)
 
 
-def searched(storage: str, folder: Path, plan: Plan, do: Any = work) -> Standing:
+def searched(storage: str, folder: Path, plan: Plan, do: Any = work) -> SearchState:
     """Search, and return where it stands."""
     with locked(folder):
         studies = Studies(storage, "toy", goal=plan.goal, seed=plan.seed, folder=folder, patience=PATIENCE)

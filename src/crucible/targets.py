@@ -56,7 +56,7 @@ PARTS = {
     "augment": Part(f"{PACKAGE}.data.augment", ("flip_keeps_label",), f"{PACKAGE}.data.augment.Augment"),
     "model": Part(f"{PACKAGE}.models", ("feature_shape", "num_outputs"), "torch.nn.Module"),
     "init": Part(f"{PACKAGE}.initializers", (), "collections.abc.Callable"),
-    "transfer": Part(f"{PACKAGE}.transfer", ("pretrained", "card"), f"{PACKAGE}.transfer.Scratch"),
+    "transfer": Part(f"{PACKAGE}.transfer", ("pretrained", "card"), f"{PACKAGE}.transfer.NoTransfer"),
     "task": Part(f"{PACKAGE}.tasks", ("card",), TASK),
     "regularizer": Part(f"{PACKAGE}.regularizers", ("task", "num_examples"), TASK),
     "optimizer": Part(f"{PACKAGE}.optim", ("parameters",), "torch.optim.Optimizer"),

@@ -73,7 +73,7 @@ def pretrained(source: Path) -> Pretrained:
     return Pretrained(file, read_card(file.parent), unknown() if seen is None else seen.all())
 
 
-class Scratch:
+class NoTransfer:
     """No transfer: every weight is drawn, every layer learns."""
 
     def check(self, model: nn.Module, *, fixed: bool) -> None:
@@ -95,16 +95,16 @@ class Scratch:
         return ""
 
 
-def none(pretrained: Pretrained | None, card: Card, *, seen: OfSeen = "refuse") -> Scratch:
+def none(pretrained: Pretrained | None, card: Card, *, seen: OfSeen = "refuse") -> NoTransfer:
     """Return the neutral element.
 
     Args:
         seen: what becomes of other data that the run is evaluated on, where it was trained on them.
     """
-    return Scratch()
+    return NoTransfer()
 
 
-class FromRun(Scratch):
+class FromRun(NoTransfer):
     """Weights of another run.
 
     Args:

@@ -14,13 +14,13 @@ from crucible.report.leaks import shortened
 from crucible.tasks.placed import placed, shown
 from crucible.tasks.saved import Saved
 from crucible.text import csv_text
-from crucible.training.judge import Judgement
+from crucible.training.judge import Evaluation
 
 WORST = 12
 Array = np.ndarray[Any, Any]
 
 
-def predictions_json(saved: Saved, found: Judgement, batches: Batches, split: str) -> str:
+def predictions_json(saved: Saved, found: Evaluation, batches: Batches, split: str) -> str:
     """Return what was found in each picture of a split, in the order of the prepared folder."""
     sizes = batches.further(split)["size"].cpu().numpy()
     rows = [json.dumps(each, ensure_ascii=False) for each in placed(found.answers.numpy(), sizes, saved.card)]
@@ -32,7 +32,7 @@ def names_json(names: list[str]) -> str:
     return json.dumps(names, indent=0, ensure_ascii=False) + "\n"
 
 
-def precision_recall(saved: Saved, found: Judgement, batches: Batches, split: str) -> dict[str, Array]:
+def precision_recall(saved: Saved, found: Evaluation, batches: Batches, split: str) -> dict[str, Array]:
     """Return for each class the precision (101,) at recalls 0, 0.01, ... 1 and an overlap of 0.5; nothing without boxes."""
     if saved.card.recipe["targets"] != "boxes":
         return {}
@@ -47,7 +47,7 @@ def curves_csv(found: dict[str, Array]) -> str:
     return csv_text([["recall", *found], *([f"{r:.2f}", *(f"{p:.6f}" for p in row)] for r, row in rows)])
 
 
-def pictures(saved: Saved, found: Judgement, batches: Batches, split: str, home: Path) -> dict[str, Path]:
+def pictures(saved: Saved, found: Evaluation, batches: Batches, split: str, home: Path) -> dict[str, Path]:
     """Draw the worst pictures of a split, the curves of each class, and how the anchors fit; return heading -> picture."""
     made = {f"Worst pictures on {split}: what is there (green) and what was found (orange)": home / "worst.png"}
     wrong = mistakes(saved, found, batches, split)
@@ -69,7 +69,7 @@ def pictures(saved: Saved, found: Judgement, batches: Batches, split: str, home:
     return made
 
 
-def mistakes(saved: Saved, found: Judgement, batches: Batches, split: str) -> Array:
+def mistakes(saved: Saved, found: Evaluation, batches: Batches, split: str) -> Array:
     """Return how wrong each picture (N,) is: boxes missed and made up; of points the mean distance in pixels."""
     if saved.card.recipe["targets"] == "points":
         wanted = batches.further(split)["points"].cpu()

@@ -15,7 +15,7 @@ from crucible.app.project import Config
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.targets import build
 from crucible.tasks.saved import placed
@@ -24,7 +24,7 @@ from crucible.training.device import (
     compiled,
     with_precision,
 )
-from crucible.transfer import Scratch
+from crucible.transfer import NoTransfer
 
 
 def seen_policy(cfg: Config) -> str:
@@ -54,9 +54,9 @@ class Parts:
     penalised: Task
     model: nn.Module
     batches: Batches
-    optimizer: Guarded
+    optimizer: GuardedOptimizer
     schedule: LRScheduler
-    transfer: Scratch
+    transfer: NoTransfer
     fixed: bool
     before: Seen
     seen: dict[str, Any]
@@ -70,7 +70,7 @@ class Parts:
         return self.transfer.fitted(self.model, self.batches, fixed=self.fixed)
 
     @property
-    def trained(self) -> tuple[nn.Module, Task, Batches, Guarded, LRScheduler]:
+    def trained(self) -> tuple[nn.Module, Task, Batches, GuardedOptimizer, LRScheduler]:
         """What `fit` takes by position."""
         model, batches = self.fitted
         return model, self.penalised, batches, self.optimizer, self.schedule
@@ -81,7 +81,7 @@ def build_task(cfg: Config, card: Card) -> Any:
     return build("task", cfg["task"], card)
 
 
-def build_model(cfg: Config, data: Data, task: Any) -> tuple[nn.Module, Scratch]:
+def build_model(cfg: Config, data: Data, task: Any) -> tuple[nn.Module, NoTransfer]:
     """Return the model on its device, initialised or transferred, and where its weights come from.
 
     The weights are drawn on the CPU: the same start on every device.
@@ -96,16 +96,24 @@ def build_model(cfg: Config, data: Data, task: Any) -> tuple[nn.Module, Scratch]
     return compiled(with_precision(model, data.device, trainer["precision"]), wanted=trainer["compile"]), transfer
 
 
-def build_optimizer(cfg: Config, model: nn.Module, transfer: Scratch) -> tuple[Guarded, LRScheduler]:
+def build_optimizer(cfg: Config, model: nn.Module, transfer: NoTransfer) -> tuple[GuardedOptimizer, LRScheduler]:
     """Return the optimizer of the parameters that are not frozen, and the schedule of its rate."""
     optimizer = build("optimizer", cfg["optimizer"], transfer.groups(model))
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("share", 1.0)
-    return Guarded(optimizer, max_norm=cfg["trainer"]["max_norm"]), build("schedule", cfg["schedule"], optimizer)
+    return GuardedOptimizer(optimizer, max_norm=cfg["trainer"]["max_norm"]), build(
+        "schedule", cfg["schedule"], optimizer
+    )
 
 
 def assemble(
-    cfg: Config, data: Data, task: Any, model: nn.Module, transfer: Scratch, optimizer: Guarded, schedule: LRScheduler
+    cfg: Config,
+    data: Data,
+    task: Any,
+    model: nn.Module,
+    transfer: NoTransfer,
+    optimizer: GuardedOptimizer,
+    schedule: LRScheduler,
 ) -> Parts:
     """Return the parts of a training, its batches and the penalised task among them."""
     source = source_of(cfg)

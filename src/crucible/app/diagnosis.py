@@ -11,7 +11,7 @@ from crucible.app.previous import PreviousRuns, overrides_without_paths, previou
 from crucible.app.project import Config, in_pipeline
 from crucible.data.batches import Batches
 from crucible.data.card import Card
-from crucible.diagnosis.advice import Advice, Signs, Situation, advise
+from crucible.diagnosis.advice import Advice, RunContext, Symptoms, advise
 from crucible.diagnosis.baseline import trivial_error, trivial_name
 from crucible.diagnosis.ceiling import ceilings
 from crucible.diagnosis.curves import recognise, still_falls
@@ -20,17 +20,17 @@ from crucible.diagnosis.gap import Diagnosis, diagnose, errors
 from crucible.diagnosis.shift import two_samples
 from crucible.metrics.detection import FOUND, OBJECTS
 from crucible.tracking.journal import NAME, read_events
-from crucible.training.judge import Judgement
+from crucible.training.judge import Evaluation
 from crucible.training.probe import dead_units
 from crucible.training.run import Run
 
-NOTHING_SEEN = Signs()
+NOTHING_SEEN = Symptoms()
 
 
-def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Signs = NOTHING_SEEN) -> Situation:
+def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Symptoms = NOTHING_SEEN) -> RunContext:
     """Return the facts that advice depends on."""
     chosen = choices_of(cfg)
-    return Situation(
+    return RunContext(
         model=chosen["model"],
         settings={key: value for key, value in cfg["model"].items() if key != "_target_"},
         init=chosen["init"],
@@ -101,7 +101,7 @@ def diagnosed(
     }
 
 
-def _with_gap(now: Situation, found: Diagnosis, seen: dict[str, Any], human: float | None, task: Any) -> Situation:
+def _with_gap(now: RunContext, found: Diagnosis, seen: dict[str, Any], human: float | None, task: Any) -> RunContext:
     """Return the facts about a run with those of its gap, and of how its training went."""
     return replace(
         now,
@@ -115,7 +115,7 @@ def _with_gap(now: Situation, found: Diagnosis, seen: dict[str, Any], human: flo
     )
 
 
-def _why_unclear(part: str, now: Situation, found: Diagnosis) -> str:
+def _why_unclear(part: str, now: RunContext, found: Diagnosis) -> str:
     if found.gap[part] is None:
         return "unknown: there is no split to judge on"
     if part == "avoidable_bias" and now.human_missing:
@@ -138,7 +138,7 @@ LEARNED_MORE = 0.7  # of the chosen epoch's train loss
 LEARNED = 0.98  # of the loss of guessing: a train loss that was never below it has not left it
 
 
-def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Judgement]) -> dict[str, Any]:
+def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -> dict[str, Any]:
     """Return what the diagnosis in train.json tells under `signs`."""
     rows = [
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
@@ -159,7 +159,7 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Judgement]) ->
     }
 
 
-def chosen_early(rows: Sequence[Mapping[str, float]], best_epoch: int, found: Mapping[str, Judgement]) -> bool:
+def chosen_early(rows: Sequence[Mapping[str, float]], best_epoch: int, found: Mapping[str, Evaluation]) -> bool:
     """Whether later epochs learned train much better and dev, by so many examples, no worse: the choice was luck."""
     dev = found.get("dev")
     if dev is None or not rows or best_epoch >= len(rows) or "dev/error" not in rows[0]:
@@ -190,12 +190,12 @@ def _compared(batches: Batches, split: str) -> tuple[Any, Any]:
     return x, (y >= 0).sum(axis=1) if batches.card.recipe.get("targets") == "boxes" else y
 
 
-def read_symptoms(told: Mapping[str, Any]) -> Signs:
+def read_symptoms(told: Mapping[str, Any]) -> Symptoms:
     """Return what a diagnosis tells of signs and bounds as the advice takes it."""
     missed = tuple(name for name, row in told["satisficing"].items() if not row["met"])
     costs = told["error_analysis"]
     told = told["signs"]
-    return Signs(
+    return Symptoms(
         pattern=told["pattern"],
         learning=told["learning"],
         dead_units=max(told["dead_units"].values(), default=0.0),
@@ -209,7 +209,7 @@ def read_symptoms(told: Mapping[str, Any]) -> Signs:
     )
 
 
-def error_analysis(task: Any, found: Judgement) -> list[dict[str, Any]]:
+def error_analysis(task: Any, found: Evaluation) -> list[dict[str, Any]]:
     """Return the costliest kinds of mistake."""
     if found.costs is not None:
         return found.costs
@@ -223,7 +223,7 @@ def trivial_baseline(task: Any, card: Card, batches: Batches, splits: Sequence[s
     return {"name": trivial_name(task, card), **errors} if errors else {}
 
 
-def against_baseline(trivial: Mapping[str, Any], found: Mapping[str, Judgement]) -> dict[str, bool]:
+def against_baseline(trivial: Mapping[str, Any], found: Mapping[str, Evaluation]) -> dict[str, bool]:
     """Return whether a result on a split that was not trained on is worse than the trivial one, beyond chance."""
     return {
         "below_baseline": any(found[split].error.bounds()[0] > trivial[split] for split in trivial if split in found)

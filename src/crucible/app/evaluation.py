@@ -35,7 +35,7 @@ from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
 from crucible.training.curves import read_curves
-from crucible.training.judge import Judgement, confusion_csv, judge, predictions_csv, told
+from crucible.training.judge import Evaluation, confusion_csv, judge, predictions_csv, told
 
 
 def own_folder(job: Job, card: Card) -> Job:
@@ -132,7 +132,7 @@ def same_threads(job: Job) -> None:
 WORST, TOLD = 12, 3
 
 
-def evaluation_summary(job: Job, saved: Saved, found: Judgement, latency: float, batches: Batches) -> dict[str, Any]:
+def evaluation_summary(job: Job, saved: Saved, found: Evaluation, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = read_summary(Path(job.cfg["run"]))
     scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(found)}
@@ -170,7 +170,7 @@ def _signs(seen: dict[str, Any], batches: Batches) -> dict[str, Any]:
 
 
 def write_evaluation(
-    job: Job, saved: Saved, card: Card, found: Judgement, numbers: dict[str, Any], batches: Batches
+    job: Job, saved: Saved, card: Card, found: Evaluation, numbers: dict[str, Any], batches: Batches
 ) -> tuple[str, ...]:
     """Write every file; return what the last screen should mention."""
     out = job.folder
@@ -203,7 +203,7 @@ def write_evaluation(
     return (note, near, worst)
 
 
-def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
+def _tables(saved: Saved, found: Evaluation, batches: Batches) -> dict[str, str]:
     """Return the tables of every prediction on test, by file name."""
     names = batches.names("test")
     tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
@@ -222,10 +222,10 @@ def _tables(saved: Saved, found: Judgement, batches: Batches) -> dict[str, str]:
 def _figures(
     job: Job,
     saved: Saved,
-    found: Judgement,
+    found: Evaluation,
     numbers: dict[str, Any],
     batches: Batches,
-    looked: Judgement,
+    looked: Evaluation,
     split: str,
 ) -> dict[str, Path]:
     from crucible.report import figures  # matplotlib: only where a report is drawn
@@ -266,14 +266,14 @@ def _figures(
     return shown
 
 
-def _worst(found: Judgement) -> np.ndarray[Any, Any]:
+def _worst(found: Evaluation) -> np.ndarray[Any, Any]:
     """Return the wrong examples whose label was given the least probability."""
     wrong = np.flatnonzero((found.label != found.predicted).numpy())
     given = found.answers.numpy()[wrong, found.label.numpy()[wrong]]
     return wrong[np.argsort(given, kind="stable")][:WORST]
 
 
-def _worst_told(found: Judgement, saved: Saved, batches: Batches, split: str) -> str:
+def _worst_told(found: Evaluation, saved: Saved, batches: Batches, split: str) -> str:
     """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
     rows = _worst(found)[:TOLD] if saved.task.targets == "classes" else np.zeros(0, int)
     if not len(rows) or batches.names(split) is None:
@@ -284,7 +284,7 @@ def _worst_told(found: Judgement, saved: Saved, batches: Batches, split: str) ->
     return f"worst mistakes on {split}: {', '.join(told_each)}"
 
 
-def _titles(found: Judgement, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
+def _titles(found: Evaluation, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
     names = saved.card.classes
     pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
     return [

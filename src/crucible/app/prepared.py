@@ -12,7 +12,7 @@ from crucible.app.compose import Job
 from crucible.app.overrides import choices_of, train_command
 from crucible.app.project import ROOT, Config
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.prepare import Recipe, prepare
+from crucible.data.prepare import PrepareConfig, prepare
 from crucible.errors import Refusal
 from crucible.targets import build, resolve
 
@@ -61,7 +61,7 @@ def label_kind(cfg: Config) -> str:
     return task.targets
 
 
-def _recipe(cfg: Config, judge: Card | None) -> Recipe:
+def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
     data = cfg["data"]
     keys = (
         "reader",
@@ -84,7 +84,7 @@ def _recipe(cfg: Config, judge: Card | None) -> Recipe:
             else {}
         )
         recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
-    return Recipe(**recipe)
+    return PrepareConfig(**recipe)
 
 
 def _data_path(data: Config) -> Path | None:

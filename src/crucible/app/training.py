@@ -49,7 +49,7 @@ from crucible.training.device import (
 )
 from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right
-from crucible.training.judge import Judgement, judge, latency_ms, told
+from crucible.training.judge import Evaluation, judge, latency_ms, told
 from crucible.training.locate import locate_nonfinite
 from crucible.training.probe import Probe
 from crucible.training.run import NonFinite, Run
@@ -238,7 +238,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 
 
-def _observed(run: Run, parts: Parts, found: Mapping[str, Judgement], cfg: dict[str, Any]) -> dict[str, Any]:
+def _observed(run: Run, parts: Parts, found: Mapping[str, Evaluation], cfg: dict[str, Any]) -> dict[str, Any]:
     """Return what the diagnosis says of a training besides its errors and mistakes."""
     trivial = trivial_baseline(
         parts.task, parts.batches.card, parts.batches, [each for each in found if each != "train"]
@@ -256,7 +256,7 @@ def _observed(run: Run, parts: Parts, found: Mapping[str, Judgement], cfg: dict[
     }  # fmt: skip
 
 
-def _last_points(latest: dict[str, float], found: Mapping[str, Judgement]) -> dict[str, float]:
+def _last_points(latest: dict[str, float], found: Mapping[str, Evaluation]) -> dict[str, float]:
     """Return the chosen weights' numbers under the names of the curves: whoever takes a curve's last point ranks by them."""
     own = found["dev"].scores if "dev" in found else {}
     return {key: own[name] for key in latest if key.startswith("dev/") and (name := key.partition("/")[2]) in own}
@@ -270,7 +270,7 @@ def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:
     return {**cfg, "trainer": trainer, "optimizer": {**cfg["optimizer"], **rate}}
 
 
-def bounds(parts: Parts, found: Judgement, parameters: int) -> dict[str, Any]:
+def bounds(parts: Parts, found: Evaluation, parameters: int) -> dict[str, Any]:
     """Return the satisficing bounds and whether they are met; the clock is read only where one asks for it."""
     asked, values = parts.task.satisficing, {**found.scores, "parameters": float(parameters)}
     if "latency_ms_per_example" in asked:

@@ -55,7 +55,7 @@ def placed(points: Array, frames: Array) -> Array:
     return points * scale + offset
 
 
-def taken_back(points: Array, frames: Array) -> Array:
+def to_original(points: Array, frames: Array) -> Array:
     """Return points (N, ..., 2) of stored pictures in the pixels of the pictures as they came: the inverse of `placed`."""
     scale, offset = _spread(frames, points.ndim)
     return (points - offset) / scale

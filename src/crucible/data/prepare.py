@@ -39,7 +39,7 @@ from crucible.integrity import sha256_of
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PrepareConfig:
     """Everything besides the raw bytes that changes the prepared bytes; `reader` is the reader's own settings."""
 
     reader: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Recipe:
     columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
 
-def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
+def content_key(source: Source, recipe: PrepareConfig) -> tuple[str, dict[str, str]]:
     """Return the data key and each raw file's sha256 by role; the path's own name does not count."""
     files = {role: sha256_of(path) for role, path in source.files.items()}
     settings = json.dumps(vars(recipe), sort_keys=True, default=list)
@@ -65,7 +65,7 @@ def content_key(source: Source, recipe: Recipe) -> tuple[str, dict[str, str]]:
 
 
 def prepare(
-    source: Source, recipe: Recipe, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
+    source: Source, recipe: PrepareConfig, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
 ) -> Path:
     """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
 
@@ -131,7 +131,7 @@ def _replace(target: Path, draft: Path) -> None:
         (draft / "new").rename(target)
 
 
-def _write(source: Source, recipe: Recipe, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
+def _write(source: Source, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
     fit = Fit(recipe.image_size, recipe.channels, recipe.resize)
     names = names_of(source)
     scans = _scans(source, names, fit)
@@ -183,7 +183,7 @@ def _examples(split: Array, digests: Array) -> dict[str, str]:
 
 
 def _labels(
-    raw: dict[str, Array], source: Source, recipe: Recipe
+    raw: dict[str, Array], source: Source, recipe: PrepareConfig
 ) -> tuple[list[str], dict[str, Array], dict[str, Array]]:
     """Return class names, what y.npy holds, and the layers that a stratified split keeps alike."""
     if recipe.targets == "numbers":
@@ -266,11 +266,13 @@ def _require_finite(chunk: Array, name: str, pool: Pool, start: int) -> None:
         raise Refusal(
             f"{name}, {pool.name(start, bad)}",
             "a value is NaN or infinite",
-            allowed="finite numbers; mend or remove the example",
+            allowed="finite numbers; fix or remove the example",
         )
 
 
-def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: Mapping[str, Array]) -> dict[str, Array]:
+def _split(
+    source: Source, recipe: PrepareConfig, scans: Mapping[str, _Scan], labels: Mapping[str, Array]
+) -> dict[str, Array]:
     if recipe.judge is not None:
         judged = "test" if "test" in source.pools else "all"
         return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}
@@ -285,12 +287,12 @@ def _split(source: Source, recipe: Recipe, scans: Mapping[str, _Scan], labels: M
     return split_of
 
 
-def _expected(recipe: Recipe, official: list[str]) -> list[int]:
+def _expected(recipe: PrepareConfig, official: list[str]) -> list[int]:
     """Return the splits that the shares promise."""
     return np.flatnonzero(np.sum(list(_shares(recipe, official).values()), axis=0) > 0).tolist()
 
 
-def _shares(recipe: Recipe, official: list[str]) -> dict[str, list[float]]:
+def _shares(recipe: PrepareConfig, official: list[str]) -> dict[str, list[float]]:
     train, dev, test, train_dev = (recipe.split[split] for split in SPLITS)
     return shares(train, dev, test, official, train_dev)
 
@@ -350,7 +352,7 @@ def _write_further(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[s
 
 
 def _objects(
-    source: Source, recipe: Recipe, labels: Mapping[str, Array], scans: Mapping[str, _Scan], shape: Sequence[int]
+    source: Source, recipe: PrepareConfig, labels: Mapping[str, Array], scans: Mapping[str, _Scan], shape: Sequence[int]
 ) -> dict[str, Objects]:
     """Return each pool's boxes or points in stored pixels; nothing where labels are all there is."""
     if recipe.targets not in ("boxes", "points"):

@@ -13,7 +13,7 @@ from crucible.models.resnet import first_width
 
 
 @dataclass(frozen=True)
-class Signs:
+class Symptoms:
     """What was seen in a run besides its errors.
 
     Attributes:
@@ -59,7 +59,7 @@ WIDE, LONG = 256, 200  # hidden units, epochs: where there are as many, more are
 
 
 @dataclass(frozen=True)
-class Situation:
+class RunContext:
     """The facts about a run that advice depends on.
 
     Attributes:
@@ -94,7 +94,7 @@ class Situation:
     train_size: int
     seed: int
     max_norm: float = inf
-    signs: Signs = field(default_factory=Signs)
+    signs: Symptoms = field(default_factory=Symptoms)
     freeze: str | int | None = None  # old layers that do not learn; None: no transfer
     cached: bool = False  # whether features that are computed once are insisted on
     task: dict[str, Any] = field(default_factory=dict)  # the task's own settings
@@ -143,10 +143,10 @@ class Advice:
         return self.overrides[0].partition("=")[0] if self.overrides else self.why
 
 
-Rule = Callable[[Situation], Iterator[Advice]]
+Rule = Callable[[RunContext], Iterator[Advice]]
 
 
-def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
+def advise(verdict: str, reasons: list[str], now: RunContext) -> list[Advice]:
     """Return advice, most important first, never something already on, no knob in two directions.
 
     Args:
@@ -163,7 +163,7 @@ def advise(verdict: str, reasons: list[str], now: Situation) -> list[Advice]:
     return list(found.values())
 
 
-def _rules(verdict: str, now: Situation) -> list[Rule]:
+def _rules(verdict: str, now: RunContext) -> list[Rule]:
     """Return the rules of a verdict: of two parts that are high, the larger one's first; of an unclear one what would tell."""
     if verdict == "high_bias_and_variance":
         return [*BIAS, *VARIANCE] if now.bias >= now.variance else [*VARIANCE, *BIAS]
@@ -177,7 +177,7 @@ def _rules(verdict: str, now: Situation) -> list[Rule]:
 def _supposed(rule: Rule) -> Rule:
     """Return a rule whose reasons do not claim what is unclear."""
 
-    def supposed(now: Situation) -> Iterator[Advice]:
+    def supposed(now: RunContext) -> Iterator[Advice]:
         for each in rule(now):
             why = each.why.replace("High bias", "If the bias is real").replace(
                 "High variance", "If the variance is real"
@@ -187,12 +187,12 @@ def _supposed(rule: Rule) -> Rule:
     return supposed
 
 
-def _new_split(now: Situation, override: str) -> tuple[str, ...]:
+def _new_split(now: RunContext, override: str) -> tuple[str, ...]:
     """Return the override, but not after a transfer: another split would be tested on what the source has seen."""
     return (override,) if now.freeze is None else ()
 
 
-def _unclear(now: Situation) -> Iterator[Advice]:
+def _unclear(now: RunContext) -> Iterator[Advice]:
     """What would tell: more dev examples, or a human level."""
     if now.human_missing:
         yield Advice(
@@ -217,7 +217,7 @@ def _unclear(now: Situation) -> Iterator[Advice]:
     )
 
 
-def _still_learning(now: Situation) -> Iterator[Advice]:
+def _still_learning(now: RunContext) -> Iterator[Advice]:
     """Nothing else can be told of a training that was not over."""
     if now.signs.falling and not now.stopped_early and now.chose_late:
         taken = f" after {now.steps:,} steps" if now.steps else ""
@@ -226,7 +226,7 @@ def _still_learning(now: Situation) -> Iterator[Advice]:
         yield Advice(f"{what}{taken}: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
-def _is_open(advice: Advice, now: Situation) -> bool:
+def _is_open(advice: Advice, now: RunContext) -> bool:
     """Whether the knob can be turned: weights from another run fix the layers, and how they start."""
     fixed = ("model=", "model.layers", "model.width", "model.depth", "model.batch_norm", "init=")
     return now.freeze is None or not any(each.startswith(fixed) for each in advice.overrides)
@@ -236,21 +236,21 @@ def _for(reasons: list[str], table: dict[str, tuple[Rule, ...]]) -> list[Rule]:
     return [rule for reason in reasons for rule in table.get(reason, ())]
 
 
-def _start(now: Situation) -> tuple[str, ...]:
+def _start(now: RunContext) -> tuple[str, ...]:
     """Hidden units that start at zero stay equal."""
     return ("init=he",) if now.init == "zeros" else ()
 
 
-def _is_deep(now: Situation) -> bool:
+def _is_deep(now: RunContext) -> bool:
     return now.model not in ("logistic", "perceptron")
 
 
-def _other_start(now: Situation) -> Iterator[Advice]:
+def _other_start(now: RunContext) -> Iterator[Advice]:
     if now.init == "zeros" and _is_deep(now):
         yield Advice("Hidden units that start at zero stay equal: start at random.", ("init=he",))
 
 
-def _stuck(now: Situation) -> Iterator[Advice]:
+def _stuck(now: RunContext) -> Iterator[Advice]:
     if not _is_deep(now):  # there is nothing to start better: the model is too simple, or there is nothing to learn
         return
     if now.init in ("zeros", "normal") and _is_deep(now):
@@ -262,11 +262,11 @@ def _stuck(now: Situation) -> Iterator[Advice]:
     yield Advice("The loss stays at that of guessing: take larger steps.", (f"optimizer.lr={10 * now.lr:g}",))
 
 
-def _smaller_steps(now: Situation) -> Iterator[Advice]:
+def _smaller_steps(now: RunContext) -> Iterator[Advice]:
     yield Advice("Train and dev loss rise: take smaller steps.", (f"optimizer.lr={now.lr / 10:g}",))
 
 
-def _vanishing(now: Situation) -> Iterator[Advice]:
+def _vanishing(now: RunContext) -> Iterator[Advice]:
     if not _is_deep(now):
         return
     if now.init not in ("he", "xavier", "inverse", "default"):
@@ -277,24 +277,24 @@ def _vanishing(now: Situation) -> Iterator[Advice]:
         yield Advice("Signals vanish between the layers: normalise them.", ("model.batch_norm=true",))
 
 
-def _exploding(now: Situation) -> Iterator[Advice]:
+def _exploding(now: RunContext) -> Iterator[Advice]:
     if now.init == "normal":
         yield Advice("Signals explode between the layers: start with He's rule.", ("init=he",))
     if now.max_norm > 1:
         yield Advice("Signals explode between the layers: clip the gradient.", ("trainer.max_norm=1",))
 
 
-def _dead(now: Situation) -> Iterator[Advice]:
+def _dead(now: RunContext) -> Iterator[Advice]:
     share = f"{100 * now.signs.dead_units:.0f} % of the units of a layer fire for no example"
     if now.settings.get("activation") == "relu":
         yield Advice(f"{share}: let a little through below zero.", ("model.activation=leaky_relu",))
     yield Advice(f"{share}: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
-def _smaller_model(now: Situation) -> Iterator[Advice]:
+def _smaller_model(now: RunContext) -> Iterator[Advice]:
     costs = [name for name in now.signs.missed if name in ("latency_ms_per_example", "parameters")]
     missed = f"The bound on {', '.join(costs)} is not met: make the network smaller."
-    if not costs:  # a bound on a score is met by what mends bias and variance
+    if not costs:  # a bound on a score is met by what fixes bias and variance
         return
     if now.model == "mlp" and max(now.settings["layers"], default=1) > 1:
         layers = [max(1, width // 2) for width in now.settings["layers"]]
@@ -303,7 +303,7 @@ def _smaller_model(now: Situation) -> Iterator[Advice]:
         yield Advice(missed, (f"model.width={now.width // 2}",))
 
 
-def _larger_model(now: Situation) -> Iterator[Advice]:
+def _larger_model(now: RunContext) -> Iterator[Advice]:
     if now.model in ("logistic", "perceptron"):
         yield Advice("High bias: one linear layer is too simple; use a deeper network.", ("model=mlp", *_start(now)))
     if now.model == "mlp" and 2 * max(now.settings["layers"], default=0) <= WIDE:
@@ -313,8 +313,8 @@ def _larger_model(now: Situation) -> Iterator[Advice]:
         yield Advice("High bias: make the network wider.", (f"model.width={2 * now.width}",))
 
 
-def _objects(now: Situation) -> Iterator[Advice]:
-    """What mends the costliest kind of mistake of a detector."""
+def _objects(now: RunContext) -> Iterator[Advice]:
+    """What fixes the costliest kind of mistake of a detector."""
     kind = now.signs.costliest
     if kind == "missed" and not now.task["near"]:
         yield Advice("Missed objects cost most: let the cells beside a centre learn it, too.", ("task.near=true",))
@@ -330,11 +330,11 @@ def _objects(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _uncached(now: Situation) -> tuple[str, ...]:
+def _uncached(now: RunContext) -> tuple[str, ...]:
     return ("transfer.cache=auto",) if now.cached else ()
 
 
-def _thaw(now: Situation) -> Iterator[Advice]:
+def _thaw(now: RunContext) -> Iterator[Advice]:
     if now.freeze not in (None, "none", 0):
         yield Advice(
             "High bias with old layers frozen: let them learn, too (notes 000, part 7, section 4).",
@@ -342,17 +342,17 @@ def _thaw(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _longer(now: Situation) -> Iterator[Advice]:
+def _longer(now: RunContext) -> Iterator[Advice]:
     if not now.stopped_early and now.signs.pattern != "bottleneck" and now.total_epochs < LONG and now.chose_late:
         yield Advice("High bias: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
-def _plateau(now: Situation) -> Iterator[Advice]:
+def _plateau(now: RunContext) -> Iterator[Advice]:
     if now.signs.pattern == "bottleneck" and now.rate_left > SPENT:
         yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
-def _larger_steps(now: Situation) -> Iterator[Advice]:
+def _larger_steps(now: RunContext) -> Iterator[Advice]:
     if now.signs.pattern != "bottleneck":
         yield Advice(
             "High bias: the rate matters most (notes 000, part 6); take larger steps.",
@@ -360,29 +360,29 @@ def _larger_steps(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _better_optimizer(now: Situation) -> Iterator[Advice]:
+def _better_optimizer(now: RunContext) -> Iterator[Advice]:
     if now.optimizer != "adam":
         yield Advice("High bias: use a better optimizer.", ("optimizer=adam",))
 
 
-def _convolution(now: Situation) -> Iterator[Advice]:
+def _convolution(now: RunContext) -> Iterator[Advice]:
     if now.is_images and now.batch_size != 1 and now.model in ("logistic", "mlp", "perceptron"):
         yield Advice(
             "The examples are images: a convolutional network suits them better.", ("model=resnet", *_start(now))
         )
 
 
-def _less_dropout(now: Situation) -> Iterator[Advice]:
+def _less_dropout(now: RunContext) -> Iterator[Advice]:
     if now.settings.get("keep_prob", 1.0) != 1.0:
         yield Advice("High bias with dropout on: keep every unit.", ("model.keep_prob=1.0",))
 
 
-def _no_penalty(now: Situation) -> Iterator[Advice]:
+def _no_penalty(now: RunContext) -> Iterator[Advice]:
     if now.regularizer != "none":
         yield Advice("High bias with a penalty on: leave it away.", ("regularizer=none",))
 
 
-def _augment(now: Situation) -> Iterator[Advice]:
+def _augment(now: RunContext) -> Iterator[Advice]:
     stronger = {"none": "light", "light": "strong"}.get(now.augment)
     if now.is_images and stronger:
         flips = "" if now.flip_keeps_label else "; say data.flip_keeps_label=true if a mirrored image keeps its label"
@@ -392,28 +392,28 @@ def _augment(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _l2(now: Situation) -> Iterator[Advice]:
+def _l2(now: RunContext) -> Iterator[Advice]:
     if now.regularizer == "none":
         yield Advice("High variance: add a penalty on the weights.", ("regularizer=l2",))
 
 
-def _dropout(now: Situation) -> Iterator[Advice]:
+def _dropout(now: RunContext) -> Iterator[Advice]:
     if now.settings.get("keep_prob") == 1.0:
         yield Advice("High variance: drop units in training.", ("model.keep_prob=0.8",))
 
 
-def _stop_earlier(now: Situation) -> Iterator[Advice]:
+def _stop_earlier(now: RunContext) -> Iterator[Advice]:
     """Without dev the last weights are taken; with dev the best epoch's are, and nothing would change."""
     if not now.stopped_early and now.total_epochs > 1 and now.dev_size == 0:
         shorter = max(1, now.total_epochs // 2)
         yield Advice("High variance: stop earlier.", (f"trainer.total_epochs={shorter}",))
 
 
-def _more_data(now: Situation) -> Iterator[Advice]:
+def _more_data(now: RunContext) -> Iterator[Advice]:
     yield Advice(f"High variance: collect more data than the {now.train_size} train examples.")
 
 
-def _another_seed(now: Situation) -> Iterator[Advice]:
+def _another_seed(now: RunContext) -> Iterator[Advice]:
     if now.seeds_tried:
         seeds = ", ".join(map(str, now.seeds_tried))
         yield Advice(
@@ -427,23 +427,23 @@ def _another_seed(now: Situation) -> Iterator[Advice]:
     )  # fmt: skip
 
 
-def _larger_dev(now: Situation) -> Iterator[Advice]:
+def _larger_dev(now: RunContext) -> Iterator[Advice]:
     larger = _new_split(now, f"data.split.dev={1.5 * now.dev_share:g}") if 0 < now.dev_share <= 0.5 else ()
     yield Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps.", larger)
 
 
-def _like_dev(now: Situation) -> Iterator[Advice]:
+def _like_dev(now: RunContext) -> Iterator[Advice]:
     yield Advice("Dev is worse than unseen train examples: its data differ. Collect train data that are like dev.")
 
 
-def _differ(now: Situation) -> Iterator[Advice]:
+def _differ(now: RunContext) -> Iterator[Advice]:
     for pair in now.signs.shifts:
         yield Advice(
             f"The splits {pair} come from different distributions: merge what was collected and split it anew."
         )
 
 
-def _batch_rule(now: Situation) -> Iterator[Advice]:
+def _batch_rule(now: RunContext) -> Iterator[Advice]:
     small, enough = now.train_size < 2000, now.steps is None or now.total_epochs >= MANY_STEPS
     if small and now.batch_size is not None and now.batch_size > 1 and enough:
         yield Advice(
@@ -454,7 +454,7 @@ def _batch_rule(now: Situation) -> Iterator[Advice]:
         yield Advice("Rule of thumb: batches of 64 to 512 (notes 000, part 5).", ("trainer.batch_size=128",))
 
 
-def _images_rule(now: Situation) -> Iterator[Advice]:
+def _images_rule(now: RunContext) -> Iterator[Advice]:
     fewest = min(now.class_counts, default=1000)
     if now.is_images and fewest < 1000:
         yield Advice(
@@ -462,7 +462,7 @@ def _images_rule(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _balance_rule(now: Situation) -> Iterator[Advice]:
+def _balance_rule(now: RunContext) -> Iterator[Advice]:
     counts = [count for count in now.class_counts if count]
     if counts and max(counts) > 3 * min(counts) and now.class_weights == "none" and now.sampling == "shuffle":
         yield Advice(
@@ -471,7 +471,7 @@ def _balance_rule(now: Situation) -> Iterator[Advice]:
         )
 
 
-def _width_rule(now: Situation) -> Iterator[Advice]:
+def _width_rule(now: RunContext) -> Iterator[Advice]:
     if now.model != "mlp":
         return
     inputs, outputs = 1, max(1, len(now.class_counts))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.errors import Refusal
-from crucible.models.measure import Row, Sight, layers, measure
+from crucible.models.measure import ReceptiveField, Row, layers, measure
 from crucible.schema import nearest
 from crucible.tasks.task import Batch
 from crucible.transfer import head
@@ -129,7 +129,7 @@ def _box(row: Row, place: int, feature_shape: list[int]) -> tuple[int, int, int,
     return (top, left, bottom, right)
 
 
-def _span(sight: Sight, at: int, side: int) -> tuple[int, int]:
+def _span(sight: ReceptiveField, at: int, side: int) -> tuple[int, int]:
     middle = sight.start + at * sight.jump
     return max(0, floor(middle - sight.size / 2)), min(side, ceil(middle + sight.size / 2))
 

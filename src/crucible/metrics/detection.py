@@ -109,7 +109,7 @@ def f1_from(found: Found, scores: Tensor) -> Tensor:
     return 2 * right / (len(given) - first + (found.labels >= 0).sum()).clamp(min=1)
 
 
-class Detections:
+class DetectionMetrics:
     """Everything found on a split, measured at the end.
 
     Args:
@@ -205,8 +205,8 @@ class Detections:
         found, classes = self.found(bounds=BOUNDS[:1]), len(self._names)
         error = 1 - float(mean_precision(found, classes)[0])
         kinds, lost = kinds_of(found)
-        mended = {kind: _without(found, kinds, kind) for kind in KINDS} | {"missed": _remembered(found, lost)}
-        left = {kind: 1 - float(mean_precision(each, classes)[0]) for kind, each in mended.items()}
+        fixed = {kind: _without(found, kinds, kind) for kind in KINDS} | {"missed": _remembered(found, lost)}
+        left = {kind: 1 - float(mean_precision(each, classes)[0]) for kind, each in fixed.items()}
         whole = sum(max(0.0, error - each) for each in left.values())
         sure = torch.where(found.given[..., 4:5] >= self._score, found.given, torch.zeros_like(found.given))
         seen, unseen = kinds_of(matched(sure, found.boxes, found.labels, BOUNDS[:1]))  # counted: what would be shown
@@ -249,7 +249,7 @@ def kinds_of(found: Found) -> tuple[Tensor, Tensor]:
 
 
 def _without(found: Found, kinds: Tensor, kind: str) -> Found:
-    """Return what would be found if this kind were mended: boxes in their place or class where that is free, else gone."""
+    """Return what would be found if this kind were fixed: boxes in their place or class where that is free, else gone."""
     wrong = kinds == KINDS.index(kind)
     given = torch.where(wrong[..., None], torch.zeros_like(found.given), found.given)
     if kind not in ("wrong class", "badly placed") or not found.labels.shape[1]:

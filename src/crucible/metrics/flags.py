@@ -9,7 +9,7 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
-class Flags:
+class MultilabelMetrics:
     """Counts of (label, predicted) for each of T labels, and the mean loss.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
-class Points:
+class LandmarkMetrics:
     """What was said of each picture, accumulated on the device and read once.
 
     Args:

@@ -11,7 +11,7 @@ from crucible.boxes import MATCHED, iou
 Batch = dict[str, Tensor]
 
 
-class Placed:
+class LocalizationMetrics:
     """What was said of each picture, accumulated on the device and read once.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 Batch = dict[str, Tensor]
 
 
-class Residuals:
+class RegressionMetrics:
     """Sums of squares of what is left over, and of the targets; both by group of label and of prediction.
 
     Args:

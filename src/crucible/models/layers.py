@@ -315,7 +315,7 @@ class Unpooling(nn.Module):
 
     def __init__(self, f: int) -> None:
         super().__init__()
-        self.f, self.pool = float(f), [Remembering()]
+        self.f, self.pool = float(f), [MaxPoolWithIndices()]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, ...) to what the pool took: each value in its place, zeros around it."""
@@ -325,7 +325,7 @@ class Unpooling(nn.Module):
         return torch.where(places == own, large, torch.zeros_like(large))
 
 
-class Remembering(nn.Module):
+class MaxPoolWithIndices(nn.Module):
     """A max pool that remembers, until it is called again, where its values stood."""
 
     places: Tensor
@@ -425,7 +425,7 @@ def _pair(net: nn.Sequential, unpooling: Unpooling, open_pools: list[tuple[str, 
             example="[{max_pool: 2}, {unpool: 2}]",
         )
     pool.return_indices = True
-    unpooling.pool = [Remembering(pool)]
+    unpooling.pool = [MaxPoolWithIndices(pool)]
     setattr(net, name, unpooling.pool[0])
 
 

@@ -17,7 +17,7 @@ CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReceptiveField:
     """What the values of a map see of the input along one side, in pixels.
 
     Attributes:
@@ -30,8 +30,8 @@ class Sight:
     start: float = 0.5
 
 
-Field = tuple[Sight, ...]
-WHOLE = Sight(inf)
+Field = tuple[ReceptiveField, ...]
+WHOLE = ReceptiveField(inf)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class _Trace(TorchDispatchMode):
 
     def started(self, x: Tensor) -> Tensor:
         """Take in the input: each of its values sees itself."""
-        self._keep(x, (Sight(),) * self._sides)
+        self._keep(x, (ReceptiveField(),) * self._sides)
         return x
 
     def field(self, output: Tensor) -> Field:
@@ -241,13 +241,13 @@ def _each(values: Sequence[float], count: int) -> list[float]:
     return values[-count:] if len(values) >= count else values * count
 
 
-def _one_side(window: float, stride: float, padding: float, sight: Sight, grows: bool) -> Sight:
+def _one_side(window: float, stride: float, padding: float, sight: ReceptiveField, grows: bool) -> ReceptiveField:
     if grows:  # each value comes from about window / stride neighbours, and stands closer to the next
         jump = sight.jump / stride
-        return Sight(
+        return ReceptiveField(
             sight.size + (ceil(window / stride) - 1) * sight.jump,
             jump,
             sight.start + (padding - (window - 1) / 2) * jump,
         )
     start = sight.start + ((window - 1) / 2 - padding) * sight.jump
-    return Sight(sight.size + (window - 1) * sight.jump, sight.jump * stride, start)
+    return ReceptiveField(sight.size + (window - 1) * sight.jump, sight.jump * stride, start)

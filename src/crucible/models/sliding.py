@@ -29,7 +29,7 @@ def window_by_window(model: nn.Module, images: Tensor, size: Sequence[int], stri
     return model(batch).view(len(images), rows * columns, -1).transpose(1, 2).unflatten(2, (rows, columns))
 
 
-class AtOnce(nn.Module):
+class FullyConvolutional(nn.Module):
     """A classifier's layers as convolutions: outputs for every window of an image.
 
     Attributes:
@@ -46,7 +46,7 @@ class AtOnce(nn.Module):
         return self.net(images)[..., :rows, :columns]
 
 
-def convolutional(model: nn.Module) -> AtOnce:
+def convolutional(model: nn.Module) -> FullyConvolutional:
     """Return the network of the same weights that looks at every window at once.
 
     Its output in row i, column j is what `model` says of the window that begins i and j strides from the upper left corner.
@@ -67,7 +67,7 @@ def convolutional(model: nn.Module) -> AtOnce:
             shape = _after(layer, shape)
         elif isinstance(layer, (nn.Linear, Mean)):
             shape = (layer.out_features if isinstance(layer, nn.Linear) else shape[0], 1, 1)
-    return AtOnce(net, model.shape[1:], stride).train(model.training)
+    return FullyConvolutional(net, model.shape[1:], stride).train(model.training)
 
 
 def _as_convolution(layer: nn.Module, shape: tuple[int, ...]) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-class Guarded:
+class GuardedOptimizer:
     """An optimizer whose step checks, clips and moves.
 
     The flag stays up once raised: every later step is skipped too, so that when the flag is read, at the end of the

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from crucible.search.search import Standing
+from crucible.search.search import SearchState
 from crucible.search.trials import Trial
 
-View = Callable[[Standing, Trial | None], None]
+View = Callable[[SearchState, Trial | None], None]
 
 
 def board(metric: str) -> View:
@@ -19,7 +19,7 @@ def board(metric: str) -> View:
 
     live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
 
-    def tell(standing: Standing, ended: Trial | None) -> None:
+    def tell(standing: SearchState, ended: Trial | None) -> None:
         live.start()
         if ended is not None:
             live.console.print(told(ended, metric), highlight=False)
@@ -30,7 +30,7 @@ def board(metric: str) -> View:
     return tell
 
 
-def table(standing: Standing, metric: str) -> Any:
+def table(standing: SearchState, metric: str) -> Any:
     """Return the view as a table of one row."""
     from rich.table import Table
 
@@ -73,6 +73,6 @@ def _why(trial: Trial) -> str:
     return f"{cause}{trial.facts.get('why', '')}"
 
 
-def _line(standing: Standing, ended: Trial | None, metric: str) -> None:
+def _line(standing: SearchState, ended: Trial | None, metric: str) -> None:
     if ended is not None:
         print(f"[{standing.done}/{standing.n_trials}] {told(ended, metric)}", file=sys.stderr, flush=True)

@@ -45,8 +45,8 @@ TEMPLATE = Template(
 {% endfor %}</tr>{% endfor %}</table>
 <p>{{ parameters }} parameters; {{ "%.3f"|format(latency) }} ms for one example alone.</p>
 {% if ceiling %}<h2>Error analysis: what each kind of mistake costs</h2>
-<p>On {{ analysed }}; if one kind were mended, the {{ error_name }} would be as in the last column.</p>
-<table><tr><th>label</th><th>predicted</th><th>count</th><th>share of the error</th><th>{{ error_name }} if mended</th></tr>
+<p>On {{ analysed }}; if one kind were fixed, the {{ error_name }} would be as in the last column.</p>
+<table><tr><th>label</th><th>predicted</th><th>count</th><th>share of the error</th><th>{{ error_name }} if fixed</th></tr>
 {% for row in ceiling %}<tr><td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ row.count }}</td>
 <td>{{ "%.1f"|format(100 * row.share) }} %</td><td>{{ row.left }}</td></tr>
 {% endfor %}</table>{% endif %}

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from crucible.report.figures import BLUE, GREY, ORANGE, RED, save
 from crucible.report.screen import steady
 from crucible.search.plan import ranked
-from crucible.search.search import CONFIRM, Plan, Standing
+from crucible.search.search import CONFIRM, Plan, SearchState
 from crucible.search.space import Choice, Parameter, Space
 from crucible.search.trials import Trial
 
@@ -46,7 +46,7 @@ TEMPLATE = Template(
 
 def draw(
     plan: Plan,
-    standing: Standing,
+    standing: SearchState,
     opened: Mapping[str, Mapping[str, Any] | None],
     importances: Mapping[str, float],
     metric: str,
@@ -79,7 +79,7 @@ def draw(
     return made
 
 
-def page(title: str, told: str, best: str, standing: Standing, metric: str, pictures: Mapping[str, Path]) -> str:
+def page(title: str, told: str, best: str, standing: SearchState, metric: str, pictures: Mapping[str, Path]) -> str:
     """Return the self-contained page."""
     trials = [each for own in standing.trials.values() for each in own]
     rows = [

@@ -16,7 +16,7 @@ from crucible.errors import Stopped
 from crucible.search.plan import Confirm, Stage, allotted, late_enough, ranked, rungs, stopped
 from crucible.search.space import Space, Value
 from crucible.search.stages import Studies
-from crucible.search.trials import Assignment, Outcome, Trial
+from crucible.search.trials import Trial, TrialRequest, TrialResult
 from crucible.search.workers import Message, Pool, Work, Worker
 
 CONFIRM = "confirm"
@@ -56,7 +56,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SearchState:
     """Where a search stands.
 
     Attributes:
@@ -81,7 +81,7 @@ class Standing:
         return sum(each.state in states for name, own in self.trials.items() if name != CONFIRM for each in own)
 
 
-Listen = Callable[[Standing, Trial | None], None]
+Listen = Callable[[SearchState, Trial | None], None]
 
 
 class Search:
@@ -116,7 +116,7 @@ class Search:
         assert self._pool is not None
         self._pool.close()
 
-    def run(self) -> Standing:
+    def run(self) -> SearchState:
         """Run every trial that is left; return where the search stands then.
 
         Raises:
@@ -152,10 +152,10 @@ class Search:
         confirmed = all(name in planned for name, _, _ in confirmations(self._plan, self._trials))
         return not left and confirmed and all(ended[name] >= counts[name] for name in counts)
 
-    def standing(self) -> Standing:
+    def standing(self) -> SearchState:
         """Return where the search stands."""
         pool = self._pool
-        return Standing(
+        return SearchState(
             self._trials,
             self._best,
             pool.busy_share() if pool else 0.0,
@@ -187,14 +187,16 @@ class Search:
             pool.give(worker, self._assigned(trial))
         return False
 
-    def _assigned(self, trial: Trial) -> Assignment:
+    def _assigned(self, trial: Trial) -> TrialRequest:
         stage, epochs = trial.stage, self._plan.epochs(trial.stage)
         folder = self._folder / stage / f"{trial.number:04d}"
         seed = trial.facts.get("seed")
         looks = tuple(rungs(self._plan.stages[stage].prune, epochs)) if stage != CONFIRM else ()
         words = tuple(self._plan.space.overrides(trial.values))
         self._studies.tell_facts(stage, trial.number, {"folder": str(folder)})
-        return Assignment(f"{self._studies.name}/{stage}", stage, trial.number, words, epochs, looks, seed, str(folder))
+        return TrialRequest(
+            f"{self._studies.name}/{stage}", stage, trial.number, words, epochs, looks, seed, str(folder)
+        )
 
     def _next(self) -> Trial | None:
         """Return the next trial to run, its stage opened if it is the first; None: there is none now."""
@@ -267,7 +269,7 @@ class Search:
                 pool.answer(worker, self._verdict(job, epoch, curve))
             self._studies.report(job.stage, job.number, epoch, value)
 
-    def _verdict(self, job: Assignment, epoch: int, curve: Mapping[int, float]) -> str | None:
+    def _verdict(self, job: TrialRequest, epoch: int, curve: Mapping[int, float]) -> str | None:
         """Return why a trial must stop at a rung; None: it goes on."""
         sign = 1 if self._plan.goal == "maximize" else -1
 
@@ -284,7 +286,7 @@ class Search:
             return None
         return f"{sign * own:.4f} by epoch {epoch} of {job.epochs} is number {rank} of {len(others) + 1} there, {go_on} go on"
 
-    def _end(self, job: Assignment, outcome: Outcome) -> None:
+    def _end(self, job: TrialRequest, outcome: TrialResult) -> None:
         outcome = _finite(outcome)
         facts = {**outcome.facts, "unmet": [name for name, violation in outcome.violations.items() if violation > 0]}
         if outcome.kind == "pruned":
@@ -292,7 +294,7 @@ class Search:
         self._studies.end(job.stage, job.number, replace(outcome, facts=facts))
         self._closed(job, ("complete", "pruned", "failed"))
 
-    def _closed(self, job: Assignment, states: tuple[str, ...]) -> None:
+    def _closed(self, job: TrialRequest, states: tuple[str, ...]) -> None:
         """Take in how a trial ended, if it did."""
         self._curves.pop((job.stage, job.number), None)
         self._trials[job.stage] = self._studies.trials(job.stage)
@@ -313,16 +315,16 @@ class Search:
                 "the search",
                 f"{len(failed)} of {len(self._ended)} trials failed; the last ({last.get('cause')}): {last.get('why')}",
                 allowed=f"at most {self._plan.max_failure_rate:.0%} (hydra.sweeper.max_failure_rate)",
-                example="mend it and give the same command: the search goes on; the failed trials stay recorded",
+                example="fix it and give the same command: the search goes on; the failed trials stay recorded",
             )
 
 
-def _finite(outcome: Outcome) -> Outcome:
+def _finite(outcome: TrialResult) -> TrialResult:
     """Return the outcome, or a failure where its value is no number: no storage takes it, and nothing can be learned."""
     if outcome.kind != "complete" or (outcome.value is not None and math.isfinite(outcome.value)):
         violations = {name: math.inf if math.isnan(each) else each for name, each in outcome.violations.items()}
         return replace(outcome, violations=violations)
-    return Outcome(
+    return TrialResult(
         "failed", facts={**outcome.facts, "cause": "non-finite", "why": f"the value on dev is {outcome.value}"}
     )
 

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crucible.errors import Refusal, Stopped
 from crucible.search.space import Choice, Parameter, Space, Value
-from crucible.search.trials import Outcome, State, Trial
+from crucible.search.trials import State, Trial, TrialResult
 from crucible.tracking.folder import holder
 
 P = ParamSpec("P")
@@ -212,7 +212,7 @@ class Studies:
             self._held[stage, number].report(value, epoch)
 
     @patient
-    def end(self, stage: str, number: int, outcome: Outcome) -> None:
+    def end(self, stage: str, number: int, outcome: TrialResult) -> None:
         """Record how a trial ended: its facts first, its state last."""
         trial = self._held[stage, number]
         with suppress(UpdateFinishedTrialError):  # another machine took this one for dead: what it tries again counts

@@ -48,7 +48,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class TrialRequest:
     """What a worker is given to do.
 
     Attributes:
@@ -67,7 +67,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What a worker gives back.
 
     Attributes:

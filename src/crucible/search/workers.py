@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from crucible.errors import Pruned, Refusal, Stopped
-from crucible.search.trials import Assignment, Outcome
+from crucible.search.trials import TrialRequest, TrialResult
 
 Tell = Callable[[int, float], None]
-Work = Callable[[Assignment, Tell], Outcome]
+Work = Callable[[TrialRequest, Tell], TrialResult]
 Message = tuple[str, Any]
 TRIES_TO_START = 3
 
@@ -36,7 +36,7 @@ class Worker:
 
     process: Any
     pipe: Connection
-    job: Assignment | None = None
+    job: TrialRequest | None = None
     since: float = 0.0
     busy: float = 0.0
     waited: float = 0.0
@@ -66,7 +66,7 @@ class Pool:
         """How many workers have a job."""
         return sum(each.job is not None for each in self.workers)
 
-    def give(self, worker: Worker, job: Assignment) -> None:
+    def give(self, worker: Worker, job: TrialRequest) -> None:
         """Hand a job to an idle worker."""
         now = time.monotonic()
         worker.waited += now - worker.since if worker.busy else 0.0
@@ -162,7 +162,7 @@ def _listen(pipe: Connection, inbox: "queue.SimpleQueue[Any]") -> None:
         os._exit(1)
 
 
-def _done(work: Work, job: Assignment, pipe: Connection, inbox: "queue.SimpleQueue[Any]") -> Outcome:
+def _done(work: Work, job: TrialRequest, pipe: Connection, inbox: "queue.SimpleQueue[Any]") -> TrialResult:
     seen, start = 0, time.monotonic()
 
     def tell(epoch: int, value: float) -> None:
@@ -175,9 +175,9 @@ def _done(work: Work, job: Assignment, pipe: Connection, inbox: "queue.SimpleQue
     try:
         outcome = work(job, tell)
     except Pruned as pruned:
-        outcome = Outcome("pruned", facts={"epochs": seen, "why": str(pruned)})
+        outcome = TrialResult("pruned", facts={"epochs": seen, "why": str(pruned)})
     except Exception as error:  # noqa: BLE001  (whatever it is, it is this trial's, and the search goes on)
-        outcome = Outcome("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _told(error)})
+        outcome = TrialResult("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _told(error)})
     return replace(outcome, facts={**outcome.facts, "seconds": time.monotonic() - start})
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from crucible.boxes import clipped, generalised_iou, iou, size_iou, suppress, to_centre, to_corners
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.metrics.detection import Detections
+from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Bound, Count, NonNegative, Positive, Probability
 from crucible.tasks.placed import cut
 from crucible.tasks.task import Batch, Measured
@@ -160,9 +160,9 @@ class Detection:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
-    def metrics(self) -> Detections:
+    def metrics(self) -> DetectionMetrics:
         """Return an empty accumulator."""
-        return Detections(
+        return DetectionMetrics(
             self.names, self.loss, self.answers, score=self.score, collisions=self.collisions, inside=self.inside
         )
 

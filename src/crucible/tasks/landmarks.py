@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.metrics.landmarks import Points
+from crucible.metrics.landmarks import LandmarkMetrics
 from crucible.schema import Bound, NonNegative, Positive, Whole
 from crucible.tasks.task import Batch, Measured, loss_terms
 
@@ -93,6 +93,6 @@ class Landmarks:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
-    def metrics(self) -> Points:
+    def metrics(self) -> LandmarkMetrics:
         """Return an empty accumulator."""
-        return Points(self.loss, self.answers, eyes=self._eyes, failure=self._failure)
+        return LandmarkMetrics(self.loss, self.answers, eyes=self._eyes, failure=self._failure)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from crucible.boxes import area, to_centre, to_corners, to_fractions, to_pixels
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.metrics.localization import Placed
+from crucible.metrics.localization import LocalizationMetrics
 from crucible.schema import Bound, NonNegative, Positive
 from crucible.tasks.placed import cut
 from crucible.tasks.task import Batch, Measured, loss_terms
@@ -114,6 +114,6 @@ class Localization:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
-    def metrics(self) -> Placed:
+    def metrics(self) -> LocalizationMetrics:
         """Return an empty accumulator."""
-        return Placed(len(self.names), self.loss, self.answers, score=self.score, inside=self.inside)
+        return LocalizationMetrics(len(self.names), self.loss, self.answers, score=self.score, inside=self.inside)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.losses import masked_binary_cross_entropy
-from crucible.metrics.flags import Flags
+from crucible.metrics.flags import MultilabelMetrics
 from crucible.schema import Bound, NonNegative
 from crucible.tasks.task import Batch, Measured, loss_terms
 
@@ -83,6 +83,6 @@ class Multitask:
         """Return the error that a share of mistakes amounts to: itself."""
         return mean
 
-    def metrics(self) -> Flags:
+    def metrics(self) -> MultilabelMetrics:
         """Return an empty accumulator."""
-        return Flags(self.names, self.loss, self.predict)
+        return MultilabelMetrics(self.names, self.loss, self.predict)

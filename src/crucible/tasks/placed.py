@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.card import Card
-from crucible.data.objects import frames, taken_back
+from crucible.data.objects import frames, to_original
 from crucible.data.readers.source import Array
 from crucible.tasks.task import Batch
 
@@ -39,11 +39,11 @@ def placed(answers: Array, sizes: Array, card: Card) -> list[Any]:
     """
     own = frames(sizes, card.feature_shape, card.recipe.get("resize", "stretch"))
     if card.recipe["targets"] == "points":
-        points = taken_back(answers[:, 1:].reshape(len(answers), -1, 2), own)
+        points = to_original(answers[:, 1:].reshape(len(answers), -1, 2), own)
         return [
             {"score": _rounded(row[0], 6), "points": _listed(some)} for row, some in zip(answers, points, strict=True)
         ]
-    corners = taken_back(answers[..., :4].reshape(len(answers), -1, 2, 2), own)
+    corners = to_original(answers[..., :4].reshape(len(answers), -1, 2, 2), own)
     edge = sizes[:, None, None, ::-1]
     corners = np.clip(corners, 0, edge).reshape(*answers.shape[:2], 4)
     return [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.losses import mean_squared_error
-from crucible.metrics.regression import Residuals
+from crucible.metrics.regression import RegressionMetrics
 from crucible.schema import Bound, NonNegative
 from crucible.tasks.task import Batch, Measured, loss_terms
 
@@ -91,6 +91,6 @@ class Regression:
         """Return the error that a mean squared error amounts to: its root."""
         return sqrt(mean)
 
-    def metrics(self) -> Residuals:
+    def metrics(self) -> RegressionMetrics:
         """Return an empty accumulator."""
-        return Residuals(self.loss, self.predict, self.group, len(self.groups))
+        return RegressionMetrics(self.loss, self.predict, self.group, len(self.groups))

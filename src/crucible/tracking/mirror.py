@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 from crucible.errors import Refusal
 from crucible.text import HIDDEN, redacted
 from crucible.tracking.journal import NAME
+from crucible.tracking.records import STORE
 
 QUIET = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
-STORE = "CRUCIBLE_MIRROR_URI"  # how the mirror learns its store: other users of a machine see a process's arguments
 
 FETCHED = ("runs:/", "models:/")
 

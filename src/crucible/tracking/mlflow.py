@@ -25,10 +25,10 @@ from crucible.text import redacted
 from crucible.tracking.fetching import bring
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, PARENT, Event, parsed, read_events
-from crucible.tracking.mirror import STORE
 from crucible.tracking.records import (
     LONGEST_NAME,
     STATUS,
+    STORE,
     Discreet,
     alone,
     behind,

@@ -14,6 +14,7 @@ from crucible.text import redacted
 from crucible.tracking.folder import holder
 from crucible.tracking.journal import NAME, read_events
 
+STORE = "CRUCIBLE_MIRROR_URI"  # how the mirror learns its store: other users of a machine see a process's arguments
 STATUS = {"end": "FINISHED", "searched": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "stopped": "KILLED"}
 LONGEST_NAME = 250
 ODD = re.compile(r"[^\w. :-]")  # in the name of a metric, for MLflow

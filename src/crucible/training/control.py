@@ -1,7 +1,7 @@
 """Babysitting one model: changes to a running training, each at the next epoch boundary, each once (notes 000, part 6).
 
-`control.jsonl` in the run folder holds the wishes, one JSON object a line: {"id": ..., "change": "optimizer.lr=0.0003"}.
-The training journals a wish, then does it, then journals that it is done. What is journaled is what happened: a resumed
+`control.jsonl` in the run folder holds the requests, one JSON object a line: {"id": ..., "change": "optimizer.lr=0.0003"}.
+The training journals a request, then does it, then journals that it is done. What is journaled is what happened: a resumed
 run does again what its journal tells of boundaries that its checkpoint does not know.
 """
 
@@ -51,7 +51,7 @@ EXAMPLES = {"optimizer.lr": "0.0003", "trainer.total_epochs": "80"}
 
 
 def send(folder: Path, change: str) -> str:
-    """Append a wish to the run's control file and return its id."""
+    """Append a request to the run's control file and return its id."""
     parse(change)
     identity = uuid4().hex[:12]
     with (folder / CONTROL).open("a", encoding="utf-8") as file:
@@ -61,22 +61,22 @@ def send(folder: Path, change: str) -> str:
     return identity
 
 
-def wishes(folder: Path) -> list[dict[str, Any]]:
-    """Return the wishes in the control file, in order; an unfinished line is not yet one."""
+def control_requests(folder: Path) -> list[dict[str, Any]]:
+    """Return the requests in the control file, in order; an unfinished line is not yet one."""
     path = folder / CONTROL
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [wish for line in lines if (wish := _wish(line)) is not None]
+    return [request for line in lines if (request := _request(line)) is not None]
 
 
-def _wish(line: str) -> dict[str, Any] | None:
+def _request(line: str) -> dict[str, Any] | None:
     try:
-        wish = json.loads(line)
+        request = json.loads(line)
     except ValueError:
         return None
-    whole = isinstance(wish, dict) and all(isinstance(wish.get(key), str) for key in ("id", "change"))
-    return wish if whole else None
+    whole = isinstance(request, dict) and all(isinstance(request.get(key), str) for key in ("id", "change"))
+    return request if whole else None
 
 
 def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[dict[str, Any]]]:
@@ -90,8 +90,8 @@ def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[di
     for event in told:
         if event["state"] == "asked" and event["id"] not in seen:
             seen.add(event["id"])
-            wish = {"id": event["id"], "change": event["change"], "done": event["id"] in done}
-            found.setdefault(event["epoch"], []).append(wish)
+            request = {"id": event["id"], "change": event["change"], "done": event["id"] in done}
+            found.setdefault(event["epoch"], []).append(request)
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.data.batches import Batch, Batches
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.tasks.task import Task
 from crucible.training.run import Run
 
@@ -18,7 +18,7 @@ def fit(
     model: nn.Module,
     task: Task,
     batches: Batches,
-    optimizer: Guarded,
+    optimizer: GuardedOptimizer,
     schedule: LRScheduler,
     run: Run,
     *,
@@ -37,7 +37,7 @@ def fit(
         run.record(evaluate(model, task, batches.judge("dev")))
 
 
-def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: Guarded) -> dict[str, Tensor]:
+def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOptimizer) -> dict[str, Tensor]:
     """Take one optimizer step; return each loss term, on the device."""
     losses = task.losses(model, batch)
     optimizer.zero_grad()

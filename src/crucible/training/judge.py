@@ -17,7 +17,7 @@ WARM_UP, REPEATS = 10, 50
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """What a model says about a split.
 
     Attributes:
@@ -49,7 +49,7 @@ class Judgement:
         return {"size": self.error.size, "spread": self.error.spread, "low": low, "high": high}
 
 
-def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Judgement:
+def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bool = True) -> Evaluation:
     """Run the model over a split once, in evaluation mode.
 
     Args:
@@ -76,7 +76,7 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
     counts = confusion.numpy() if task.targets == "classes" else None
     interval = interval_of(task.monitor, scores[task.monitor], measured, counts)
     absent = tuple(task.groups[k] for k in metrics.absent()) if hasattr(metrics, "absent") else ()
-    return Judgement(
+    return Evaluation(
         scores, confusion.long(), metrics.mistakes(), label, said, answered, costs, measured, interval, absent,
         metrics.suggested() if hasattr(metrics, "suggested") else None,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
     return task.inside(found, batch) if hasattr(task, "inside") else found
 
 
-def told(found: Judgement) -> dict[str, Any]:
+def told(found: Evaluation) -> dict[str, Any]:
     """Return the numbers as metrics.json tells them: those of each class under `per_class`, and who is `without_examples`."""
     scores = found.scores
     own = {name.partition("/")[2]: value for name, value in scores.items() if name.startswith("per_class/")}
@@ -110,7 +110,7 @@ def latency_ms(model: nn.Module, example: Tensor) -> float:
 
 
 def predictions_csv(
-    found: Judgement, classes: list[str], names: list[str] | None = None, *, rows: Sequence[int] | None = None
+    found: Evaluation, classes: list[str], names: list[str] | None = None, *, rows: Sequence[int] | None = None
 ) -> str:
     """Return a table: index, label, predicted, one probability for each class or label; without classes, numbers.
 
@@ -136,7 +136,7 @@ def predictions_csv(
     return csv_text([[*header, "name"], *([*row, name] for row, name in zip(table, names, strict=True))])
 
 
-def confusion_csv(found: Judgement, groups: list[str]) -> str:
+def confusion_csv(found: Evaluation, groups: list[str]) -> str:
     """Return the confusion matrix as a table: a row for each label, a column for each prediction."""
     rows = [[name, *counts] for name, counts in zip(groups, found.confusion.tolist(), strict=True)]
     return csv_text([["label", *groups], *rows])

@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.errors import Refusal
 from crucible.files import WEIGHTS
-from crucible.optim.guard import Guarded
+from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal, read_events
 from crucible.training import checkpoint
-from crucible.training.control import parse, replayed, set_starting_rate, wishes
+from crucible.training.control import control_requests, parse, replayed, set_starting_rate
 
 POSITION = ("epoch", "step", "best_epoch", "better_epoch", "best_rank", "best_weights", "length", "controls", "latest")
 CHECKPOINT_SHARE = 0.05  # of the time, where trainer.checkpoint_every leaves it to us
@@ -55,7 +55,7 @@ class Run:
         folder: Path,
         journal: Journal,
         model: nn.Module,
-        optimizer: Guarded,
+        optimizer: GuardedOptimizer,
         schedule: LRScheduler,
         *,
         seed: int,
@@ -97,7 +97,7 @@ class Run:
     def epochs(self, total: int) -> Iterator[int]:
         """Give the epochs that are left, counted from 0, each with its own dropout; stop early out of patience."""
         self._total = total
-        while self._obey() < (total if self.length is None else self.length) and not self.out_of_patience:
+        while self._apply_controls() < (total if self.length is None else self.length) and not self.out_of_patience:
             seed_global(self.seed, "dropout", self.epoch)
             self.optimizer.reset()
             self._totals, self._examples = {}, 0
@@ -175,42 +175,42 @@ class Run:
         self._refused = {event["id"] for event in told if event["state"] == "refused"}
         self._recorded = max((event["epoch"] for event in events if "train/loss" in event.get("values", ())), default=0)
         done = {event["id"] for event in told if event["state"] == "done"}
-        for wish in [each for each in self.controls if each["id"] not in done]:
-            self._journal_control(wish, "done", values=self.latest)
+        for request in [each for each in self.controls if each["id"] not in done]:
+            self._journal_control(request, "done", values=self.latest)
 
-    def _obey(self) -> int:
+    def _apply_controls(self) -> int:
         """Do what is asked at this boundary, journaled before an interruption or new; return the epochs completed."""
-        for wish in self._again.pop(self.epoch, []):
-            self._do(wish, parse(wish["change"]))
-            if not wish["done"]:
-                self._journal_control(wish, "done", values=self.latest)
+        for request in self._again.pop(self.epoch, []):
+            self._do(request, parse(request["change"]))
+            if not request["done"]:
+                self._journal_control(request, "done", values=self.latest)
         if self._again or self.epoch < self._recorded:
             return self.epoch
         known = self._refused | {each["id"] for each in self.controls}
-        for wish in wishes(self.folder):
-            if wish["id"] not in known:
-                self._ask(wish)
+        for request in control_requests(self.folder):
+            if request["id"] not in known:
+                self._ask(request)
         return self.epoch
 
-    def _ask(self, wish: dict[str, Any]) -> None:
+    def _ask(self, request: dict[str, Any]) -> None:
         try:
-            change = parse(wish["change"])
+            change = parse(request["change"])
         except Refusal as refusal:
-            self._refused.add(wish["id"])
-            self._journal_control(wish, "refused", why=str(refusal))
+            self._refused.add(request["id"])
+            self._journal_control(request, "refused", why=str(refusal))
             return
-        self._journal_control(wish, "asked")
+        self._journal_control(request, "asked")
         self.journal.sync()
-        self._do(wish, change)
-        self._journal_control(wish, "done", values=self.latest)
+        self._do(request, change)
+        self._journal_control(request, "done", values=self.latest)
 
-    def _journal_control(self, wish: dict[str, Any], state: str, **more: Any) -> None:
-        told = {"id": wish["id"], "change": wish["change"], "state": state}
+    def _journal_control(self, request: dict[str, Any], state: str, **more: Any) -> None:
+        told = {"id": request["id"], "change": request["change"], "state": state}
         self.journal.append("control", epoch=self.epoch, step=self.step, **told, **more)
 
-    def _do(self, wish: dict[str, Any], change: tuple[str, float | None]) -> None:
+    def _do(self, request: dict[str, Any], change: tuple[str, float | None]) -> None:
         name, value = change
-        self.controls.append({"id": wish["id"], "change": wish["change"], "epoch": self.epoch})
+        self.controls.append({"id": request["id"], "change": request["change"], "epoch": self.epoch})
         if name == "optimizer.lr":
             set_starting_rate(self.schedule, float(value or 0))
         elif name in ("trainer.total_epochs", "stop"):

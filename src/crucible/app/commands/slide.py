@@ -12,7 +12,7 @@ from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
 from crucible.errors import Refusal, printable
-from crucible.models.sliding import AtOnce, convolutional
+from crucible.models.sliding import FullyConvolutional, convolutional
 from crucible.report.boxes import drawn
 from crucible.report.screen import lined
 from crucible.tasks.placed import counted
@@ -61,7 +61,7 @@ def _prepared(saved: Saved, image: object, file: Path) -> torch.Tensor:
 
 @torch.inference_mode()
 def _found(
-    saved: Saved, net: AtOnce, image: torch.Tensor, score: float, overlap: float
+    saved: Saved, net: FullyConvolutional, image: torch.Tensor, score: float, overlap: float
 ) -> tuple[list[dict[str, object]], int]:
     """Return the windows that are kept as boxes, and how many were looked at."""
     from crucible.data.batches import shift_and_scale

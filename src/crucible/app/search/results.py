@@ -4,24 +4,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from crucible.app.compose import quoted
 from crucible.app.overrides import overrides_of, train_command
+from crucible.app.search.spec import SearchSpec
 from crucible.diagnosis.compare import Interval, possible, together
 from crucible.errors import Refusal
 from crucible.files import BEST, SUMMARY
 from crucible.report.screen import gap, lined, verdict
 from crucible.search.plan import allotted
-from crucible.search.search import CONFIRM, Plan, Standing, candidates, confirmed, repeats
+from crucible.search.search import CONFIRM, Plan, SearchState, candidates, confirmed, repeats
 from crucible.search.stages import Studies, shown
 from crucible.search.trials import Trial
 from crucible.tracking.folder import write_atomic
-
-if TYPE_CHECKING:
-    from crucible.app.search.run import Question
 
 PAGE, FIGURES = "search.html", "figures"
 
@@ -39,7 +37,7 @@ class Candidate:
     interval: Interval
 
 
-def judged(plan: Plan, standing: Standing) -> list[Candidate]:
+def judged(plan: Plan, standing: SearchState) -> list[Candidate]:
     """Return the candidates, the winner first: the best mean among those that have run with every seed."""
     found = [(each, confirmed(plan, standing.trials, each)) for each in candidates(plan, standing.trials)]
     whole = [pair for pair in found if len(pair[1]) == plan.confirm.seeds] or [pair for pair in found if pair[1]]
@@ -49,9 +47,9 @@ def judged(plan: Plan, standing: Standing) -> list[Candidate]:
     return [Candidate(each, values, interval) for (each, values), interval in ranked]
 
 
-def opening(question: "Question", studies: Studies, other_code: bool) -> str:
+def opening(spec: SearchSpec, studies: Studies, other_code: bool) -> str:
     """Return the first screen."""
-    plan = question.plan
+    plan = spec.plan
     begun = {name: found["trials"] for name in plan.stages if (found := studies.opened(name))}
     counts = allotted(plan.stages, plan.n_trials, begun)
     stages = [
@@ -63,13 +61,13 @@ def opening(question: "Question", studies: Studies, other_code: bool) -> str:
     lines = [
         (
             "search",
-            f"{question.card.name} for dev {question.base.monitor}: {plan.n_trials} trials, {plan.n_jobs} worker(s)",
+            f"{spec.card.name} for dev {spec.base.monitor}: {plan.n_trials} trials, {plan.n_jobs} worker(s)",
         )
     ]
     lines += [
         ("space" if not i else "", each.grammar() + _condition(each)) for i, each in enumerate(plan.space.parameters)
     ]
-    lines += [("stages", "; ".join(stages)), ("study", f"{question.name} in {shown(question.storage)}")]
+    lines += [("stages", "; ".join(stages)), ("study", f"{spec.name} in {shown(spec.storage)}")]
     note = "part of this study was run with other code" if other_code else ""
     return lined([*lines, ("note", note)]) + "\nif it is interrupted: the same command goes on"
 
@@ -78,48 +76,48 @@ def _condition(parameter: Any) -> str:
     return "".join(f"  where {group}={'|'.join(options)}" for group, options in parameter.when)
 
 
-def leave(question: "Question", studies: Studies, standing: Standing, folder: Path) -> list[str]:
+def leave(spec: SearchSpec, studies: Studies, standing: SearchState, folder: Path) -> list[str]:
     """Write best.yaml, and the page with its pictures where something has changed; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(summary(question, standing), sort_keys=False, allow_unicode=True, width=10_000).encode()
+    text = yaml.safe_dump(summary(spec, standing), sort_keys=False, allow_unicode=True, width=10_000).encode()
     same = (folder / BEST).exists() and (folder / BEST).read_bytes() == text and (folder / PAGE).exists()
     write_atomic(folder / BEST, text)
     if not same:
         from crucible.report import search as pictures  # matplotlib: only where something is drawn
 
-        made = pictures.draw(question.plan, standing, {name: studies.opened(name) for name in question.plan.stages},
-                             _importances(studies, standing), question.base.monitor, folder / FIGURES)  # fmt: skip
-        told = screen(question, standing, folder)
-        html = pictures.page(f"Search: {question.name}", told, text.decode(), standing, question.base.monitor, made)
+        made = pictures.draw(spec.plan, standing, {name: studies.opened(name) for name in spec.plan.stages},
+                             _importances(studies, standing), spec.base.monitor, folder / FIGURES)  # fmt: skip
+        told = screen(spec, standing, folder)
+        html = pictures.page(f"Search: {spec.name}", told, text.decode(), standing, spec.base.monitor, made)
         write_atomic(folder / PAGE, html.encode())
     return [str(folder / name) for name in (BEST, PAGE)]
 
 
-def _importances(studies: Studies, standing: Standing) -> dict[str, float]:
+def _importances(studies: Studies, standing: SearchState) -> dict[str, float]:
     """Return what explains the values in the first stage, which looked everywhere."""
     return studies.importances(next(iter(standing.trials)))
 
 
-def summary(question: "Question", standing: Standing) -> dict[str, Any]:
+def summary(spec: SearchSpec, standing: SearchState) -> dict[str, Any]:
     """Return what best.yaml holds."""
-    plan, found = question.plan, judged(question.plan, standing)
+    plan, found = spec.plan, judged(spec.plan, standing)
     counts = {state: standing.count(state) for state in ("complete", "pruned", "failed")}
     trained = {name: sum(each.epochs for each in own) for name, own in standing.trials.items()}
     facts = {
-        "monitor": {"name": question.base.monitor, "goal": plan.goal},
+        "monitor": {"name": spec.base.monitor, "goal": plan.goal},
         "epochs": {
             "searching": sum(epochs for name, epochs in trained.items() if name != CONFIRM),
             "confirming": trained.get(CONFIRM, 0),
             "full_runs": plan.n_trials * plan.total_epochs,
         },
         "failures": _failures(standing),
-        "study": question.name,
-        "storage": shown(question.storage),
+        "study": spec.name,
+        "storage": shown(spec.storage),
     }
     if not found:
         return {"overrides": None, "value": None, "interval": None, "trials": counts, "commands": [], **facts}
-    winner, cfg = found[0], _composed(question, found[0].trial)
-    own = possible(winner.interval, question.base.monitor)
+    winner, cfg = found[0], _composed(spec, found[0].trial)
+    own = possible(winner.interval, spec.base.monitor)
     run = repeats(plan, standing.trials, winner.trial).get(plan.seed, winner.trial)  # in full, with the same seed
     return {
         "overrides": overrides_of(cfg),
@@ -129,13 +127,13 @@ def summary(question: "Question", standing: Standing) -> dict[str, Any]:
         "commands": [train_command(cfg, dvc=True), train_command(cfg)],
         "seeds": dict(winner.values),
         "trial": {"stage": run.stage, "number": run.number, "folder": str(short(Path(run.facts["folder"])))},
-        "wider": _wider(question, winner.trial),
+        "wider": _wider(spec, winner.trial),
         "candidates": [_candidate(plan, standing, each) for each in found],
         **facts,
     }
 
 
-def _candidate(plan: Plan, standing: Standing, each: Candidate) -> dict[str, Any]:
+def _candidate(plan: Plan, standing: SearchState, each: Candidate) -> dict[str, Any]:
     """Return what best.yaml tells of a candidate: `runs` are the folders that src/compare.py reads."""
     runs = repeats(plan, standing.trials, each.trial)
     return {
@@ -146,27 +144,27 @@ def _candidate(plan: Plan, standing: Standing, each: Candidate) -> dict[str, Any
     }
 
 
-def _failures(standing: Standing) -> dict[str, int]:
+def _failures(standing: SearchState) -> dict[str, int]:
     searched = [each for name, own in standing.trials.items() if name != CONFIRM for each in own]
     causes = [str(each.facts["cause"]) for each in searched if each.state == "failed"]
     return {cause: causes.count(cause) for cause in sorted(set(causes))}
 
 
-def _composed(question: "Question", winner: Trial) -> dict[str, Any]:
+def _composed(spec: SearchSpec, winner: Trial) -> dict[str, Any]:
     """Return the configuration that trains the winner again, in full, with as many threads: the same bits."""
-    cfg = question.base.composed(question.plan.space.overrides(winner.values))
+    cfg = spec.base.composed(spec.plan.space.overrides(winner.values))
     return {**cfg, "trainer": {**cfg["trainer"], "threads": winner.facts["threads"]}}
 
 
-def _wider(question: "Question", winner: Trial) -> list[str]:
+def _wider(spec: SearchSpec, winner: Trial) -> list[str]:
     """Return wider ranges, as overrides, where the winner lies at the user's own bound and beyond it is anything legal."""
     found = []
-    words = question.plan.space.overrides(winner.values)
-    for each in question.plan.space.wider(winner.values):
+    words = spec.plan.space.overrides(winner.values)
+    for each in spec.plan.space.wider(winner.values):
         for end in (each.low, each.high):
             value = int(end) if each.integer else end
             try:
-                question.base.composed([*words, each.override(value)])
+                spec.base.composed([*words, each.override(value)])
             except Refusal:
                 break
         else:
@@ -174,10 +172,10 @@ def _wider(question: "Question", winner: Trial) -> list[str]:
     return found
 
 
-def screen(question: "Question", standing: Standing, folder: Path) -> str:
+def screen(spec: SearchSpec, standing: SearchState, folder: Path) -> str:
     """Return the last screen."""
-    found = summary(question, standing)
-    counts, plan, name = found["trials"], question.plan, question.base.monitor
+    found = summary(spec, standing)
+    counts, plan, name = found["trials"], spec.plan, spec.base.monitor
     tried = f"{sum(counts.values())} trials: " + ", ".join(f"{count} {state}" for state, count in counts.items())
     failures = "; ".join(f"{count} {cause}" for cause, count in found["failures"].items())
     epochs = found["epochs"]
@@ -190,7 +188,7 @@ def screen(question: "Question", standing: Standing, folder: Path) -> str:
         return lined(
             [("result", f"{why} ({tried})"), ("failed", failures), ("cost", cost), ("files", files), ("next", again)]
         )
-    lines = [("result", f"{question.card.name}: dev {name} {_with_interval(found)} ({tried})"), ("failed", failures)]
+    lines = [("result", f"{spec.card.name}: dev {name} {_with_interval(found)} ({tried})"), ("failed", failures)]
     lines += [("best" if not i else "", each) for i, each in enumerate(found["overrides"])]
     lines += [*_diagnosis(Path(found["trial"]["folder"])), ("cost", cost)]
     lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]
@@ -210,7 +208,7 @@ def _with_interval(found: dict[str, Any]) -> str:
     return f"{found['value']:.4f} [{low:.4f}, {high:.4f}] over {len(found['seeds'])} seeds"
 
 
-def _unmet(standing: Standing) -> list[str]:
+def _unmet(standing: SearchState) -> list[str]:
     return sorted({name for own in standing.trials.values() for each in own for name in each.unmet})
 
 

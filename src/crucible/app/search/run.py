@@ -1,34 +1,31 @@
 """What python src/train.py -m sweep=... does: the configuration's side of a search, and what a trial is."""
 
-import copy
 import json
 import os
 import re
 import shutil
 import sys
 import traceback
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
 
 from crucible.app.compatibility import fits
-from crucible.app.compose import GROUPS, Job, compose, plain, quoted, validate
+from crucible.app.compose import Job, compose, plain, quoted
 from crucible.app.identity import config_text, identity, record
 from crucible.app.prepared import CACHE, Accept, prepared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import home
 from crucible.app.search.results import leave, opening, screen, short
 from crucible.app.search.space import corners, space_of, split, swept_groups
+from crucible.app.search.spec import Base, SearchSpec
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
 from crucible.errors import Pruned, Refusal, Stopped
@@ -36,69 +33,16 @@ from crucible.files import CHECKPOINT, SUMMARY
 from crucible.report.board import board
 from crucible.schema import check
 from crucible.search.plan import Settings, allotted, require_shares
-from crucible.search.search import Listen, Plan, Search, Standing
+from crucible.search.search import Listen, Plan, Search, SearchState
 from crucible.search.space import Space
 from crucible.search.stages import Studies, machine, require_reachable
-from crucible.search.trials import Assignment, Outcome, Trial
+from crucible.search.trials import Trial, TrialRequest, TrialResult
 from crucible.search.workers import Tell
 from crucible.targets import build
 from crucible.tracking.folder import locked
 from crucible.tracking.journal import NAME, PARENT, Journal, read_events
 
 LOG = "trial.log"
-
-
-@dataclass(frozen=True)
-class Base:
-    """What all trials share; it travels to the workers.
-
-    Attributes:
-        args: where the configuration stands. overrides: the same for all. monitor: the number on dev that is reported.
-        parent: the journal of the sweep, the same for all its processes; empty until it has begun.
-    """
-
-    args: Namespace
-    overrides: tuple[str, ...]
-    monitor: str
-    parent: str
-
-    def composed(self, words: Sequence[str]) -> dict[str, Any]:
-        """Return the checked configuration of a trial."""
-        composed = [each for each in words if each.partition("=")[0] in GROUPS or each.startswith(("+", "~"))]
-        known = _composition(self.args.config_dir, self.args.config_name, (*self.overrides, *composed))
-        cfg = plain(_with(known, [each for each in words if each not in composed]))
-        validate(cfg)
-        return cfg
-
-
-@cache
-def _composition(directory: str | None, name: str | None, overrides: tuple[str, ...]) -> DictConfig:
-    return compose(Namespace(config_dir=directory, config_name=name), list(overrides))
-
-
-def _with(composed: DictConfig, words: Sequence[str]) -> DictConfig:
-    """Return a composition with values changed, as Hydra changes them when it composes: a hundred times as fast."""
-    changed = copy.deepcopy(composed)
-    for each in OverridesParser.create().parse_overrides(list(words)):
-        OmegaConf.update(changed, each.key_or_group, each.value(), merge=True)
-    return changed
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is searched, once everything has been checked.
-
-    Attributes:
-        cfg: without the sampled parameters. parts: what makes two searches the same one.
-    """
-
-    base: Base
-    cfg: dict[str, Any]
-    plan: Plan
-    card: Card
-    name: str
-    storage: str
-    parts: dict[str, Any]
 
 
 def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -112,43 +56,43 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
     with ExitStack() as stack:
         try:
             words = [each for each in arguments if not each.startswith("sweep=")]
-            question = _question(_settings(settings), words, made)
-            folder, studies = _opened(question, Path(hydra.sweep.dir).absolute(), named, made, stack)
+            spec = _search_spec(_settings(settings), words, made)
+            folder, studies = _opened(spec, Path(hydra.sweep.dir).absolute(), named, made, stack)
         except Refusal:
             _unmake(made)
             raise
-        own = {"parts": question.parts, "host": machine(), "folder": str(folder), "journal": uuid4().hex}
-        record = studies.begin(next(iter(question.plan.stages)), own)
-        question = replace(question, base=replace(question.base, parent=record["journal"]))
-        print(opening(question, studies, record["parts"]["code"] != question.parts["code"]), flush=True)
-        standing = _kept(question, studies, folder, list(arguments))
-    print(screen(question, standing, folder))
+        own = {"parts": spec.parts, "host": machine(), "folder": str(folder), "journal": uuid4().hex}
+        record = studies.begin(next(iter(spec.plan.stages)), own)
+        spec = replace(spec, base=replace(spec.base, parent=record["journal"]))
+        print(opening(spec, studies, record["parts"]["code"] != spec.parts["code"]), flush=True)
+        standing = _kept(spec, studies, folder, list(arguments))
+    print(screen(spec, standing, folder))
 
 
-def _kept(question: Question, studies: Studies, folder: Path, arguments: list[str]) -> Standing:
+def _kept(spec: SearchSpec, studies: Studies, folder: Path, arguments: list[str]) -> SearchState:
     """Search with a journal and a mirror; whatever ends it, the journal says so."""
-    journal = _journal(question, folder, arguments)
-    search = Search(question.plan, studies, partial(trial, question.base), folder, _listen(question, journal))
+    journal = _journal(spec, folder, arguments)
+    search = Search(spec.plan, studies, partial(trial, spec.base), folder, _listen(spec, journal))
     try:
-        standing = _searched(question, search, folder)
-        files = leave(question, studies, standing, folder)
+        standing = _searched(spec, search, folder)
+        files = leave(spec, studies, standing, folder)
         journal.append("searched", epoch=0, step=standing.done, files=files)
     except (Stopped, KeyboardInterrupt) as end:
         by_hand = isinstance(end, KeyboardInterrupt)
         if by_hand:  # what was found so far
-            leave(question, studies, search.standing(), folder)
+            leave(spec, studies, search.standing(), folder)
         journal.append("stopped" if by_hand else "failed", epoch=0, step=search.standing().done, why=str(end))
         raise
     finally:
         journal.close()
-        build("tracking", question.cfg["tracking"], folder, home()).refresh()
+        build("tracking", spec.cfg["tracking"], folder, home()).refresh()
     return standing
 
 
-def _searched(question: Question, search: Search, folder: Path) -> Standing:
+def _searched(spec: SearchSpec, search: Search, folder: Path) -> SearchState:
     if search.is_over():
         return search.standing()
-    build("tracking", question.cfg["tracking"], folder, home()).start()
+    build("tracking", spec.cfg["tracking"], folder, home()).start()
     with search:
         standing = search.run()
     print(
@@ -158,11 +102,11 @@ def _searched(question: Question, search: Search, folder: Path) -> Standing:
     return standing
 
 
-def _listen(question: Question, journal: Journal) -> Listen:
+def _listen(spec: SearchSpec, journal: Journal) -> Listen:
     """Return what a search tells of its trials: to the view, and those that end to the journal."""
-    view = board(question.base.monitor)
+    view = board(spec.base.monitor)
 
-    def listen(standing: Standing, ended: Trial | None) -> None:
+    def listen(standing: SearchState, ended: Trial | None) -> None:
         view(standing, ended)
         if ended is not None and standing.best is not None and standing.best.value is not None:
             values = {"search/best": standing.best.value, "search/epochs": float(_epochs(standing))}
@@ -172,11 +116,11 @@ def _listen(question: Question, journal: Journal) -> Listen:
     return listen
 
 
-def _epochs(standing: Standing) -> int:
+def _epochs(standing: SearchState) -> int:
     return sum(each.epochs for own in standing.trials.values() for each in own)
 
 
-def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
+def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
     """Train one trial in a worker: composed, checked and run like a training by hand, what it prints in its folder."""
     from crucible.app.commands import train
 
@@ -194,7 +138,7 @@ def trial(base: Base, job: Assignment, tell: Tell) -> Outcome:
     (folder / CHECKPOINT).unlink(missing_ok=True)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
-    return Outcome(
+    return TrialResult(
         "complete",
         summary["dev"][base.monitor],
         {name: violation(row["bound"], row["value"]) for name, row in rows.items()},
@@ -234,7 +178,7 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
     return asked
 
 
-def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
+def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchSpec:
     """Check everything that can be refused before a trial; prepared folders that are new go to `made`."""
     args = get_args_parser().parse_args(sys.argv[1:])
     fixed, swept = split(words)
@@ -259,7 +203,7 @@ def _question(asked: Settings, words: list[str], made: list[Path]) -> Question:
     )  # fmt: skip
     storage = asked.storage or f"sqlite:///outputs/studies/{name}.db"
     base = Base(args, (*fixed, *pinned), task.monitor, "")
-    return Question(base, cfg, plan, card, name, storage, parts)
+    return SearchSpec(base, cfg, plan, card, name, storage, parts)
 
 
 def _jobs(asked: Settings, cfg: Mapping[str, Any]) -> int:
@@ -304,23 +248,20 @@ def _hash(parts: Mapping[str, Any]) -> str:
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _studies(question: Question, folder: Path) -> Studies:
-    plan = question.plan
-    return Studies(question.storage, question.name, goal=plan.goal, seed=plan.seed, folder=folder)
+def _studies(spec: SearchSpec, folder: Path) -> Studies:
+    plan = spec.plan
+    return Studies(spec.storage, spec.name, goal=plan.goal, seed=plan.seed, folder=folder)
 
 
-def _opened(question: Question, new: Path, named: bool, made: list[Path], stack: ExitStack) -> tuple[Path, Studies]:
+def _opened(spec: SearchSpec, new: Path, named: bool, made: list[Path], stack: ExitStack) -> tuple[Path, Studies]:
     """Return the locked folder of the search, and its studies; what is new goes to `made`."""
-    if (
-        question.storage.startswith("sqlite:")
-        and not (file := Path(question.storage.removeprefix("sqlite:///"))).exists()
-    ):
+    if spec.storage.startswith("sqlite:") and not (file := Path(spec.storage.removeprefix("sqlite:///"))).exists():
         made += [file, *(file.with_suffix(ending) for ending in (".lock", ".db-wal", ".db-shm"))]
-    studies = _studies(question, new)
-    folder = _home(question, studies, new, named)
+    studies = _studies(spec, new)
+    folder = _home(spec, studies, new, named)
     folder = stack.enter_context(locked(folder, fresh=not named and not folder.exists()))
     _require_own(folder, studies)
-    return folder, _studies(question, folder)
+    return folder, _studies(spec, folder)
 
 
 def _require_own(folder: Path, studies: Studies) -> None:
@@ -358,7 +299,7 @@ def _unmake(made: list[Path]) -> None:
                 parent.rmdir()
 
 
-def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
+def _home(spec: SearchSpec, studies: Studies, new: Path, named: bool) -> Path:
     """Return the folder of the search: a new one, or the one in which it began on this machine.
 
     Raises:
@@ -367,12 +308,12 @@ def _home(question: Question, studies: Studies, new: Path, named: bool) -> Path:
     record = studies.recorded()
     if record is None:
         return new
-    if differing := _differing(record["parts"], question.parts):
+    if differing := _differing(record["parts"], spec.parts):
         raise Refusal(
-            f"hydra.sweeper.study_name={question.name}",
+            f"hydra.sweeper.study_name={spec.name}",
             f"this study was begun with another {differing}",
             allowed="what it was begun with; another hydra.sweeper.study_name; or null: a name for each search",
-            example=f"hydra.sweeper.study_name={question.name}-2",
+            example=f"hydra.sweeper.study_name={spec.name}-2",
         )
     began = Path(record["folder"])
     return began if not named and record["host"] == machine() and began.exists() else new
@@ -390,18 +331,18 @@ def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return next((told for key, told in names.items() if was[key] != now[key]), "")
 
 
-def _journal(question: Question, folder: Path, arguments: list[str]) -> Journal:
+def _journal(spec: SearchSpec, folder: Path, arguments: list[str]) -> Journal:
     """Open the journal of the sweep, the parent of its trials'."""
     begun = next(read_events(folder / NAME), None)
     journal = Journal(folder)
     if begun is not None:
         journal.append("resume", epoch=0, step=0)
         return journal
-    card = question.card
+    card = spec.card
     data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
-    tags = record(Job(question.cfg, folder, arguments), identity(question.cfg, card))["tags"]
-    space = {each.name: each.grammar().partition("=")[2] for each in question.plan.space.parameters}
-    config = {**question.cfg, "space": space}
-    journal.append("start", journal=question.base.parent, name=f"sweep {question.name}", tags={**tags, "optuna.study": question.name},
+    tags = record(Job(spec.cfg, folder, arguments), identity(spec.cfg, card))["tags"]
+    space = {each.name: each.grammar().partition("=")[2] for each in spec.plan.space.parameters}
+    config = {**spec.cfg, "space": space}
+    journal.append("start", journal=spec.base.parent, name=f"sweep {spec.name}", tags={**tags, "optuna.study": spec.name},
                    config=config_text(config), data=data)  # fmt: skip
     return journal
