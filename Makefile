@@ -3,16 +3,19 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: repro test test-all lint environment clean
+.PHONY: repro test test-all attack lint environment clean
 
 repro: $(READY)  ## data, trained model, report
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-test: $(READY)  ## all tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+test: $(READY)  ## the tests, but those marked slow: about 8 minutes on two cores
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-all: test  ## all tests, then a few minutes of attacks: kills, damage, full disks, faults of a server, races
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/attacks/run.py --minutes 3
+test-all: test  ## every test; each kind of attack once: kills, damage, full disks, faults of a server, races
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+attack: $(READY)  ## ten minutes of attacks, and the table of how they ended
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/attacks/run.py --minutes 10
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -204,6 +204,7 @@ def test_a_chosen_unit_from_the_command_line(command) -> None:
         ["model=lenet5", "model.variant=1998"],
     ],
 )
+@pytest.mark.slow
 def test_the_full_report_of_every_kind_of_network_and_on_other_data(command, tmp_path, words) -> None:
     x, y = (np.load(ROOT / "data" / "digits" / f"{name}.npy") for name in "xy")
     for name, part in (("own", slice(0, 200)), ("other", slice(200, 300))):

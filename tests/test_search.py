@@ -496,6 +496,7 @@ def test_the_busy_share_leaves_out_the_start_and_the_end() -> None:
     assert pool.busy_share() == pytest.approx(0.95)
 
 
+@pytest.mark.slow
 def test_what_kills_every_worker_stops_the_search(url, tmp_path) -> None:
     with pytest.raises(Stopped, match=r"trials failed; the last \(killed twice"):
         searched(url, tmp_path / "w", planned(12, 2), dying)
