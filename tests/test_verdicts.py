@@ -82,7 +82,7 @@ def test_the_standard_error_of_an_rmse_is_that_of_many_samples() -> None:
         metrics = RegressionMetrics(lambda z, y: z.mean(), lambda z: z[:, 0], lambda y: (y > 0).long(), 2)
         metrics.update(torch.zeros(80, 1), {"label": torch.from_numpy(rng.normal(size=80))})
         found.append(metrics.compute()["rmse"])
-        spreads.append(metrics.evidence()[1])
+        spreads.append(metrics.evidence(80)[1])
     assert np.mean(spreads) == pytest.approx(np.std(found), rel=0.1)
 
 

@@ -60,7 +60,7 @@ def pictures(saved: Saved, found: Evaluation, batches: Batches, split: str, home
     if found_curves := precision_recall(saved, found, batches, split):
         draw.precision_recall(found_curves, home / "precision_recall.png")
         made["Precision and recall of each class"] = home / "precision_recall.png"
-    anchors = getattr(saved.task, "anchors", None)
+    anchors = saved.task.anchors
     if anchors is not None and "train" in batches.splits:
         corners, labels = batches.further("train")["boxes"].cpu().numpy(), np.asarray(batches.stored("train")[1])
         sizes = (corners[..., 2:] - corners[..., :2])[labels >= 0]

@@ -50,7 +50,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                 example="trainer.batch_size=64",
             )  # fmt: skip
         augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
-        if task.targets == "points" and (getattr(augment, "flip", False) or getattr(augment, "upside_down", False)):
+        if task.targets == "points" and augment.mirrors:
             raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
                           example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
         if augment.needs_images and not card.is_images:
@@ -92,8 +92,8 @@ def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: in
 
 
 def _require_maps(task: Any, model: nn.Module) -> None:
-    if getattr(task, "wants_maps", False) is not hasattr(model, "backbone"):
-        wanted = "model=yolo" if hasattr(task, "wants_maps") else "task=detection"
+    if task.wants_maps is not hasattr(model, "backbone"):
+        wanted = "model=yolo" if task.wants_maps else "task=detection"
         raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",
                       allowed="model=yolo task=detection, or neither", example=wanted)  # fmt: skip
 

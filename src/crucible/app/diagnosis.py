@@ -86,7 +86,7 @@ def diagnosed(
     now = replace(now, seeds_tried=runs.other_seeds(words))
     own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
     advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
-    positive, reasons, worse = getattr(task, "positive", None), read.reasons(), int(read.below_baseline)
+    positive, reasons, worse = task.positive, read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": positive} if positive is not None else {}),
         "human": {"error": human or 0.0, "assumed": human is None},

@@ -15,7 +15,7 @@ from crucible.app.compose import Job
 from crucible.app.diagnosis import against_baseline, diagnosed, is_independent, shift, trivial_baseline
 from crucible.app.identity import config_text
 from crucible.app.overrides import choices_of
-from crucible.app.prepared import prepared
+from crucible.app.prepared import prepared, task_class
 from crucible.app.project import home, in_pipeline, write_json
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
@@ -28,7 +28,7 @@ from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
-from crucible.targets import build, resolve
+from crucible.targets import build
 from crucible.tasks.placed import PLACES
 from crucible.tasks.saved import Saved, read_summary
 from crucible.tracking.folder import write_atomic
@@ -103,7 +103,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
 def _require_same_objects(job: Job, found: dict[str, Any], own: dict[str, Any]) -> None:
     if found.get("points") != own.get("points"):
         raise Refusal("the data", f"they have {found.get('points')} points", allowed=f"the run's {own.get('points')}")
-    if getattr(resolve(job.cfg["task"]["_target_"], "task"), "single", False) and found["most"] > 1:
+    if task_class(job.cfg).single and found["most"] > 1:
         raise Refusal("the data", f"a picture holds up to {found['most']} objects", allowed="one at most, as the run's")
 
 

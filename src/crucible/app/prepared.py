@@ -55,10 +55,14 @@ def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, 
     return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
 
 
+def task_class(cfg: Config) -> Any:
+    """Return the class of the configured task: what is known of it before there are data."""
+    return resolve(cfg["task"]["_target_"], "task")
+
+
 def label_kind(cfg: Config) -> str:
     """Return the kind of label that the configured task learns."""
-    task: Any = resolve(cfg["task"]["_target_"], "task")
-    return task.targets
+    return task_class(cfg).targets
 
 
 def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:

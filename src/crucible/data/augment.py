@@ -19,7 +19,7 @@ SEEN = 0.2  # the share of a box that must be left for it to count
 
 @runtime_checkable
 class Augment(Protocol):
-    """A change to a batch; `needs_images` says whether only images can be changed so."""
+    """A change to a batch; `needs_images`: only images can be changed so; `mirrors`: what is left may become right."""
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch changed."""
@@ -28,7 +28,7 @@ class Augment(Protocol):
 class Identity:
     """No augmentation."""
 
-    needs_images = False
+    needs_images = mirrors = False
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the batch as it is."""
@@ -51,7 +51,7 @@ class Light:
     needs_images = True
 
     def __init__(self, flip_keeps_label: bool, *, shift: NonNegative) -> None:
-        self.flip = flip_keeps_label
+        self.flip = self.mirrors = flip_keeps_label
         self.shift = shift
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -103,7 +103,7 @@ class Strong:
         noise: NonNegative,
         upside_down: bool = False,
     ) -> None:
-        self.upside_down = upside_down
+        self.upside_down, self.mirrors = upside_down, flip_keeps_label or upside_down
         self.flip, self.shift, self.crop = flip_keeps_label, shift, crop
         self.rotation, self.colour, self.noise = rotation_degrees * pi / 180, colour, noise
 

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crucible.metrics.accumulator import Accumulator
+
 Batch = dict[str, Tensor]
 
 
-class ConfusionMatrix:
+class ConfusionMatrix(Accumulator):
     """Counts of (label, predicted), and the mean loss.
 
     Args:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import MATCHED, iou
+from crucible.metrics.accumulator import Accumulator
 from crucible.metrics.evidence import jackknife
 
 Batch = dict[str, Tensor]
@@ -109,7 +110,7 @@ def f1_from(found: Found, scores: Tensor) -> Tensor:
     return 2 * right / (len(given) - first + (found.labels >= 0).sum()).clamp(min=1)
 
 
-class DetectionMetrics:
+class DetectionMetrics(Accumulator):
     """Everything found on a split, measured at the end.
 
     Args:
@@ -161,7 +162,7 @@ class DetectionMetrics:
         numbers = {"loss": loss, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
         return numbers | per_class
 
-    def evidence(self) -> tuple[int, float]:
+    def evidence(self, size: int) -> tuple[int, float]:
         """Return the number of images and the standard error of 1 - mAP50, without each tenth of them in turn."""
         found = self.found(bounds=BOUNDS[:1])
         size, place = len(found.labels), torch.arange(len(found.labels))

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from crucible.metrics.accumulator import Accumulator
+
 Batch = dict[str, Tensor]
 
 
-class MultilabelMetrics:
+class MultilabelMetrics(Accumulator):
     """Counts of (label, predicted) for each of T labels, and the mean loss.
 
     Args:

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crucible.metrics.accumulator import Accumulator
+
 Batch = dict[str, Tensor]
 
 
-class LandmarkMetrics:
+class LandmarkMetrics(Accumulator):
     """What was said of each picture, accumulated on the device and read once.
 
     Args:
@@ -65,7 +67,7 @@ class LandmarkMetrics:
         }
         return [row] if bool(far.any()) else []
 
-    def evidence(self) -> tuple[int, None]:
+    def evidence(self, size: int) -> tuple[int, None]:
         """Return the number of faces: the error is a rate among them."""
         return int((torch.cat(self._rows, dim=1)[0] == 1).sum()), None
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import MATCHED, iou
+from crucible.metrics.accumulator import Accumulator
 
 Batch = dict[str, Tensor]
 
 
-class LocalizationMetrics:
+class LocalizationMetrics(Accumulator):
     """What was said of each picture, accumulated on the device and read once.
 
     Args:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crucible.metrics.accumulator import Accumulator
+
 Batch = dict[str, Tensor]
 
 
-class RegressionMetrics:
+class RegressionMetrics(Accumulator):
     """Sums of squares of what is left over, and of the targets; both by group of label and of prediction.
 
     Args:
@@ -46,7 +48,7 @@ class RegressionMetrics:
         """Return the squared error (G, G) by group of label (row) and of answer (column)."""
         return self._by_group((torch.cat(self._answers) - torch.cat(self._labels)).pow(2))
 
-    def evidence(self) -> tuple[int, float]:
+    def evidence(self, size: int) -> tuple[int, float]:
         """Return the number of examples and the standard error of the RMSE, from that of the mean square."""
         squares = (torch.cat(self._labels) - torch.cat(self._answers)).pow(2)
         rmse, size = float(squares.mean().sqrt()), len(squares)

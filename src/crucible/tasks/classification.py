@@ -13,7 +13,7 @@ from crucible.errors import Refusal
 from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.task import Batch, Measured, loss_terms
+from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
@@ -21,7 +21,7 @@ Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Weights = Literal["none", "balanced"] | list[Positive]
 
 
-class Classification:
+class Classification(MonitoredTask):
     """Softmax over the classes of the data.
 
     Precision, recall and F1 are those of the second class where there are two, else means over the classes that have examples.
@@ -42,7 +42,6 @@ class Classification:
     """
 
     targets = "classes"
-    error = "error"
 
     def __init__(
         self,
@@ -56,11 +55,7 @@ class Classification:
         label_smoothing: Smoothing = 0.0,
         class_weights: Weights = "none",
     ) -> None:
-        if (monitor in ("loss", "error")) != (goal == "minimize"):
-            raise Refusal(
-                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=f1 task.goal=maximize"
-            )
-        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
         self.groups, self.num_classes = card.classes, len(card.classes)
         self.positive = card.classes[1] if self.num_classes == 2 else None
         self.num_outputs = self._outputs()
@@ -103,10 +98,6 @@ class Classification:
     def answers(self, outputs: Tensor) -> Tensor:
         """Return one probability for each class (B, K)."""
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).softmax(dim=1)
-
-    def error_of(self, mean: float) -> float:
-        """Return the error that a share of mistakes amounts to: itself."""
-        return mean
 
     def metrics(self) -> ConfusionMatrix:
         """Return an empty confusion matrix."""

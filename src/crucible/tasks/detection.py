@@ -16,7 +16,7 @@ from crucible.errors import Refusal
 from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Bound, Count, NonNegative, Positive, Probability
 from crucible.tasks.placed import cut
-from crucible.tasks.task import Batch, Measured
+from crucible.tasks.task import Batch, Measured, MonitoredTask
 
 Score = Literal["loss", "error", "map50", "map50_95"]
 Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
@@ -43,7 +43,7 @@ class _Targets:
     lost: Tensor
 
 
-class Detection:
+class Detection(MonitoredTask):
     """YOLO (Redmon and Farhadi, 2017, arXiv:1612.08242): on each cell and anchor p_c, b_x, b_y, b_h, b_w, c_1 ... c_K.
 
     An object belongs to the cell of its centre and to the anchor of the shape most like its own. There the box is learned by
@@ -66,9 +66,8 @@ class Detection:
     """
 
     targets = "boxes"
+    anchors: Tensor
     wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
-    error = "error"
-    guess = None  # of a loss of several parts nobody knows what guessing costs
 
     def __init__(
         self,
@@ -87,11 +86,7 @@ class Detection:
         score: Probability,
         overlap: Probability,
     ) -> None:
-        if (monitor in ("loss", "error")) != (goal == "minimize"):
-            raise Refusal(
-                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=map50 task.goal=maximize"
-            )
-        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        super().__init__(monitor, goal, tolerance, satisficing, example="map50 task.goal=maximize")
         self._card = card
         self.names, self.groups = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
@@ -126,9 +121,6 @@ class Detection:
         count = mine.sum().clamp(min=len(outputs))  # pictures without objects count as one each
         return (self._weights[0] * place.sum() + self._weights[1] * kind.sum() + objects) / count
 
-    def guessing(self, counts: list[int]) -> None:
-        """Return nothing: of a loss of several parts nobody knows what guessing costs."""
-
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""
         return self.answers(outputs)
@@ -155,10 +147,6 @@ class Detection:
     def inside(self, found: Tensor, batch: Batch) -> Tensor:
         """Return boxes found (B, D, 6) cut at the edges of the batch's pictures, as they came."""
         return cut(found, batch, self._card)
-
-    def error_of(self, mean: float) -> float:
-        """Return the error that a share of mistakes amounts to: itself."""
-        return mean
 
     def metrics(self) -> DetectionMetrics:
         """Return an empty accumulator."""

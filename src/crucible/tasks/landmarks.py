@@ -12,13 +12,13 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.metrics.landmarks import LandmarkMetrics
 from crucible.schema import Bound, NonNegative, Positive, Whole
-from crucible.tasks.task import Batch, Measured, loss_terms
+from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "nme"]
 Place = Whole
 
 
-class Landmarks:
+class Landmarks(MonitoredTask):
     """1 + 2 P outputs (64 points: 129): whether there is a face, then x and y of each point.
 
     A point is learned as its deviation from the mean point of train, in deviations of train, as shares of the picture.
@@ -37,8 +37,6 @@ class Landmarks:
     """
 
     targets = "points"
-    error = "error"
-    guess = None
     groups: tuple[str, ...] = ("there", "not there")
 
     def __init__(
@@ -57,7 +55,7 @@ class Landmarks:
         if distance == "outer_eyes" and max(eyes) >= facts["points"]:
             raise Refusal("task.eyes", f"{eyes} are asked for, there are {facts['points']} points", allowed=f"0 to {facts['points'] - 1}",
                           example="task.distance=diagonal")  # fmt: skip
-        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        super().__init__(monitor, goal, tolerance, satisficing, example="nme task.goal=minimize")
         self.num_outputs = 1 + 2 * facts["points"]
         self.score = 0.5
         self._size = torch.tensor([float(n) for n in card.feature_shape[:0:-1]])
@@ -76,9 +74,6 @@ class Landmarks:
         far = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
         return (F.binary_cross_entropy_with_logits(z[:, 0], there, reduction="none") + there * far).mean()
 
-    def guessing(self, counts: list[int]) -> None:
-        """Return nothing: of a loss of several parts nobody knows what guessing costs."""
-
     def predict(self, outputs: Tensor) -> Tensor:
         """Return 1 (B,) where there are points."""
         return (outputs[:, 0] > 0).long()
@@ -88,10 +83,6 @@ class Landmarks:
         z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.to(z)) * self._size.to(z)
         return torch.cat([z[:, :1].sigmoid(), points.flatten(1)], dim=1)
-
-    def error_of(self, mean: float) -> float:
-        """Return the error that a share of mistakes amounts to: itself."""
-        return mean
 
     def metrics(self) -> LandmarkMetrics:
         """Return an empty accumulator."""

@@ -13,12 +13,12 @@ from crucible.errors import Refusal
 from crucible.metrics.localization import LocalizationMetrics
 from crucible.schema import Bound, NonNegative, Positive
 from crucible.tasks.placed import cut
-from crucible.tasks.task import Batch, Measured, loss_terms
+from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "mean_iou"]
 
 
-class Localization:
+class Localization(MonitoredTask):
     """y = [p_c, b_x, b_y, b_h, b_w, c_1 ... c_K]; the box's middle and size are shares of the picture.
 
     Args:
@@ -34,9 +34,7 @@ class Localization:
     """
 
     targets = "boxes"
-    error = "error"
     single = True  # a picture holds one object at most
-    guess = None
 
     def __init__(
         self,
@@ -49,10 +47,7 @@ class Localization:
         loss: Literal["mean_squared_error", "log_loss"],
         box_weight: Positive,
     ) -> None:
-        if (monitor in ("loss", "error")) != (goal == "minimize"):
-            raise Refusal(
-                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=mean_iou task.goal=maximize"
-            )
+        super().__init__(monitor, goal, tolerance, satisficing, example="mean_iou task.goal=maximize")
         if (most := (card.objects or {}).get("most", 1)) > 1:
             raise Refusal(
                 "task=localization",
@@ -60,7 +55,6 @@ class Localization:
                 allowed="one at most",
                 example="task=detection",
             )
-        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
         self._card = card
         self.names, self.groups = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
@@ -90,9 +84,6 @@ class Localization:
         """Return b_x, b_y, b_h, b_w (B, 4) of corners (B, 4) in pixels."""
         return to_centre(to_fractions(corners, self.size))[:, [0, 1, 3, 2]]
 
-    def guessing(self, counts: list[int]) -> None:
-        """Return nothing: of a loss of several parts nobody knows what guessing costs."""
-
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the box said (B, 1, 6)."""
         return self.answers(outputs)
@@ -109,10 +100,6 @@ class Localization:
     def inside(self, found: Tensor, batch: Batch) -> Tensor:
         """Return boxes said (B, 1, 6) cut at the edges of the batch's pictures, as they came."""
         return cut(found, batch, self._card)
-
-    def error_of(self, mean: float) -> float:
-        """Return the error that a share of mistakes amounts to: itself."""
-        return mean
 
     def metrics(self) -> LocalizationMetrics:
         """Return an empty accumulator."""

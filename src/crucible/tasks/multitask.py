@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from crucible.data.card import Card
-from crucible.errors import Refusal
 from crucible.losses import masked_binary_cross_entropy
 from crucible.metrics.flags import MultilabelMetrics
 from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Batch, Measured, loss_terms
+from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 
 
-class Multitask:
+class Multitask(MonitoredTask):
     """T sigmoid units, one for each label; the loss is the mean over the labels that are known.
 
     Args:
@@ -35,7 +34,6 @@ class Multitask:
     """
 
     targets = "flags"
-    error = "error"
 
     def __init__(
         self,
@@ -47,11 +45,7 @@ class Multitask:
         satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Literal["cross_entropy"] = "cross_entropy",
     ) -> None:
-        if (monitor in ("loss", "error")) != (goal == "minimize"):
-            raise Refusal(
-                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=f1 task.goal=maximize"
-            )
-        self.monitor, self.goal, self.margin, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+        super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
         self.names, self.num_outputs = card.classes, len(card.classes)
         self.groups = [f"{name}: {answer}" for name in self.names for answer in ("no", "yes")]
         self._known = card.splits.get("train", {}).get("known", [])
@@ -78,10 +72,6 @@ class Multitask:
     def answers(self, outputs: Tensor) -> Tensor:
         """Return the probability of each label (B, T)."""
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
-
-    def error_of(self, mean: float) -> float:
-        """Return the error that a share of mistakes amounts to: itself."""
-        return mean
 
     def metrics(self) -> MultilabelMetrics:
         """Return an empty accumulator."""

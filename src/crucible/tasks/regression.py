@@ -12,12 +12,12 @@ from crucible.errors import Refusal
 from crucible.losses import mean_squared_error
 from crucible.metrics.regression import RegressionMetrics
 from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Batch, Measured, loss_terms
+from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "rmse", "r2"]
 
 
-class Regression:
+class Regression(MonitoredTask):
     """One linear unit that learns the target in deviations from its mean on train, and answers in the target's unit.
 
     The loss is the mean squared error of the standardised target: 1 is what always saying the mean gives. `rmse`, the
@@ -50,13 +50,9 @@ class Regression:
         satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Literal["mean_squared_error"] = "mean_squared_error",
     ) -> None:
-        if (monitor == "r2") != (goal == "maximize"):
-            raise Refusal(
-                "task.goal", f"{goal} {monitor} makes models worse", example="task.monitor=rmse task.goal=minimize"
-            )
+        super().__init__(monitor, goal, tolerance, satisficing, example="rmse task.goal=minimize")
         if card.target is None:
             raise Refusal("task=regression", "these data were prepared with classes", example="prepared=null")
-        self.monitor, self.goal, self.satisficing = monitor, goal, dict(satisficing or {})
         self._mean, self._std = card.target["mean"], card.target["std"]
         self.margin = tolerance * self._std
         self._edges = card.target["quartiles"]
@@ -70,10 +66,6 @@ class Regression:
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean squared error () of outputs (B, 1), both standardised."""
         return mean_squared_error(outputs, (label - self._mean) / self._std)
-
-    def guessing(self, counts: list[int]) -> float:
-        """Return the loss of always saying the mean."""
-        return self.guess
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the answer (B,) in the target's unit."""

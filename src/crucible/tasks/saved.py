@@ -127,7 +127,7 @@ class Predictor(nn.Module):
         shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
         self.model = saved.model
-        self._answers = saved.task.answers if settled else getattr(saved.task, "candidates", saved.task.answers)
+        self._answers = saved.task.answers if settled else saved.task.candidates
 
     def forward(self, x: Tensor) -> Tensor:
         """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""

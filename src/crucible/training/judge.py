@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crucible.data.batches import Batch, Batches
+from crucible.data.batches import Batches
 from crucible.metrics.evidence import Measured, interval_of
 from crucible.text import csv_text
 
@@ -68,24 +68,17 @@ def judge(model: nn.Module, task: Any, batches: Batches, split: str, *, keep: bo
             if keep:
                 labels.append(batch["label"].cpu())
                 predicted.append(task.predict(outputs).cpu())
-                answers.append(_answers(task, outputs, batch).cpu())
+                answers.append(task.inside(task.answers(outputs), batch).cpu())
     label, said, answered = (torch.cat(each) for each in (labels, predicted, answers))
-    costs = metrics.costs() if hasattr(metrics, "costs") else None
     scores, confusion = metrics.compute(), metrics.matrix()
-    measured = Measured(scores["error"], *(metrics.evidence() if hasattr(metrics, "evidence") else (size, None)))
+    measured = Measured(scores["error"], *metrics.evidence(size))
     counts = confusion.numpy() if task.targets == "classes" else None
     interval = interval_of(task.monitor, scores[task.monitor], measured, counts)
-    absent = tuple(task.groups[k] for k in metrics.absent()) if hasattr(metrics, "absent") else ()
+    absent = tuple(task.groups[k] for k in metrics.absent())
     return Evaluation(
-        scores, confusion.long(), metrics.mistakes(), label, said, answered, costs, measured, interval, absent,
-        metrics.suggested() if hasattr(metrics, "suggested") else None,
+        scores, confusion.long(), metrics.mistakes(), label, said, answered, metrics.costs(), measured, interval, absent,
+        metrics.suggested(),
     )  # fmt: skip
-
-
-def _answers(task: Any, outputs: Any, batch: Batch) -> Tensor:
-    """Return what a task answers; boxes within their pictures, as they are measured."""
-    found = task.answers(outputs)
-    return task.inside(found, batch) if hasattr(task, "inside") else found
 
 
 def told(found: Evaluation) -> dict[str, Any]:
