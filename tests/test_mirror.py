@@ -174,7 +174,7 @@ def test_killed_mirrors_and_several_at_once_on_one_store(command, tmp_path) -> N
     for process in first:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert [process.wait(120) for process in [mirroring(run, uri) for run in runs]] == [0, 0, 0]
+    assert [process.wait(300) for process in [mirroring(run, uri) for run in runs]] == [0, 0, 0]
     for run in runs:
         assert_equal_to_journal(uri, run)
     the_run(uri, count=3)

@@ -427,9 +427,9 @@ def test_a_worker_without_a_parent_ends(tmp_path) -> None:
 # whole processes, killed at random moments
 
 
-def start(url: str, folder: Path, n_trials: int, n_jobs: int) -> "subprocess.Popen[bytes]":
+def start(url: str, folder: Path, n_trials: int, n_jobs: int, seconds: float = 0.01) -> "subprocess.Popen[bytes]":
     words = [*TOY, url, str(folder), str(n_trials), str(n_jobs)]
-    return subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+    return subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT | {"TOY_SECONDS": str(seconds)}, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
 
 
@@ -447,6 +447,18 @@ def kill(what: str, main: "subprocess.Popen[bytes]", draw: random.Random) -> Non
         each.kill()
     if what != "worker":
         main.kill()
+
+
+def wait_for_a_running_trial(url: str, after: int) -> None:
+    """Wait until so many trials have ended and the next one runs (0.2 s or more are left of it)."""
+    end = time.monotonic() + 60
+    while True:
+        with suppress(KeyError, OperationalError):  # the study is not there yet
+            states = [each.state for each in trials_of(url, "coarse")]
+            if len(states) > after and states[after] == TrialState.RUNNING:
+                return
+        assert time.monotonic() < end, "the search did not come this far"
+        time.sleep(0.02)
 
 
 def finished(main: "subprocess.Popen[bytes]") -> None:
@@ -527,9 +539,9 @@ def test_a_killed_search_with_one_worker_samples_and_finds_the_same(tmp_path) ->
     points = []
     for name in ("whole", "killed"):
         url = f"sqlite:///{tmp_path}/{name}.db"
-        main = start(url, tmp_path / name, 20, 1)
+        main = start(url, tmp_path / name, 20, 1, seconds=0.05)
         if name == "killed":
-            time.sleep(2.0)
+            wait_for_a_running_trial(url, after=4)
             main.kill()
             main.communicate()
             main = start(url, tmp_path / name, 20, 1)

@@ -1,10 +1,11 @@
-"""A search over a formula in place of a training: python tests/toy_search.py STORAGE FOLDER N_TRIALS N_JOBS [SECONDS].
+"""A search over a formula in place of a training: python tests/toy_search.py STORAGE FOLDER N_TRIALS N_JOBS.
 
-The optimum of `quality` is lr = 0.01 with the optimizer adam; an epoch takes SECONDS.
+The optimum of `quality` is lr = 0.01 with the optimizer adam; an epoch takes TOY_SECONDS (an environment variable; default 0.01).
 """
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ STAGES = {
     "fine": Stage(sampler="tpe", trials=None, epochs=1.0, keep=3, margin=0.1, prune=PRUNE),
 }
 SPACE = Space((Choice("optimizer", ("sgd", "adam")), Range("optimizer.lr", 1e-5, 1.0, log=True)))
-SECONDS = 0.01
+SECONDS = float(os.environ.get("TOY_SECONDS", 0.01))
 PATIENCE = 60.0
 
 
