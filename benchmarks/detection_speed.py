@@ -14,8 +14,8 @@ from torch import Tensor
 
 from crucible.boxes import iou, suppress
 from crucible.data.card import Card
+from crucible.inference.sliding import convolutional
 from crucible.models.convnet import ConvNet
-from crucible.models.sliding import convolutional
 from crucible.models.yolo import Yolo
 from crucible.tasks.detection import PRIOR, Detection
 
@@ -143,7 +143,7 @@ def main() -> None:
 
     def ask() -> Tensor:
         with torch.inference_mode():
-            return goal.answers(yolo(x))
+            return goal.postprocess(yolo(x))
 
     for name, work in (("training", step), ("prediction", ask)):
         work()

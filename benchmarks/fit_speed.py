@@ -15,6 +15,7 @@ from torch import nn
 from crucible.data.augment import Identity
 from crucible.data.batches import Batches
 from crucible.data.card import Card
+from crucible.inference.saved_run import placed
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
 from crucible.optim.guard import GuardedOptimizer
@@ -22,7 +23,6 @@ from crucible.optim.optimizers import adam
 from crucible.optim.schedules import constant
 from crucible.seeds import generator
 from crucible.tasks.classification import Classification
-from crucible.tasks.saved import placed
 from crucible.tracking.journal import Journal, read_events
 from crucible.tracking.mirror import Mlflow
 from crucible.training.fit import fit

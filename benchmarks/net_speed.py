@@ -10,6 +10,7 @@ import torch
 from fit_speed import card_of_images, copy_weights
 from torch import Tensor, nn
 
+from crucible.inference.saved_run import placed
 from crucible.models.alexnet import AlexNet
 from crucible.models.convnet import ConvNet
 from crucible.models.inception import Inception
@@ -19,7 +20,6 @@ from crucible.models.vgg16 import VGG16
 from crucible.optim.guard import GuardedOptimizer
 from crucible.optim.optimizers import adam
 from crucible.tasks.classification import Classification
-from crucible.tasks.saved import placed
 from crucible.training.fit import train_step
 
 CPU = torch.device("cpu")

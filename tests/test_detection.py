@@ -123,7 +123,7 @@ def test_what_the_loss_wants_is_decoded_to_the_objects() -> None:
         inside = [math.log(p / (1 - p)) for p in ((x % 1 + 0.5) / 2, (y % 1 + 0.5) / 2)]
         sizes = [math.log((box[3] - box[1]) / ANCHORS[a][1]), math.log((box[2] - box[0]) / ANCHORS[a][0])]
         cell[:5], cell[5 + kind] = torch.tensor([PRIOR + 5, *inside, *sizes]), 10
-    found = task().answers(wanted.flatten(1, 2))
+    found = task().postprocess(wanted.flatten(1, 2))
     assert (found[..., 4] >= 0.6).sum(dim=1).tolist() == [2, 1, 0]
     assert sorted(found[0, :2, 5].tolist()) == [0, 1]
     own = {int(row[5]): row[:4] for row in found[0, :2]}

@@ -138,11 +138,13 @@ def test_evaluation_changes_nothing_and_uses_running_averages(tmp_path) -> None:
     batches, model = data(tmp_path), network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     task = Classification(batches.card, **TASK)
-    scores = evaluate(model, task, batches.judge("dev"))
+    scores = evaluate(model, task, batches.evaluation("dev"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    alone = [model.eval()(batch["x"][i : i + 1]).argmax().item() for batch in batches.judge("dev") for i in range(7)]
+    alone = [
+        model.eval()(batch["x"][i : i + 1]).argmax().item() for batch in batches.evaluation("dev") for i in range(7)
+    ]
     assert scores["accuracy"] == pytest.approx(np.mean(np.array(alone) == np.arange(7) % 3))
-    assert evaluate(model, task, batches.judge("test")) == {}
+    assert evaluate(model, task, batches.evaluation("test")) == {}
 
 
 def test_the_best_epoch_is_the_first_best_on_dev_ties_by_loss_and_patience_ends_the_run(tmp_path) -> None:

@@ -126,7 +126,7 @@ def test_a_corner_is_stepped_around_or_seen(place, found) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 14, 21])
 def test_a_residual_network_stored_channels_last_passes_with_any_seed(seed) -> None:
     from crucible import initializers
-    from crucible.tasks.saved import placed
+    from crucible.inference.saved_run import placed
 
     torch.manual_seed(seed)
     net = build("model", composed("model=resnet")["model"], [3, 8, 8], 3)

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,21 +23,22 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import card_of, composed
 from PIL import Image
 
 from crucible.app.compose import validate
 from crucible.data.readers import coco, hdf5, idx, image_folder, npz, source, voc, yolo
 from crucible.errors import Refusal
-from crucible.report import boxes, figures
+from crucible.inference.saved_run import load_run
+from crucible.labels.classes import Classes
+from crucible.labels.kind import Answer, Predictions
+from crucible.plots import boxes, figures
 from crucible.report.answers import FORMATS
-from crucible.report.screen import lined, steady
-from crucible.tasks.answers import Answer
-from crucible.tasks.saved import load_run
-from crucible.text import csv_text, redacted
+from crucible.report.screen import lined
+from crucible.text import csv_text, redacted, steady
 from crucible.tracking import mlflow as door
 from crucible.training import checkpoint
-from crucible.training.judge import Evaluation, confusion_csv, predictions_csv
+from crucible.training.evaluation import Evaluation, confusion_csv
 from crucible.transfer import pretrained
 
 
@@ -375,7 +377,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_no_name_steers_a_terminal(name) -> None:
-    table = FORMATS["table"]([Answer(f"{name}.png", name, {name: 0.5})])
+    table = FORMATS["table"]([Answer(f"{name}.png", name, {name: 0.5})], Classes())
     for screen in (lined([("result", name)]), table.removesuffix("\n")):
         assert screen.isprintable(), screen
 
@@ -414,9 +416,11 @@ def test_every_name_can_be_drawn_and_gets_no_meaning(tmp_path, name) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", " =1", "\r=1", "＝1"])
 def test_no_cell_of_a_table_is_a_formula(name) -> None:
-    judged = Evaluation({}, torch.eye(2), torch.eye(2), torch.tensor([0, 1]), torch.tensor([1, 0]), torch.eye(2))
-    answers = FORMATS["csv"]([Answer(name, name, {name: 0.5})])
-    for text in (predictions_csv(judged, [name, "b"]), confusion_csv(judged, [name, "b"]), answers):
+    card = replace(card_of((4,), classes=2), classes=[name, "b"])
+    found = Predictions(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.eye(2), {}, [0, 1], [name, "b"])
+    answers = FORMATS["csv"]([Answer(name, name, {name: 0.5})], Classes())
+    confusion = confusion_csv(Evaluation({}, torch.eye(2), torch.eye(2)), [name, "b"])
+    for text in (*Classes().tables(found, card).values(), confusion, answers):
         cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
         assert (f"'{name}" if name.isprintable() else repr(name)[1:-1]) in cells
         assert not any(cell.strip(" ").startswith(tuple("=+-@\t\r＝")) for cell in cells)

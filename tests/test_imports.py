@@ -46,14 +46,14 @@ CHANGES_NOTHING = {
     "evaluate": (*SHOWS, *BUILT),
 }  # fmt: skip
 ORDER = [
-    "errors", "files", "integrity", "text", "resources", "schema", "targets", "seeds", "boxes", "data", "models", "initializers", "losses", "metrics", "tasks", "export", "transfer", "regularizers",
-    "optim", "tracking", "training", "diagnosis", "search", "report", "app",
+    "errors", "files", "integrity", "text", "resources", "schema", "targets", "seeds", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
+    "optim", "inference", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {
     "mlflow": {"tracking/mlflow.py"},
     "optuna": {"search/stages.py"},
-    "onnx": {"export.py"},
-    "onnxruntime": {"export.py"},
+    "onnx": {"inference/onnx.py"},
+    "onnxruntime": {"inference/onnx.py"},
     "hydra": {
         "app/compose.py",
         "app/quoting.py",

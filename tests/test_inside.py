@@ -124,12 +124,14 @@ def test_maps_of_a_network_whose_object_stands_in_one_corner_lie_there(command, 
     assert done.code == 0, done.err
     from crucible.data.augment import Identity
     from crucible.data.batches import Batches
-    from crucible.tasks.saved import load_run
+    from crucible.inference.saved_run import load_run
 
     saved = load_run(LATEST, torch.device("cpu"))
     assert json.loads((LATEST / "train.json").read_text())["dev"]["accuracy"] > 0.95
     data = next(Path("artifacts/prepared").iterdir())
-    batch = next(Batches(data, saved.card, torch.device("cpu"), batch_size=8, augment=Identity(), seed=0).judge("dev"))
+    batch = next(
+        Batches(data, saved.card, torch.device("cpu"), batch_size=8, augment=Identity(), seed=0).evaluation("dev")
+    )
     maps = inside.activation_maps(saved.model, batch["x"], batch["label"])
     shares = (maps[:, :12, :12].sum(dim=(1, 2)) / maps.sum(dim=(1, 2)))[maps.amax(dim=(1, 2)) > 0]
     assert len(shares) > 20 and float(shares.mean()) >= 0.8

@@ -74,10 +74,10 @@ def test_no_penalty_is_the_task_itself() -> None:
 def test_sigmoid_and_softmax_give_probabilities_and_the_likelier_class() -> None:
     binary, many = Binary(card_of((3,), classes=2), **TASK), Classification(card_of((3,)), **TASK)
     z = torch.tensor([[2.0], [-1.0]])
-    assert torch.allclose(binary.answers(z)[:, 1], 1 / (1 + torch.exp(-z[:, 0])))
+    assert torch.allclose(binary.postprocess(z)[:, 1], 1 / (1 + torch.exp(-z[:, 0])))
     assert binary.predict(z).tolist() == [1, 0]
     logits = torch.tensor([[1.0, 3.0, 2.0]])
-    assert torch.allclose(many.answers(logits), torch.exp(logits) / torch.exp(logits).sum())
+    assert torch.allclose(many.postprocess(logits), torch.exp(logits) / torch.exp(logits).sum())
     assert many.predict(logits).tolist() == [1]
 
 
@@ -151,7 +151,7 @@ def test_the_loss_of_guessing_is_that_of_the_frequencies(kind) -> None:
     task = Classification(card, **TASK, loss=kind)
     y = torch.tensor(np.repeat([0, 1, 2], [2, 4, 6]))
     always = torch.log(torch.tensor([2.0, 4.0, 6.0]) / 12).repeat(12, 1)
-    assert task.loss(always, y).item() == pytest.approx(task.guess, rel=1e-5)
+    assert task.loss(always, y).item() == pytest.approx(task.chance_loss([2, 4, 6]), rel=1e-5)
 
 
 def test_losses_of_low_precision_are_computed_in_float32_and_float64_stays() -> None:

@@ -316,7 +316,7 @@ def test_a_detectors_model_is_logged_without_a_pickle_and_gives_raw_boxes(comman
     import numpy as np
     import torch
 
-    from crucible.tasks.saved import Predictor, load_run
+    from crucible.inference.saved_run import Predictor, load_run
 
     words = ["data=digit_scenes", "data.reader.scenes={train: 20, dev: 10, test: 10}", "task=detection", "model=yolo"]
     assert command("train", *words, "tracking=none", "trainer.total_epochs=1", "hydra.run.dir=run").code == 0

@@ -81,7 +81,9 @@ def test_metrics_equal_a_hand_count() -> None:
 def test_guessing_is_ln_2_for_even_labels() -> None:
     card = card_of((4,), classes=3)
     card.splits["train"] |= {"class_counts": [5, 4, 3], "known": [10, 8, 6]}
-    assert Multitask(card, monitor="f1", goal="maximize", tolerance=0.02).guess == pytest.approx(math.log(2))
+    assert Multitask(card, monitor="f1", goal="maximize", tolerance=0.02).chance_loss([5, 4, 3]) == pytest.approx(
+        math.log(2)
+    )
 
 
 def test_labels_are_read_in_every_spelling_and_anything_else_is_refused() -> None:
@@ -210,10 +212,10 @@ def test_guessing_counts_each_label_as_often_as_it_is_known() -> None:
     card = card_of((4,), classes=2)
     card.splits["train"] |= {"class_counts": [3, 2], "known": [12, 4]}
     entropy = -(3 * math.log(0.25) + 9 * math.log(0.75) + 4 * math.log(0.5)) / 16
-    assert Multitask(card, monitor="f1", goal="maximize", tolerance=0.02).guess == pytest.approx(entropy)
+    assert Multitask(card, monitor="f1", goal="maximize", tolerance=0.02).chance_loss([3, 2]) == pytest.approx(entropy)
 
 
 def test_yes_is_said_from_a_probability_of_one_half() -> None:
     task = Multitask(card_of((4,), classes=2), monitor="f1", goal="maximize", tolerance=0.02)
     assert task.predict(torch.tensor([[0.3, -0.3]])).tolist() == [[1, 0]]
-    assert task.answers(torch.tensor([[0.3, -0.3]]))[0, 0] > 0.5
+    assert task.postprocess(torch.tensor([[0.3, -0.3]]))[0, 0] > 0.5

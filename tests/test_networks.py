@@ -364,8 +364,8 @@ def test_a_transposed_convolution_starts_at_the_scale_of_its_inputs() -> None:
 def test_channels_last_computes_the_same(name: str) -> None:
     from conftest import composed
 
+    from crucible.inference.saved_run import placed
     from crucible.targets import build
-    from crucible.tasks.saved import placed
 
     x, label = torch.randn(8, 1, 32, 32), torch.arange(8) % 3
     task = Classification(card_of((1, 32, 32)), monitor="f1", goal="maximize", tolerance=0.02)

@@ -59,7 +59,7 @@ def test_softmax_of_a_thousand_does_not_overflow() -> None:
     task = Classification(card_of((4,)), **TASK)
     logits = torch.tensor([[1010.0, 1000.0, 990.0]])
     expected = np.exp([0.0, -10.0, -20.0]) / np.exp([0.0, -10.0, -20.0]).sum()
-    assert np.allclose(task.answers(logits).numpy(), expected)
+    assert np.allclose(task.postprocess(logits).numpy(), expected)
     assert cross_entropy(logits, torch.tensor([1])).item() == pytest.approx(-math.log(expected[1]), rel=1e-6)
     assert binary_cross_entropy(torch.tensor([[1000.0]]), torch.tensor([0])).item() == 1000
 
@@ -74,8 +74,8 @@ def test_a_network_that_knows_nothing_has_loss_ln_k() -> None:
     """000, part 3, section 3: 0.693147 for two classes; ln 10 for ten."""
     assert binary_cross_entropy(torch.zeros(4, 1), torch.tensor([0, 1, 1, 0])).item() == pytest.approx(0.6931472)
     assert cross_entropy(torch.zeros(5, 10), torch.arange(5)).item() == pytest.approx(math.log(10))
-    assert Binary(card_of((2,), classes=2), **TASK).guess == pytest.approx(0.6931472)
-    assert Classification(card_of((2,), classes=3), **TASK).guess == pytest.approx(math.log(3))
+    assert Binary(card_of((2,), classes=2), **TASK).chance_loss([1, 1]) == pytest.approx(0.6931472)
+    assert Classification(card_of((2,), classes=3), **TASK).chance_loss([1, 1, 1]) == pytest.approx(math.log(3))
 
 
 @pytest.mark.parametrize(

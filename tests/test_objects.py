@@ -15,6 +15,8 @@ from crucible.data.objects import frames, placed, to_original
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.data.readers import coco, keypoints, scenes, voc, yolo
 from crucible.errors import Refusal
+from crucible.labels.boxes import Boxes
+from crucible.labels.points import Points
 from crucible.targets import build
 
 SPLIT = {"train": 0.6, "dev": 0.2, "test": 0.2, "train_dev": 0, "seed": 0}
@@ -44,9 +46,12 @@ def voc_folder(home: Path, objects: dict[str, list], **sizes: tuple[int, int]) -
 def prepared(source, home: Path, **more) -> Path:
     recipe = {"reader": {}, "label": None, "split": SPLIT, "stratify": False, "group_by": None, "normalize": "standard",
               "duplicates": "refuse", "image_size": [32, 32], "channels": 3, "resize": "letterbox", "targets": "boxes"} | more  # fmt: skip
-    return prepare(source, PrepareConfig(**recipe), "some", lambda key: home, lambda card: None)
+    return prepare(
+        source, KINDS[recipe["targets"]], PrepareConfig(**recipe), "some", lambda key: home, lambda card: None
+    )
 
 
+KINDS = {kind.name: kind for kind in (Boxes(), Points())}
 EASY = {f"p{i}": [("cat", 10, 5, 30, 15), ("dog", 0, 0, 8, 8)] for i in range(6)}
 
 

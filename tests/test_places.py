@@ -99,7 +99,7 @@ def test_64_points_are_129_outputs_and_what_the_loss_wants_is_the_points() -> No
     outputs = torch.cat([torch.full((1, 1), 40.0), wanted.flatten(1)], dim=1)
     batch = {"x": outputs, "points": points, "label": torch.ones(1, dtype=torch.long)}
     assert float(task.loss(outputs, batch)) == pytest.approx(0, abs=1e-6)
-    assert torch.allclose(task.answers(outputs)[:, 1:].view(1, 3, 2), points, atol=1e-4)
+    assert torch.allclose(task.postprocess(outputs)[:, 1:].view(1, 3, 2), points, atol=1e-4)
     off = outputs + torch.tensor([0.0, 1, 0, 0, 0, 0, 0])  # one coordinate a deviation away: 1 / 6
     assert float(task.loss(off, batch)) == pytest.approx(1 / 6, rel=1e-4)
     nothing = batch | {"label": torch.zeros(1, dtype=torch.long)}

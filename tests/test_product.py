@@ -200,7 +200,7 @@ def test_an_exported_file_answers_as_the_run_does(command, tmp_path, model) -> N
 def test_an_export_that_answers_otherwise_leaves_nothing(command, run, tmp_path, monkeypatch) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr("crucible.export.LIMIT", -1.0)
+    monkeypatch.setattr("crucible.inference.onnx.LIMIT", -1.0)
     (tmp_path / "out").mkdir()
     done = command("export", "run=run", "out=out/model.onnx")
     assert done.code == 2 and "answers differ by" in done.err and not list((tmp_path / "out").iterdir())

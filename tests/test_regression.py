@@ -54,12 +54,14 @@ def test_always_saying_the_mean_has_loss_1_and_r2_0() -> None:
     task = task_of(y)
     metrics = task.metrics()
     metrics.update(torch.zeros(50, 1), {"label": torch.tensor(y)})
-    assert metrics.compute()["loss"] == pytest.approx(task.guess) and metrics.compute()["r2"] == pytest.approx(0)
+    assert metrics.compute()["loss"] == pytest.approx(task.chance_loss([])) and metrics.compute()[
+        "r2"
+    ] == pytest.approx(0)
 
 
 def test_the_tolerance_is_a_share_of_the_deviation() -> None:
     y = np.random.default_rng(0).normal(0, 8, 50)
-    assert task_of(y).margin == pytest.approx(0.05 * y.std())
+    assert task_of(y).tolerance == pytest.approx(0.05 * y.std())
 
 
 @pytest.mark.parametrize(("monitor", "goal"), [("rmse", "maximize"), ("r2", "minimize")])

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from crucible.errors import Refusal
+from crucible.inference.sliding import convolutional, window_by_window
 from crucible.models.convnet import ConvNet
 from crucible.models.lenet5 import LeNet5
-from crucible.models.sliding import convolutional, window_by_window
 
 NOTES = [{"conv": 16, "f": 5}, {"max_pool": 2}, "flatten", {"fc": 400}, {"fc": 400}]  # and 4 outputs
 

@@ -21,7 +21,7 @@ ATTACKS = [
     "importlib.import_module",
     "pathlib.Path",
     "crucible.training.checkpoint.torch.load",
-    "crucible.tasks.saved.yaml.safe_load",
+    "crucible.inference.saved_run.yaml.safe_load",
     "crucible.tracking.mirror.subprocess.Popen",
     "crucible.tracking.mirror.os.system",
     "crucible.training.checkpoint.write_atomic.__globals__",

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crucible.data.batches import Batch
+from crucible.metrics.accumulator import Accumulator
 from crucible.schema import Positive
-from crucible.tasks.task import Batch, Metrics, Task
+from crucible.tasks.task import Task
 
 
 def none(task: Task, num_examples: int) -> Task:
@@ -43,7 +45,7 @@ class Penalised:
         """Return the task's predictions."""
         return self._task.predict(outputs)
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> Accumulator:
         """Return the task's metrics."""
         return self._task.metrics()
 

@@ -57,7 +57,7 @@ PARTS = {
     "model": Part(f"{PACKAGE}.models", ("feature_shape", "num_outputs"), "torch.nn.Module"),
     "init": Part(f"{PACKAGE}.initializers", (), "collections.abc.Callable"),
     "transfer": Part(f"{PACKAGE}.transfer", ("pretrained", "card"), f"{PACKAGE}.transfer.NoTransfer"),
-    "task": Part(f"{PACKAGE}.tasks", ("card",), TASK),
+    "task": Part(f"{PACKAGE}.tasks", ("card",), f"{PACKAGE}.tasks.task.MonitoredTask"),
     "regularizer": Part(f"{PACKAGE}.regularizers", ("task", "num_examples"), TASK),
     "optimizer": Part(f"{PACKAGE}.optim", ("parameters",), "torch.optim.Optimizer"),
     "schedule": Part(f"{PACKAGE}.optim.schedules", ("optimizer",), "torch.optim.lr_scheduler.LRScheduler"),

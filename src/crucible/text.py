@@ -29,6 +29,13 @@ def inert(cell: str) -> str:
     return f"'{cell}" if cell.lstrip(" ").startswith(FORMULA) and not _is_number(cell) else cell
 
 
+def steady(value: object) -> object:
+    """Return what a page shows for a value: text line by line without characters that hide or turn it."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "\n".join(line if line.isprintable() else printable(line) for line in value.split("\n"))
+
+
 def redacted(text: str) -> str:
     """Return text in which the passwords of URLs, scheme://user:password@host, are ***."""
     return PASSWORD.sub(rf"\1:{HIDDEN}@", text)

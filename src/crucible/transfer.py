@@ -304,7 +304,7 @@ def _features(model: nn.Module, batches: Batches, split: str) -> Tensor:
     training = model.training
     model.eval()
     with torch.no_grad():
-        for batch in batches.judge(split, size=batches.batch_size):
+        for batch in batches.evaluation(split, size=batches.batch_size):
             model(batch["x"])
     hook.remove()
     model.train(training)

@@ -22,8 +22,8 @@ LATE = (
     "torch.onnx._internal.exporter._core",
     "PIL.Image",
     "matplotlib.pyplot",
-    "crucible.report.figures",
-    "crucible.report.boxes",
+    "crucible.plots.figures",
+    "crucible.plots.boxes",
 )
 MEMORY, POLL_SECONDS, KILLED = 6 << 30, 0.005, -999
 SCREENS = (" refuses, and nothing was changed:", " stopped:")

@@ -15,10 +15,10 @@ from crucible.app.project import Config
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
+from crucible.inference.saved_run import placed
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.targets import build
-from crucible.tasks.saved import placed
 from crucible.tasks.task import Task
 from crucible.training.device import (
     compiled,

@@ -20,13 +20,13 @@ from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
 from crucible.errors import Refusal, printable
 from crucible.files import BEST, CONFIG, SUMMARY
+from crucible.inference.saved_run import load_run, read_config, read_summary
 from crucible.integrity import require_unchanged
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
-from crucible.tasks.saved import load_run, read_config, read_summary
 from crucible.text import inert
 from crucible.tracking.folder import write_atomic
-from crucible.training.judge import latency_ms
+from crucible.training.evaluation import latency_ms
 
 NEUTRAL = ("seed", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
            "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip
@@ -341,7 +341,7 @@ def following(found: Comparison) -> str:
 
 def write(found: Comparison, settings: Settings) -> list[str]:
     """Write compare.csv and compare.png; return their paths."""
-    from crucible.report import figures  # matplotlib
+    from crucible.plots import figures  # matplotlib
 
     out = Path(settings.out)
     try:

@@ -1,7 +1,6 @@
 """Does the configuration fit the data: what only the data card can tell, refused before any work."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +14,7 @@ from crucible.models.activations import Step
 from crucible.models.measure import measure
 from crucible.resources import available_memory
 from crucible.targets import build, refusing
+from crucible.tasks.task import MonitoredTask
 from crucible.training.device import choose_device, require_compiler
 
 
@@ -25,7 +25,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         _require_declared(cfg["data"], card)
         copies = _require_steps(cfg)
         task = build("task", cfg["task"], card)
-        require_classes(cfg["data"], card)
+        require_classes(cfg["data"], card, task)
         with torch.device("meta"):  # no memory for its numbers yet
             model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
         with refusing("model", model, "its size is not known"):
@@ -50,8 +50,8 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                 example="trainer.batch_size=64",
             )  # fmt: skip
         augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
-        if task.targets == "points" and augment.mirrors:
-            raise Refusal("augment", "a mirrored left eye is a right one: points cannot be mirrored",
+        if task.kind.no_mirror and augment.mirrors:
+            raise Refusal("augment", task.kind.no_mirror,
                           example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
         if augment.needs_images and not card.is_images:
             raise Refusal(
@@ -61,11 +61,11 @@ def fits(cfg: Config) -> Callable[[Card], None]:
     return accept
 
 
-def require_classes(data: Config, card: Card) -> None:
+def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
     """Refuse what only classes can have where there are none, or an error that is no rate."""
     if card.classes and (data["human_error"] or 0) > 1:
         raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
-    if card.recipe.get("targets", "classes") != "classes" and data["sampling"] == "balanced":
+    if not task.kind.one_class and data["sampling"] == "balanced":
         raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
 
 
@@ -91,7 +91,7 @@ def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: in
         raise Refusal("model", f"of 2 examples it gives {shape}", allowed=f"a tensor of shape [2, {num_outputs}]")
 
 
-def _require_maps(task: Any, model: nn.Module) -> None:
+def _require_maps(task: MonitoredTask, model: nn.Module) -> None:
     if task.wants_maps is not hasattr(model, "backbone"):
         wanted = "model=yolo" if task.wants_maps else "task=detection"
         raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",

@@ -199,7 +199,7 @@ def validate(cfg: dict[str, Any]) -> None:
 
 
 def _resumed(folder: Path, others: list[str]) -> Job:
-    from crucible.tasks.saved import read_config
+    from crucible.inference.saved_run import read_config
 
     if others:
         raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", example=f"resume={folder}")
@@ -210,7 +210,7 @@ def _resumed(folder: Path, others: list[str]) -> Job:
 
 def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: Path | None) -> Job:
     """A finished run's configuration, with only what may differ when it is judged taken from the command line."""
-    from crucible.tasks.saved import read_config
+    from crucible.inference.saved_run import read_config
 
     if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in JUDGED)]:
         raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(JUDGED))

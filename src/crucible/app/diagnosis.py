@@ -18,9 +18,11 @@ from crucible.diagnosis.curves import recognise, still_falls
 from crucible.diagnosis.flow import warnings
 from crucible.diagnosis.gap import Diagnosis, diagnose, errors
 from crucible.diagnosis.shift import two_samples
+from crucible.labels.kind import Kind
 from crucible.metrics.detection import FOUND, OBJECTS
+from crucible.tasks.task import MonitoredTask
 from crucible.tracking.journal import NAME, read_events
-from crucible.training.judge import Evaluation
+from crucible.training.evaluation import Evaluation
 from crucible.training.probe import dead_units
 from crucible.training.run import Run
 
@@ -62,7 +64,7 @@ def diagnosed(
     job: Job,
     cfg: dict[str, Any],
     card: Any,
-    task: Any,
+    task: MonitoredTask,
     scores: dict[str, Any],
     seen: dict[str, Any],
     *,
@@ -77,8 +79,8 @@ def diagnosed(
     human, read = job.cfg["data"]["human_error"], read_symptoms(seen)
     apart = (scores.get("train_dev") or {}).get("error")
     found = diagnose(
-        *errors(scores), human=human, tolerance=task.margin, train_dev=apart, evidence=seen["evidence"],
-        is_rate=task.targets != "numbers", early=read.early,
+        *errors(scores), human=human, tolerance=task.tolerance, train_dev=apart, evidence=seen["evidence"],
+        is_rate=task.kind.is_rate, early=read.early,
     )  # fmt: skip
     words, trial = overrides_without_paths(cfg), in_pipeline(job.folder) or job.tell is not None
     runs = PreviousRuns() if trial else previous_runs(seen["progress"].get("key", ""), job.folder)
@@ -101,16 +103,18 @@ def diagnosed(
     }
 
 
-def _with_gap(now: RunContext, found: Diagnosis, seen: dict[str, Any], human: float | None, task: Any) -> RunContext:
+def _with_gap(
+    now: RunContext, found: Diagnosis, seen: dict[str, Any], human: float | None, task: MonitoredTask
+) -> RunContext:
     """Return the facts about a run with those of its gap, and of how its training went."""
     return replace(
         now,
         bias=found.gap["avoidable_bias"] or 0.0,
         variance=found.gap["variance"] or 0.0,
         unclear=tuple(found.unclear),
-        tolerance=task.margin,
+        tolerance=task.tolerance,
         dev_size=int((seen["evidence"].get("dev") or {"size": 0})["size"]),
-        human_missing=human is None and task.targets == "numbers",
+        human_missing=human is None and not task.kind.is_rate,
         **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
     )
 
@@ -144,7 +148,7 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
     ]
     pattern, falling = recognise(rows), still_falls(rows, run.best_epoch)
-    guess = parts.task.guessing(parts.batches.drawn_counts())
+    guess = parts.task.chance_loss(parts.batches.drawn_counts())
     pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
     return {
         "pattern": pattern.name if pattern else None,
@@ -153,9 +157,9 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
         "early": chosen_early(rows, run.best_epoch, found),
         "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
         "loss_of_guessing": guess,
-        "dead_units": dead_units(parts.model, parts.batches.judge("train")),
+        "dead_units": dead_units(parts.model, parts.batches.evaluation("train")),
         "flow": warnings(rows[-1]) if rows else [],
-        "shifts": {f"{one}, {other}": shift(parts.batches, one, other) for one, other in pairs},
+        "shifts": {f"{one}, {other}": shift(parts.batches, parts.task.kind, one, other) for one, other in pairs},
     }
 
 
@@ -174,20 +178,20 @@ def is_independent(batches: Batches) -> bool:
     return batches.card.recipe.get("group_by") is None
 
 
-def shift(batches: Batches, one: str, other: str) -> dict[str, Any]:
+def shift(batches: Batches, kind: Kind, one: str, other: str) -> dict[str, Any]:
     """Return how likely chance makes two splits this different, and whether that is too unlikely."""
     known = (*batches.identity, one, other)
     if known not in _SHIFTS:  # the trials of a search share their data
-        (x, y), (x_other, y_other) = (_compared(batches, split) for split in (one, other))
+        (x, y), (x_other, y_other) = (_compared(batches, kind, split) for split in (one, other))
         found = two_samples((x, x_other), (y, y_other))
         _SHIFTS[known] = {"features": found.features, "labels": found.labels, "differs": found.differs}
     return dict(_SHIFTS[known])
 
 
-def _compared(batches: Batches, split: str) -> tuple[Any, Any]:
-    """Return the examples of a split and their labels; of pictures with boxes how many there are."""
+def _compared(batches: Batches, kind: Kind, split: str) -> tuple[Any, Any]:
+    """Return the examples of a split and their labels as numbers."""
     x, y = batches.stored(split)
-    return x, (y >= 0).sum(axis=1) if batches.card.recipe.get("targets") == "boxes" else y
+    return x, kind.comparable(y)
 
 
 def read_symptoms(told: Mapping[str, Any]) -> Symptoms:
@@ -209,14 +213,14 @@ def read_symptoms(told: Mapping[str, Any]) -> Symptoms:
     )
 
 
-def error_analysis(task: Any, found: Evaluation) -> list[dict[str, Any]]:
+def error_analysis(task: MonitoredTask, found: Evaluation) -> list[dict[str, Any]]:
     """Return the costliest kinds of mistake."""
     if found.costs is not None:
         return found.costs
-    return ceilings(found.mistakes, found.confusion, task.groups, task.error_of)
+    return ceilings(found.mistakes, found.confusion, task.confusion_labels, task.error_of)
 
 
-def trivial_baseline(task: Any, card: Card, batches: Batches, splits: Sequence[str]) -> dict[str, Any]:
+def trivial_baseline(task: MonitoredTask, card: Card, batches: Batches, splits: Sequence[str]) -> dict[str, Any]:
     """Return the error of the best answer that never looks, by split, and its name; nothing without these splits."""
     there = [split for split in splits if split in batches.splits]
     errors = {split: trivial_error(task, card, batches, split) for split in there}

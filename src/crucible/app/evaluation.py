@@ -23,19 +23,19 @@ from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
 from crucible.files import CARD, CURVES, WEIGHTS
+from crucible.inference.saved_run import Saved, read_summary
 from crucible.integrity import sha256_of
+from crucible.labels.kind import Kind
 from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
-from crucible.tasks.placed import PLACES
-from crucible.tasks.saved import Saved, read_summary
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
 from crucible.training.curves import read_curves
-from crucible.training.judge import Evaluation, confusion_csv, judge, predictions_csv, told
+from crucible.training.evaluation import Evaluation, confusion_csv, evaluate_split, summary_of
 
 
 def own_folder(job: Job, card: Card) -> Job:
@@ -70,10 +70,11 @@ def require_run(job: Job) -> Path:
 
 def as_judged(job: Job, saved: Saved) -> Saved:
     """Return the run with the tolerance and the bounds that the job asks for."""
-    require_classes(job.cfg["data"], saved.card)
     trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
     config = {**job.cfg, **saved.config, "trainer": trainer}
-    return replace(saved, config=config, task=build("task", job.cfg["task"], saved.card))
+    task = build("task", job.cfg["task"], saved.card)
+    require_classes(job.cfg["data"], saved.card, task)
+    return replace(saved, config=config, task=task)
 
 
 def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
@@ -129,18 +130,20 @@ def same_threads(job: Job) -> None:
     torch.set_num_threads(read_summary(Path(job.cfg["run"]))["threads"])
 
 
-WORST, TOLD = 12, 3
+NAMED = 3  # of the worst mistakes, on the last screen
 
 
 def evaluation_summary(job: Job, saved: Saved, found: Evaluation, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = read_summary(Path(job.cfg["run"]))
-    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {"test": told(found)}
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {
+        "test": summary_of(found)
+    }
     measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
     trivial = before.get("baseline", {}) | trivial_baseline(saved.task, saved.card, batches, ["test"])
     seen = {
-        "signs": _signs(before["signs"], batches) | against_baseline(trivial, {"test": found}),
+        "signs": _signs(before["signs"], batches, saved.task.kind) | against_baseline(trivial, {"test": found}),
         "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
         "controls": before["controls"],
@@ -162,11 +165,11 @@ def evaluation_summary(job: Job, saved: Saved, found: Evaluation, latency: float
     }
 
 
-def _signs(seen: dict[str, Any], batches: Batches) -> dict[str, Any]:
+def _signs(seen: dict[str, Any], batches: Batches, kind: Kind) -> dict[str, Any]:
     """Add to what the training saw whether dev and test are alike."""
     if not ({"dev", "test"} <= set(batches.splits) and is_independent(batches)):
         return seen
-    return {**seen, "shifts": {**seen["shifts"], "dev, test": shift(batches, "dev", "test")}}
+    return {**seen, "shifts": {**seen["shifts"], "dev, test": shift(batches, kind, "dev", "test")}}
 
 
 def write_evaluation(
@@ -176,7 +179,8 @@ def write_evaluation(
     out = job.folder
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", numbers)
-    for name, text in _tables(saved, found, batches).items():
+    tables = saved.task.kind.tables(found.predictions, saved.card) if found.predictions else {}
+    for name, text in (tables | {"confusion.csv": confusion_csv(found, saved.task.confusion_labels)}).items():
         write_atomic(out / name, text.encode())
     looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
     note = f"{looks} model(s) have been judged on this test split" + (
@@ -185,9 +189,9 @@ def write_evaluation(
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
         split = "test" if job.other_data or "dev" not in batches.splits else "dev"
-        looked = found if split == "test" else judge(saved.model, saved.task, batches, split)
+        looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
         pictures = _figures(job, saved, found, numbers, batches, looked, split)
-        worst = _worst_told(looked, saved, batches, split)
+        worst = _worst_named(looked, saved, batches, split)
         html = page(
             numbers,
             {**asdict(card), "examples": {}},
@@ -203,22 +207,6 @@ def write_evaluation(
     return (note, near, worst)
 
 
-def _tables(saved: Saved, found: Evaluation, batches: Batches) -> dict[str, str]:
-    """Return the tables of every prediction on test, by file name."""
-    names = batches.names("test")
-    tables = {"confusion.csv": confusion_csv(found, saved.task.groups)}
-    if saved.task.targets not in PLACES:
-        return tables | {
-            "predictions.csv": predictions_csv(found, saved.card.classes, names, rows=batches.rows("test").tolist())
-        }
-    from crucible.app.box_outputs import curves_csv, names_json, precision_recall, predictions_json
-
-    tables |= {"predictions_names.json": names_json(names)} if names is not None else {}
-    curves = precision_recall(saved, found, batches, "test") if saved.task.targets == "boxes" else {}
-    tables |= {"precision_recall.csv": curves_csv(curves)} if curves else {}
-    return tables | {"predictions.json": predictions_json(saved, found, batches, "test")}
-
-
 def _figures(
     job: Job,
     saved: Saved,
@@ -228,17 +216,17 @@ def _figures(
     looked: Evaluation,
     split: str,
 ) -> dict[str, Path]:
-    from crucible.report import figures  # matplotlib: only where a report is drawn
+    from crucible.plots import figures  # matplotlib: only where a report is drawn
 
     run, home_of = Path(job.cfg["run"]), job.folder / "figures"
     steps = [("human", numbers["human"]["error"])]
     steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
-    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "ceiling", "confusion", "mistakes")}
+    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "ceiling", "confusion")}
     rows = read_curves(run / CURVES)
     best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
-    figures.gap(steps, saved.task.margin, saved.task.error, made["gap"])
-    figures.confusion(found.confusion.numpy(), saved.task.groups, made["confusion"])
+    figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"])
+    figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
     shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
     if rows:
         figures.flow(rows, made["flow"])
@@ -246,19 +234,7 @@ def _figures(
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    if saved.task.targets in PLACES:
-        from crucible.app import box_outputs
-
-        shown |= box_outputs.pictures(saved, looked, batches, split, home_of)
-    worst = _worst(looked) if saved.card.is_images and saved.task.targets == "classes" else np.zeros(0, int)
-    if len(worst):
-        titles = _titles(looked, saved, batches.called(split, worst.tolist()), worst)
-        figures.mistakes(batches.stored(split)[0][worst], titles, made["mistakes"])
-        shown[f"Worst mistakes on {split}"] = made["mistakes"]
-        if job.cfg["report"] == "full":
-            from crucible.app import interpretation
-
-            shown |= interpretation.maps(saved, batches, split, worst, looked.predicted[worst], titles, home_of)
+    shown |= _worst_drawn(job, saved, batches, looked, split, home_of)
     if job.cfg["report"] == "full":
         from crucible.app import interpretation
 
@@ -266,31 +242,51 @@ def _figures(
     return shown
 
 
-def _worst(found: Evaluation) -> np.ndarray[Any, Any]:
-    """Return the wrong examples whose label was given the least probability."""
-    wrong = np.flatnonzero((found.label != found.predicted).numpy())
-    given = found.answers.numpy()[wrong, found.label.numpy()[wrong]]
-    return wrong[np.argsort(given, kind="stable")][:WORST]
+def _worst_drawn(
+    job: Job, saved: Saved, batches: Batches, looked: Evaluation, split: str, home: Path
+) -> dict[str, Path]:
+    """Draw the worst mistakes on a split, and what only this kind of label and this task have to show."""
+    from crucible.plots import boxes, figures
+
+    found, kind, card = looked.predictions, saved.task.kind, saved.card
+    if found is None:
+        return {}
+    images, shown = batches.stored(split)[0], {}
+    worst = kind.worst(found, card, saved.task.score) if card.is_images else []
+    if worst:
+        rows = [each.row for each in worst]
+        titles = [
+            f"{each.title} ({shortened(name)})" for each, name in zip(worst, batches.called(split, rows), strict=True)
+        ]
+        heading, path = f"Worst mistakes on {split}", home / kind.worst_picture
+        if kind.where:
+            heading += ": what is there (green) and what was found (orange)"
+            boxes.compared(
+                list(images[rows]), [each.truth for each in worst], [each.found for each in worst], titles, path
+            )
+        else:
+            figures.mistakes(images[rows], titles, path)
+        shown[heading] = path
+        if kind.one_class and job.cfg["report"] == "full":
+            from crucible.app import interpretation
+
+            shown |= interpretation.maps(saved, batches, split, np.array(rows), found.predicted[rows], titles, home)
+    shown |= kind.figures(found, images, card, home)
+    if "train" in batches.splits:
+        train = {"label": batches.arrays("train")[1], **batches.further("train")}
+        shown |= saved.task.figures(train, card.objects or {}, home)
+    return shown
 
 
-def _worst_told(found: Evaluation, saved: Saved, batches: Batches, split: str) -> str:
+def _worst_named(looked: Evaluation, saved: Saved, batches: Batches, split: str) -> str:
     """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
-    rows = _worst(found)[:TOLD] if saved.task.targets == "classes" else np.zeros(0, int)
-    if not len(rows) or batches.names(split) is None:
+    found = looked.predictions
+    worst = saved.task.kind.worst(found, saved.card, saved.task.score)[:NAMED] if found else []
+    if not worst or batches.names(split) is None:
         return ""
-    titles = zip(batches.called(split, rows.tolist()), rows.tolist(), strict=True)
-    names = saved.card.classes
-    told_each = [f"{name} (said {names[int(found.predicted[i])]})" for name, i in titles]
-    return f"worst mistakes on {split}: {', '.join(told_each)}"
-
-
-def _titles(found: Evaluation, saved: Saved, called: list[str], rows: np.ndarray[Any, Any]) -> list[str]:
-    names = saved.card.classes
-    pairs = [(int(found.label[i]), int(found.predicted[i]), i) for i in rows]
-    return [
-        f"{names[y]}, said {names[p]}\n{found.answers[i, p]:.2f} ({shortened(name)})"
-        for (y, p, i), name in zip(pairs, called, strict=True)
-    ]
+    names = batches.called(split, [each.row for each in worst])
+    named = [f"{name} ({each.said})" for name, each in zip(names, worst, strict=True)]
+    return f"worst mistakes on {split}: {', '.join(named)}"
 
 
 def _journal(job: Job, scores: dict[str, float]) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from crucible.data.batches import Batches
 from crucible.diagnosis import inside
+from crucible.inference.saved_run import Saved
 from crucible.models.measure import measure
-from crucible.report import inside as draw
-from crucible.tasks.saved import Saved
+from crucible.plots import inside as draw
 
 LAYERS, UNITS, PATCHES, FILTERS = 4, 4, 9, 64  # in a report
 Array = np.ndarray[Any, Any]
@@ -30,8 +30,8 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
         rows, titles = _excited(saved, batches, layers)
         draw.grid(rows, titles, home / "patches.png")
         found["What excites a unit most: layer, unit, and the image parts"] = home / "patches.png"
-    if saved.task.targets == "classes" and "test" in batches.splits:
-        points, shares = inside.embedding(saved.model, batches.judge("test"))
+    if saved.task.kind.one_class and "test" in batches.splits:
+        points, shares = inside.embedding(saved.model, batches.evaluation("test"))
         labels = np.asarray(batches.stored("test")[1])
         draw.scatter(points.numpy(), labels, saved.card.classes, shares.tolist(), home / "embedding.png")
         found["The test set as the last layer sees it (principal components)"] = home / "embedding.png"
@@ -63,7 +63,7 @@ def _excited(saved: Saved, batches: Batches, layers: list[str]) -> tuple[list[li
     shape = saved.card.feature_shape
     measured = {row.name: row for row in measure(saved.model, shape)}
     for layer in layers:
-        found = inside.excitation(saved.model, layer, batches.judge(split), top=PATCHES)
+        found = inside.excitation(saved.model, layer, batches.evaluation(split), top=PATCHES)
         for unit in found[0][:, 0].topk(min(UNITS, len(found[0]))).indices.tolist():
             rows.append(image_parts(saved, batches, split, inside.patches_of(found, unit, measured[layer], shape)))
             titles.append(f"{layer}, {unit}")

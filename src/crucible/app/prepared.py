@@ -14,7 +14,9 @@ from crucible.app.project import ROOT, Config
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.errors import Refusal
+from crucible.labels.kind import Kind
 from crucible.targets import build, resolve
+from crucible.tasks.task import MonitoredTask
 
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
 Accept = Callable[[Card], None]
@@ -50,19 +52,25 @@ def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, 
     data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
     source = build("data.reader", data["reader"], _data_path(data), data["label"], data["group_by"])
     folder = prepare(
-        source, recipe, data["name"], lambda key: _home(job.cfg["prepared"] if judge is None else None, key), accept
+        source,
+        label_kind(job.cfg),
+        recipe,
+        data["name"],
+        lambda key: _home(job.cfg["prepared"] if judge is None else None, key),
+        accept,
     )
     return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
 
 
-def task_class(cfg: Config) -> Any:
+def task_class(cfg: Config) -> type[MonitoredTask]:
     """Return the class of the configured task: what is known of it before there are data."""
-    return resolve(cfg["task"]["_target_"], "task")
+    found: Any = resolve(cfg["task"]["_target_"], "task")
+    return found
 
 
-def label_kind(cfg: Config) -> str:
+def label_kind(cfg: Config) -> Kind:
     """Return the kind of label that the configured task learns."""
-    return task_class(cfg).targets
+    return task_class(cfg).kind
 
 
 def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
@@ -79,7 +87,7 @@ def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
         "channels",
         "resize",
     )
-    recipe = {key: data[key] for key in keys} | {"targets": label_kind(cfg)}
+    recipe = {key: data[key] for key in keys} | {"targets": label_kind(cfg).name}
     if judge is not None:
         own = {"resize": judge.recipe.get("resize", "stretch")}
         shape = (
@@ -121,7 +129,7 @@ def described(job: Job) -> Card:
     Raises:
         Refusal: only one of them is declared, or the rest of the configuration does not fit.
     """
-    data, needs_classes = job.cfg["data"], label_kind(job.cfg) != "numbers"
+    data, needs_classes = job.cfg["data"], label_kind(job.cfg).has_classes
     shape, classes = data["feature_shape"], data["num_classes"]
     if shape is None and classes is None:
         return prepared(job, fits(job.cfg))[1]
@@ -147,10 +155,5 @@ def training_of_declared(job: Job) -> str:
     own = {**job.cfg, "data": {**data, "feature_shape": None, "num_classes": None}}
     c, *sides = data["feature_shape"]
     size = f"data.image_size=[{','.join(map(str, sides))}]"
-    pictures = ("data=image_folder", "data.path=FOLDER", size, f"data.channels={c}")
-    targets = label_kind(job.cfg)
-    if targets == "boxes":
-        return train_command(own, ("data=voc", "data.path=FOLDER", size, f"data.channels={c}"))
-    return train_command(
-        own, pictures if targets == "classes" and len(sides) == 2 and c in (1, 3) else ("data=npz", "data.path=FILE")
-    )
+    pictures = label_kind(job.cfg).pictures if len(sides) == 2 and c in (1, 3) else ()
+    return train_command(own, (*pictures, size, f"data.channels={c}") if pictures else ("data=npz", "data.path=FILE"))

@@ -47,9 +47,9 @@ from crucible.training.device import (
     choose_device,
     choose_threads,
 )
+from crucible.training.evaluation import Evaluation, evaluate_split, latency_ms, summary_of
 from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right
-from crucible.training.judge import Evaluation, judge, latency_ms, told
 from crucible.training.locate import locate_nonfinite
 from crucible.training.probe import Probe
 from crucible.training.run import NonFinite, Run
@@ -145,7 +145,7 @@ def _settings(job: Job, parts: Parts, who: Identity, tell: Tell) -> dict[str, An
         "monitor": parts.task.monitor,
         "goal": parts.task.goal,
         "tell": tell,
-        "probe": Probe(model, next(batches.judge("train"))),
+        "probe": Probe(model, next(batches.evaluation("train"))),
         "watch": _watch(job.folder),
         "identity": asdict(who),
     }
@@ -208,8 +208,8 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
     splits: list[str] = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
-    found = {split: judge(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
-    scores: dict[str, Any] = {"train": None, "dev": None} | {split: told(each) for split, each in found.items()}
+    found = {split: evaluate_split(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
+    scores: dict[str, Any] = {"train": None, "dev": None} | {split: summary_of(each) for split, each in found.items()}
     analysed, cfg = found[splits[-1]], _as_run(job.cfg, run)
     parameters = sum(p.numel() for p in parts.model.parameters())
     seen = _observed(run, parts, found, cfg) | {
@@ -274,7 +274,7 @@ def bounds(parts: Parts, found: Evaluation, parameters: int) -> dict[str, Any]:
     """Return the satisficing bounds and whether they are met; the clock is read only where one asks for it."""
     asked, values = parts.task.satisficing, {**found.scores, "parameters": float(parameters)}
     if "latency_ms_per_example" in asked:
-        values["latency_ms_per_example"] = latency_ms(parts.model, next(parts.batches.judge("train"))["x"][:1])
+        values["latency_ms_per_example"] = latency_ms(parts.model, next(parts.batches.evaluation("train"))["x"][:1])
     return check(asked, values)
 
 

@@ -74,7 +74,7 @@ class Batches:
             batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
             yield {**batch, "x": self.normalize(batch["x"])}
 
-    def judge(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
+    def evaluation(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
 
         Args:

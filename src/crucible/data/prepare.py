@@ -9,31 +9,21 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.duplicates import GRID, gate, hashes, near, signatures
 from crucible.data.images import Fit, OtherShape
-from crucible.data.labels import encode, flags, numbers, strata
+from crucible.data.kind import LabelKind
 from crucible.data.likeness import compared
 from crucible.data.moments import Moments
 from crucible.data.names import names_of, source_name, write_names
-from crucible.data.objects import (
-    Objects,
-    Resize,
-    box_facts,
-    boxes_of,
-    named,
-    point_facts,
-    points_of,
-    require_boxes,
-    with_points,
-)
+from crucible.data.objects import Resize
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.seen import packed
-from crucible.data.splits import SPLITS, assign, require_classes, shares, together
+from crucible.data.splits import SPLITS, assign, shares, together
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
 
@@ -52,7 +42,7 @@ class PrepareConfig:
     image_size: Sequence[int] | None
     channels: int | None
     resize: Resize = "stretch"
-    targets: Literal["classes", "numbers", "flags", "boxes", "points"] = "classes"
+    targets: str = "classes"  # the name of the kind of label
     judge: Sequence[str] | None = None  # the classes of the run that judges these data, all of them as `test`
     columns: Sequence[str] | None = None  # the feature names that run was trained on, where it knows them
 
@@ -65,11 +55,17 @@ def content_key(source: Source, recipe: PrepareConfig) -> tuple[str, dict[str, s
 
 
 def prepare(
-    source: Source, recipe: PrepareConfig, name: str, folder: Callable[[str], Path], accept: Callable[[Card], None]
+    source: Source,
+    kind: LabelKind,
+    recipe: PrepareConfig,
+    name: str,
+    folder: Callable[[str], Path],
+    accept: Callable[[Card], None],
 ) -> Path:
     """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
 
     Args:
+        kind: of the labels, the one that the recipe names.
         folder: gives the folder for a data key.
         accept: raises if the rest of the configuration does not fit these data.
 
@@ -85,7 +81,7 @@ def prepare(
     with ExitStack() as stack:
         draft = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent, prefix=".preparing-")))
         (draft / "new").mkdir()
-        card = _write(source, recipe, name, key, files, draft / "new")
+        card = _write(source, kind, recipe, name, key, files, draft / "new")
         accept(card)
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,27 +127,24 @@ def _replace(target: Path, draft: Path) -> None:
         (draft / "new").rename(target)
 
 
-def _write(source: Source, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path) -> Card:
+def _write(
+    source: Source, kind: LabelKind, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path
+) -> Card:
     fit = Fit(recipe.image_size, recipe.channels, recipe.resize)
     names = names_of(source)
     scans = _scans(source, names, fit)
     if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
         raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
-    raw = {pool: examples.labels for pool, examples in source.pools.items()}
-    classes, labels, layers = _labels(raw, source, recipe)
-    split_of = _split(source, recipe, scans, layers)
-    found = _objects(source, recipe, labels, {pool: scans[pool] for pool in split_of}, fit.shape)
-    labels = labels | {pool: each.labels for pool, each in found.items()}
+    encoded = kind.encode(source, recipe.judge)
+    split_of = _split(source, recipe, scans, encoded.strata)
+    sizes = {pool: scans[pool].sizes for pool in split_of}
+    placed = kind.place(source, encoded.labels, sizes, fit.shape, recipe.resize)
+    labels = encoded.labels | {pool: each.labels for pool, each in placed.items()}
     leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
-    if recipe.judge is None and recipe.targets == "classes":
-        require_classes(split_of, labels, classes, _expected(recipe, list(source.pools)))
-    if recipe.judge is None and recipe.targets == "flags":
-        _require_both(split_of, labels, classes)
-    if recipe.judge is None and recipe.targets == "boxes":
-        _require_seen(split_of, labels, classes, drawn=list(source.pools) == ["all"])
+    if recipe.judge is None:
+        kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
     moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
-    further = {pool: each.arrays for pool, each in found.items()}
-    _write_further(split_of, further, folder)
+    _write_further(split_of, {pool: each.arrays for pool, each in placed.items()}, folder)
     write_names(names, split_of, folder)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
@@ -159,8 +152,8 @@ def _write(source: Source, recipe: PrepareConfig, name: str, key: str, files: di
         name=name,
         key=key,
         source=files,
-        splits=_sizes(everything, joined, len(classes), recipe.targets),
-        classes=classes,
+        splits=_sizes(everything, joined, len(encoded.classes), kind),
+        classes=encoded.classes,
         feature_shape=fit.shape,
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
@@ -171,8 +164,7 @@ def _write(source: Source, recipe: PrepareConfig, name: str, key: str, files: di
         },
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
-        target=_target(everything, joined) if recipe.targets == "numbers" else None,
-        objects=_facts(found, everything == SPLITS.index("train"), recipe.targets, fit.shape),
+        **kind.facts(placed, everything == SPLITS.index("train"), joined, fit.shape),
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
         examples=_examples(everything, np.concatenate([scans[pool].sources for pool in split_of])),
     )
@@ -180,37 +172,6 @@ def _write(source: Source, recipe: PrepareConfig, name: str, key: str, files: di
 
 def _examples(split: Array, digests: Array) -> dict[str, str]:
     return {SPLITS[number]: packed(digests[split == number]) for number in np.unique(split[split >= 0]).tolist()}
-
-
-def _labels(
-    raw: dict[str, Array], source: Source, recipe: PrepareConfig
-) -> tuple[list[str], dict[str, Array], dict[str, Array]]:
-    """Return class names, what y.npy holds, and the layers that a stratified split keeps alike."""
-    if recipe.targets == "numbers":
-        values = numbers(raw)
-        return [], values, {pool: strata(array) for pool, array in values.items()}
-    if recipe.targets == "flags":
-        names, known = flags(raw, source.classes, judge=recipe.judge)
-        return names, known, {pool: (array == 1).sum(axis=1) for pool, array in known.items()}
-    if recipe.targets == "boxes":
-        require_boxes(source.pools.values())
-        names, known = named(raw, source.classes, judge=recipe.judge)
-        return names, known, {pool: strata((array >= 0).sum(axis=1)) for pool, array in known.items()}
-    if recipe.targets == "points":
-        there = {name: with_points(pool) for name, pool in source.pools.items()}
-        return [], there, there
-    classes, labels = encode(raw, source.classes, judge=recipe.judge)
-    return classes, labels, labels
-
-
-def _target(split: Array, values: Array) -> dict[str, Any]:
-    train = values[split == SPLITS.index("train")]
-    if len(train) == 0:  # judged data have no train
-        return {}
-    if train.std() == 0:
-        raise Refusal("the labels", f"every target in train is {train[0]}", allowed="numbers that differ")
-    quartiles = np.quantile(train, (0.25, 0.5, 0.75)).tolist()
-    return {"mean": float(train.mean()), "std": float(train.std()), "quartiles": quartiles}
 
 
 @dataclass(frozen=True)
@@ -351,31 +312,6 @@ def _write_further(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[s
             np.save(folder / SPLITS[number] / f"{name}.npy", values[joined == number])
 
 
-def _objects(
-    source: Source, recipe: PrepareConfig, labels: Mapping[str, Array], scans: Mapping[str, _Scan], shape: Sequence[int]
-) -> dict[str, Objects]:
-    """Return each pool's boxes or points in stored pixels; nothing where labels are all there is."""
-    if recipe.targets not in ("boxes", "points"):
-        return {}
-    if len(shape) != 3:
-        raise Refusal("task", f"boxes and points stand in images, an example has shape {shape}")
-    if recipe.targets == "points":
-        return {name: points_of(source.pools[name], scan.sizes, shape, recipe.resize) for name, scan in scans.items()}
-    pools = {name: (source.pools[name], labels[name], scan.sizes) for name, scan in scans.items()}
-    return boxes_of(pools, shape, recipe.resize)
-
-
-def _facts(found: Mapping[str, Objects], train: Array, targets: str, shape: Sequence[int]) -> dict[str, Any] | None:
-    if not found:
-        return None
-    name = "boxes" if targets == "boxes" else "points"
-    values, labels = (
-        np.concatenate([part(each) for each in found.values()])[train]
-        for part in (lambda each: each.arrays[name], lambda each: each.labels)
-    )
-    return box_facts(found, values, labels) if name == "boxes" else point_facts(values, labels, shape)
-
-
 def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
     if kind == "scale" and fit.dtype != np.uint8:
         raise Refusal(
@@ -389,42 +325,11 @@ def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
     return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
 
 
-def _sizes(split: Array, labels: Array, num_classes: int, targets: str) -> dict[str, dict[str, Any]]:
+def _sizes(split: Array, labels: Array, num_classes: int, kind: LabelKind) -> dict[str, dict[str, Any]]:
     return {
-        SPLITS[number]: {"size": int((split == number).sum()), **_counts(labels[split == number], num_classes, targets)}
+        SPLITS[number]: {"size": int((split == number).sum()), **kind.counts(labels[split == number], num_classes)}
         for number in np.unique(split[split >= 0]).tolist()
     }
-
-
-def _counts(labels: Array, num_classes: int, targets: str) -> dict[str, Any]:
-    """Return examples of each class, or objects, and images without any; of yes-or-no labels (N, T) how often each is yes, and how often it is known."""
-    if targets == "boxes":
-        counts = np.bincount(labels[labels >= 0], minlength=num_classes).tolist()
-        return {"class_counts": counts, "empty": int((labels < 0).all(axis=1).sum())}
-    if targets == "flags":
-        return {"class_counts": (labels == 1).sum(axis=0).tolist(), "known": (labels >= 0).sum(axis=0).tolist()}
-    return {"class_counts": np.bincount(labels, minlength=num_classes).tolist() if num_classes else []}
-
-
-def _require_seen(
-    split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str], *, drawn: bool
-) -> None:
-    """Refuse a class that no object of train has: nothing can be learned about it."""
-    train = np.concatenate([labels[pool][split_of[pool] == SPLITS.index("train")].ravel() for pool in split_of])
-    if missing := [name for i, name in enumerate(names) if not (train == i).any()]:
-        raise Refusal("the train split", f"no object in it is a {missing[0]!r}", allowed="objects of every class that there is",
-                      example="data.split.seed=1" if drawn else "")  # fmt: skip
-
-
-def _require_both(split_of: Mapping[str, Array], labels: Mapping[str, Array], names: Sequence[str]) -> None:
-    """Refuse a label that in train is never yes, or never no: nothing can be learned about it."""
-    train = np.concatenate([labels[pool][split_of[pool] == SPLITS.index("train")] for pool in split_of])
-    for name, column in zip(names, train.T, strict=True):
-        if not {0, 1} <= set(column.tolist()):
-            raise Refusal(
-                "the train split", f"the label {name!r} is never {'yes' if 1 not in column else 'no'} in it",
-                allowed="both answers for every label: more examples, or leave the label away",
-            )  # fmt: skip
 
 
 def _near(

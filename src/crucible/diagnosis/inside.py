@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crucible.data.batches import Batch
 from crucible.errors import Refusal
 from crucible.models.measure import ReceptiveField, Row, layers, measure
 from crucible.schema import nearest
-from crucible.tasks.task import Batch
 from crucible.transfer import head
 
 MOST = 5000  # examples that principal components are found on

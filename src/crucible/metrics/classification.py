@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
-
-Batch = dict[str, Tensor]
 
 
 class ConfusionMatrix(Accumulator):

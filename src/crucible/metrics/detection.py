@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import MATCHED, iou
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
 from crucible.metrics.evidence import jackknife
 
-Batch = dict[str, Tensor]
 BOUNDS = torch.linspace(0.5, 0.95, 10, dtype=torch.float64)
 RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # as pycocotools has them, to the last bit
 GROUPS = 10  # of images that are left out together
@@ -117,7 +117,7 @@ class DetectionMetrics(Accumulator):
         names: of the classes. loss: outputs and batch to the mean loss (). find: outputs to found boxes (B, D, 6).
         score: from which a box is counted where boxes are counted one by one, as in the confusion matrix.
         collisions: outputs and batch to the number () of objects that share a place of the grid with another one.
-        inside: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
+        within: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class DetectionMetrics(Accumulator):
         *,
         score: float,
         collisions: Callable[[Any, Batch], Tensor],
-        inside: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
+        within: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
     ) -> None:
-        self._inside = inside
+        self._within = within
         self._names, self._loss, self._find, self._score = names, loss, find, score
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
         self._total: Tensor | float = 0.0
@@ -138,7 +138,7 @@ class DetectionMetrics(Accumulator):
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, M, 4) and `label` (B, M)."""
-        self._taken.append((self._inside(self._find(outputs), batch), batch["boxes"], batch["label"]))
+        self._taken.append((self._within(self._find(outputs), batch), batch["boxes"], batch["label"]))
         self._total = self._total + self._loss(outputs, batch).double() * len(batch["x"])
         self._lost = self._lost + self._collisions(outputs, batch).cpu()
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
-
-Batch = dict[str, Tensor]
 
 
 class MultilabelMetrics(Accumulator):

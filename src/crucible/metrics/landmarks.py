@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
-
-Batch = dict[str, Tensor]
 
 
 class LandmarkMetrics(Accumulator):
@@ -21,6 +20,7 @@ class LandmarkMetrics(Accumulator):
     """
 
     NAMES = ("loss", "error", "nme")
+    minimised = frozenset({"loss", "error", "nme"})
 
     def __init__(
         self,

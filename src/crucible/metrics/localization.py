@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from crucible.boxes import MATCHED, iou
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
-
-Batch = dict[str, Tensor]
 
 
 class LocalizationMetrics(Accumulator):
@@ -18,7 +17,7 @@ class LocalizationMetrics(Accumulator):
     Args:
         num_classes: K. loss: outputs and batch to their mean loss (). find: outputs to the box said (B, 1, 6).
         score: from which an object is said to be there.
-        inside: boxes said (B, 1, 6) and their batch to the boxes within each picture; the stored picture is all of it.
+        within: boxes said (B, 1, 6) and their batch to the boxes within each picture; the stored picture is all of it.
     """
 
     NAMES = ("loss", "error", "accuracy", "mean_iou")
@@ -30,16 +29,16 @@ class LocalizationMetrics(Accumulator):
         find: Callable[[Any], Tensor],
         *,
         score: float,
-        inside: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
+        within: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
     ) -> None:
-        self._inside = inside
+        self._within = within
         self._num_classes, self._loss, self._find, self._score = num_classes, loss, find, score
         self._rows: list[Tensor] = []
         self._total: Tensor | float = 0.0
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, 1, 4) and `label` (B, 1)."""
-        found = self._inside(self._find(outputs), batch)[:, 0]
+        found = self._within(self._find(outputs), batch)[:, 0]
         none = torch.full_like(batch["label"][:, 0], self._num_classes)
         label = torch.where(batch["label"][:, 0] >= 0, batch["label"][:, 0], none)
         said = torch.where(found[:, 4] >= self._score, found[:, 5].long(), none)

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crucible.data.batches import Batch
 from crucible.metrics.accumulator import Accumulator
-
-Batch = dict[str, Tensor]
 
 
 class RegressionMetrics(Accumulator):
@@ -21,6 +20,7 @@ class RegressionMetrics(Accumulator):
     """
 
     NAMES = ("loss", "error", "rmse", "r2")
+    minimised = frozenset({"loss", "error", "rmse"})
 
     def __init__(
         self,

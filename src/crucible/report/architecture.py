@@ -43,7 +43,7 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     """Draw values, parameters and multiplications layer by layer; as .png and .svg. Return both."""
     import matplotlib as mpl
 
-    from crucible.report import figures
+    from crucible.plots import figures
 
     mpl.rcParams["svg.hashsalt"] = "crucible"
     plt = figures.plt

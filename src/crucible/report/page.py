@@ -18,10 +18,10 @@ from crucible.report.screen import (
     result,
     sampling,
     seen,
-    steady,
     suggested,
     verdict,
 )
+from crucible.text import steady
 
 TEMPLATE = Template(
     """<!doctype html>

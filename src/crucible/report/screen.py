@@ -37,13 +37,6 @@ def lined(lines: list[tuple[str, str]]) -> str:
     return "\n".join(f"{name:>8}  {printable(as_called(text))}" for name, text in lines if text)
 
 
-def steady(value: object) -> object:
-    """Return what a page shows for a value: text line by line without characters that hide or turn it."""
-    if not isinstance(value, str) or value.isprintable():
-        return value
-    return "\n".join(line if line.isprintable() else printable(line) for line in value.split("\n"))
-
-
 def result(summary: dict[str, Any]) -> str:
     """Return the monitored number on each split that was judged, and beside it accuracy, or R2."""
     name, scores = summary["monitor"]["name"], judged(summary)

@@ -10,12 +10,12 @@ import numpy as np
 from jinja2 import Template
 from matplotlib.axes import Axes
 
-from crucible.report.figures import BLUE, GREY, ORANGE, RED, save
-from crucible.report.screen import steady
+from crucible.plots.figures import BLUE, GREY, ORANGE, RED, save
 from crucible.search.plan import ranked
 from crucible.search.search import CONFIRM, Plan, SearchState
 from crucible.search.space import Choice, Parameter, Space
 from crucible.search.trials import Trial
+from crucible.text import steady
 
 COLOURS = (BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280")
 TEMPLATE = Template(

@@ -8,12 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.labels.classes import Classes
 from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
@@ -41,7 +43,8 @@ class Classification(MonitoredTask):
         Refusal: a goal against the metric, or another number of weights than classes.
     """
 
-    targets = "classes"
+    kind = Classes()
+    metrics_class = ConfusionMatrix
 
     def __init__(
         self,
@@ -56,13 +59,12 @@ class Classification(MonitoredTask):
         class_weights: Weights = "none",
     ) -> None:
         super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
-        self.groups, self.num_classes = card.classes, len(card.classes)
+        self.confusion_labels, self.num_classes = card.classes, len(card.classes)
         self.positive = card.classes[1] if self.num_classes == 2 else None
         self.num_outputs = self._outputs()
         self._kind, self._smoothing = loss, label_smoothing
         counts = card.splits.get("train", {}).get("class_counts", [])
         self._weight = _class_weights(class_weights, counts)
-        self.guess = self.guessing(counts)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, `x` (B, ...), `label` (B,), and that of the model's further heads."""
@@ -75,7 +77,7 @@ class Classification(MonitoredTask):
         """Return the mean loss () of logits (B, K), unweighted and unsmoothed."""
         return self._loss(outputs, label, None, 0.0)
 
-    def guessing(self, counts: list[int]) -> float:
+    def chance_loss(self, counts: list[int]) -> float:
         """Return the least that can be minimised to without looking at the examples, for such class counts.
 
         ln K where classes are equally frequent: 0.6931 for two. Weights and smoothing are counted in.
@@ -95,7 +97,7 @@ class Classification(MonitoredTask):
         """Return the class (B,) with the highest logit."""
         return outputs.argmax(dim=1)
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return one probability for each class (B, K)."""
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).softmax(dim=1)
 
@@ -108,7 +110,7 @@ class Classification(MonitoredTask):
 
     def _loss(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
         if self._kind == "mean_squared_error":
-            return squared_probabilities(self.answers(outputs), label, weight, smoothing)
+            return squared_probabilities(self.postprocess(outputs), label, weight, smoothing)
         return self._cross_entropy(outputs, label, weight, smoothing)
 
     def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
@@ -133,7 +135,7 @@ class Binary(Classification):
         """Return 1 (B,) where the probability is above one half."""
         return (outputs[:, 0] > 0).long()
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of both classes (B, 2)."""
         positive = outputs[:, 0].to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
         return torch.stack([1 - positive, positive], dim=1)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.boxes import clipped, generalised_iou, iou, size_iou, suppress, to_centre, to_corners
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.labels.boxes import Boxes
+from crucible.labels.located import cut
 from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Bound, Count, NonNegative, Positive, Probability
-from crucible.tasks.placed import cut
-from crucible.tasks.task import Batch, Measured, MonitoredTask
+from crucible.tasks.task import Measured, MonitoredTask
 
 Score = Literal["loss", "error", "map50", "map50_95"]
 Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
@@ -65,7 +68,8 @@ class Detection(MonitoredTask):
         Refusal: a goal against the metric, more anchors than there are different boxes.
     """
 
-    targets = "boxes"
+    kind = Boxes()
+    metrics_class = DetectionMetrics
     anchors: Tensor
     wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
 
@@ -88,7 +92,7 @@ class Detection(MonitoredTask):
     ) -> None:
         super().__init__(monitor, goal, tolerance, satisficing, example="map50 task.goal=maximize")
         self._card = card
-        self.names, self.groups = card.classes, [*card.classes, "background"]
+        self.names, self.confusion_labels = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
         self.anchors = torch.tensor(_sizes(anchors, card))
         self.num_outputs = len(self.anchors) * (5 + len(self.names))
@@ -123,11 +127,11 @@ class Detection(MonitoredTask):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""
-        return self.answers(outputs)
+        return self.postprocess(outputs)
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6), D = 100 at most: decoded, the likeliest 300, suppressed class by class."""
-        every = self.candidates(outputs)
+        every = self.raw_detections(outputs)
         share, kind = every[..., 5:].max(dim=2)
         scores, chosen = (every[..., 4] * share).topk(min(CANDIDATES, every.shape[1]), dim=1)
         boxes, kind = every[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)), kind.gather(1, chosen)
@@ -137,22 +141,31 @@ class Detection(MonitoredTask):
         found = torch.cat([boxes, scores[..., None], kind[..., None].to(boxes.dtype)], dim=2)
         return found.gather(1, order[..., None].expand(-1, -1, 6)) * (scores.gather(1, order) > 0)[..., None]
 
-    def candidates(self, outputs: Tensor) -> Tensor:
+    def raw_detections(self, outputs: Tensor) -> Tensor:
         """Return what every cell and anchor says (B, A * cells, 5 + K): corners in stored pixels, p_c, share of each class."""
         maps = self._split(outputs)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
         boxes = clipped(self._boxes(maps), self.size)
         return torch.cat([boxes, (own[..., :1] - PRIOR).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
 
-    def inside(self, found: Tensor, batch: Batch) -> Tensor:
+    def within(self, found: Tensor, batch: Batch) -> Tensor:
         """Return boxes found (B, D, 6) cut at the edges of the batch's pictures, as they came."""
-        return cut(found, batch, self._card)
+        return cut(found, batch["size"], self._card) if "size" in batch else found
 
     def metrics(self) -> DetectionMetrics:
         """Return an empty accumulator."""
         return DetectionMetrics(
-            self.names, self.loss, self.answers, score=self.score, collisions=self.collisions, inside=self.inside
+            self.names, self.loss, self.postprocess, score=self.score, collisions=self.collisions, within=self.within
         )
+
+    def figures(self, train: Batch, facts: Mapping[str, Any], home: Path) -> dict[str, Path]:
+        """Draw the anchors among the boxes of train."""
+        from crucible.plots import boxes  # matplotlib: only where a report is drawn
+
+        corners = train["boxes"][train["label"] >= 0]
+        sizes = (corners[:, 2:] - corners[:, :2]).cpu().numpy()
+        boxes.anchors(facts["anchors"], sizes, self.anchors.tolist(), home / "anchors.png")
+        return {"Anchors and the boxes of train": home / "anchors.png"}
 
     def collisions(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return how many objects () of a batch have no cell and anchor of their own."""

@@ -8,11 +8,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.labels.points import Points
 from crucible.metrics.landmarks import LandmarkMetrics
 from crucible.schema import Bound, NonNegative, Positive, Whole
-from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "nme"]
 Place = Whole
@@ -36,8 +38,9 @@ class Landmarks(MonitoredTask):
         Refusal: a goal against the metric, eyes that are no points.
     """
 
-    targets = "points"
-    groups: tuple[str, ...] = ("there", "not there")
+    kind = Points()
+    metrics_class = LandmarkMetrics
+    confusion_labels = ("there", "not there")
 
     def __init__(
         self,
@@ -57,7 +60,6 @@ class Landmarks(MonitoredTask):
                           example="task.distance=diagonal")  # fmt: skip
         super().__init__(monitor, goal, tolerance, satisficing, example="nme task.goal=minimize")
         self.num_outputs = 1 + 2 * facts["points"]
-        self.score = 0.5
         self._size = torch.tensor([float(n) for n in card.feature_shape[:0:-1]])
         self._mean, self._deviation = torch.tensor(facts["mean"]), facts["deviation"]
         self._eyes, self._failure = eyes if distance == "outer_eyes" else None, failure
@@ -78,7 +80,7 @@ class Landmarks(MonitoredTask):
         """Return 1 (B,) where there are points."""
         return (outputs[:, 0] > 0).long()
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return (B, 1 + 2 P): how likely there is a face, then x and y of each point in stored pixels."""
         z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.to(z)) * self._size.to(z)
@@ -86,4 +88,4 @@ class Landmarks(MonitoredTask):
 
     def metrics(self) -> LandmarkMetrics:
         """Return an empty accumulator."""
-        return LandmarkMetrics(self.loss, self.answers, eyes=self._eyes, failure=self._failure)
+        return LandmarkMetrics(self.loss, self.postprocess, eyes=self._eyes, failure=self._failure)

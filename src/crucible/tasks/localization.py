@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.boxes import area, to_centre, to_corners, to_fractions, to_pixels
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.labels.boxes import Boxes
+from crucible.labels.located import cut
 from crucible.metrics.localization import LocalizationMetrics
 from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.placed import cut
-from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "mean_iou"]
 
@@ -33,7 +35,8 @@ class Localization(MonitoredTask):
         Refusal: a goal against the metric, or pictures with several objects.
     """
 
-    targets = "boxes"
+    kind = Boxes()
+    metrics_class = LocalizationMetrics
     single = True  # a picture holds one object at most
 
     def __init__(
@@ -56,10 +59,9 @@ class Localization(MonitoredTask):
                 example="task=detection",
             )
         self._card = card
-        self.names, self.groups = card.classes, [*card.classes, "background"]
+        self.names, self.confusion_labels = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
         self.num_outputs = 5 + len(self.names)
-        self.score = 0.5
         self._kind, self._box_weight = loss, box_weight
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -86,9 +88,9 @@ class Localization(MonitoredTask):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the box said (B, 1, 6)."""
-        return self.answers(outputs)
+        return self.postprocess(outputs)
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the box said (B, 1, 6): corners in stored pixels, p_c, class."""
         z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         score = z[:, 0].clamp(0, 1) if self._kind == "mean_squared_error" else z[:, 0].sigmoid()
@@ -97,10 +99,10 @@ class Localization(MonitoredTask):
         kind = z[:, 5:].argmax(dim=1)
         return torch.cat([corners, score[:, None], kind[:, None].to(z.dtype)], dim=1)[:, None]
 
-    def inside(self, found: Tensor, batch: Batch) -> Tensor:
+    def within(self, found: Tensor, batch: Batch) -> Tensor:
         """Return boxes said (B, 1, 6) cut at the edges of the batch's pictures, as they came."""
-        return cut(found, batch, self._card)
+        return cut(found, batch["size"], self._card) if "size" in batch else found
 
     def metrics(self) -> LocalizationMetrics:
         """Return an empty accumulator."""
-        return LocalizationMetrics(len(self.names), self.loss, self.answers, score=self.score, inside=self.inside)
+        return LocalizationMetrics(len(self.names), self.loss, self.postprocess, score=self.score, within=self.within)

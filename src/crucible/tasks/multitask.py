@@ -10,11 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from crucible.data.batches import Batch
 from crucible.data.card import Card
+from crucible.labels.multilabel import Multilabel
 from crucible.losses import masked_binary_cross_entropy
 from crucible.metrics.flags import MultilabelMetrics
 from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 
@@ -33,7 +35,8 @@ class Multitask(MonitoredTask):
         Refusal: a goal against the metric.
     """
 
-    targets = "flags"
+    kind = Multilabel()
+    metrics_class = MultilabelMetrics
 
     def __init__(
         self,
@@ -47,9 +50,8 @@ class Multitask(MonitoredTask):
     ) -> None:
         super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
         self.names, self.num_outputs = card.classes, len(card.classes)
-        self.groups = [f"{name}: {answer}" for name in self.names for answer in ("no", "yes")]
+        self.confusion_labels = [f"{name}: {answer}" for name in self.names for answer in ("no", "yes")]
         self._known = card.splits.get("train", {}).get("known", [])
-        self.guess = self.guessing(card.splits.get("train", {}).get("class_counts", []))
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch: `x` (B, ...), `label` (B, T) of 1, 0 and -1 for unknown."""
@@ -59,7 +61,7 @@ class Multitask(MonitoredTask):
         """Return the mean loss () of logits (B, T) over the known labels."""
         return masked_binary_cross_entropy(outputs, label)
 
-    def guessing(self, counts: list[int]) -> float:
+    def chance_loss(self, counts: list[int]) -> float:
         """Return the loss of always saying each label's share: ln 2 where all are as often yes as no."""
         pairs = [(yes / known, known) for yes, known in zip(counts, self._known, strict=False) if known]
         entropies = [-known * sum(q * log(q) for q in (p, 1 - p) if q > 0) for p, known in pairs]
@@ -69,7 +71,7 @@ class Multitask(MonitoredTask):
         """Return 1 (B, T) where the probability is above one half."""
         return (outputs > 0).long()
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the probability of each label (B, T)."""
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
 

@@ -7,12 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.labels.numbers import Numbers
 from crucible.losses import mean_squared_error
 from crucible.metrics.regression import RegressionMetrics
 from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Batch, Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import Measured, MonitoredTask, loss_terms
 
 Score = Literal["loss", "error", "rmse", "r2"]
 
@@ -35,10 +37,10 @@ class Regression(MonitoredTask):
         Refusal: a goal against the metric.
     """
 
-    targets = "numbers"
+    kind = Numbers()
+    metrics_class = RegressionMetrics
     error = "rmse"
     num_outputs = 1
-    guess = 1.0  # the loss of always saying the mean
 
     def __init__(
         self,
@@ -54,10 +56,10 @@ class Regression(MonitoredTask):
         if card.target is None:
             raise Refusal("task=regression", "these data were prepared with classes", example="prepared=null")
         self._mean, self._std = card.target["mean"], card.target["std"]
-        self.margin = tolerance * self._std
+        self.tolerance = tolerance * self._std
         self._edges = card.target["quartiles"]
         low, middle, high = (f"{edge:.4g}" for edge in self._edges)
-        self.groups = [f"below {low}", f"{low} to {middle}", f"{middle} to {high}", f"above {high}"]
+        self.confusion_labels = [f"below {low}", f"{low} to {middle}", f"{middle} to {high}", f"above {high}"]
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the squared error of a batch: `x` (B, ...), `label` (B,) in the target's unit."""
@@ -67,11 +69,15 @@ class Regression(MonitoredTask):
         """Return the mean squared error () of outputs (B, 1), both standardised."""
         return mean_squared_error(outputs, (label - self._mean) / self._std)
 
+    def chance_loss(self, counts: list[int]) -> float:
+        """Return the loss of always saying the mean: 1."""
+        return 1.0
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the answer (B,) in the target's unit."""
-        return self.answers(outputs)[:, 0]
+        return self.postprocess(outputs)[:, 0]
 
-    def answers(self, outputs: Tensor) -> Tensor:
+    def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the answer (B, 1) in the target's unit."""
         return outputs.double() * self._std + self._mean
 
@@ -85,4 +91,4 @@ class Regression(MonitoredTask):
 
     def metrics(self) -> RegressionMetrics:
         """Return an empty accumulator."""
-        return RegressionMetrics(self.loss, self.predict, self.group, len(self.groups))
+        return RegressionMetrics(self.loss, self.predict, self.group, len(self.confusion_labels))

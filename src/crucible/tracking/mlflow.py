@@ -259,7 +259,7 @@ class Mirror:
         import torch
 
         from crucible.data.card import read_card
-        from crucible.tasks.saved import Predictor, input_dtype, load_run
+        from crucible.inference.saved_run import Predictor, input_dtype, load_run
 
         predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
         card = read_card(self.folder)

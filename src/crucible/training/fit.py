@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from functools import reduce
 from operator import add
 
-import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.data.batches import Batch, Batches
 from crucible.optim.guard import GuardedOptimizer
 from crucible.tasks.task import Task
+from crucible.training.evaluation import outputs_of
 from crucible.training.run import Run
 
 
@@ -24,7 +24,7 @@ def fit(
     *,
     total_epochs: int,
 ) -> None:
-    """Train epoch by epoch, judge each on dev, and let the run keep what is worth keeping.
+    """Train epoch by epoch, evaluate each on dev, and let the run keep what is worth keeping.
 
     Raises:
         NonFinite: a loss or a gradient was not finite; the weights are those before that step.
@@ -34,7 +34,7 @@ def fit(
         for batch in batches.train(epoch):
             run.add(train_step(model, task, batch, optimizer), len(batch["x"]))
         schedule.step()
-        run.record(evaluate(model, task, batches.judge("dev")))
+        run.record(evaluate(model, task, batches.evaluation("dev")))
 
 
 def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOptimizer) -> dict[str, Tensor]:
@@ -48,10 +48,8 @@ def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOpt
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
-    """Judge a split in evaluation mode; without batches there is nothing to tell."""
+    """Return the numbers of a split; nothing without batches."""
     metrics = task.metrics()
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            metrics.update(model(batch["x"]), batch)
+    for outputs, batch in outputs_of(model, batches):
+        metrics.update(outputs, batch)
     return metrics.compute()

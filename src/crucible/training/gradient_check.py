@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crucible.data.batches import Batch
 from crucible.errors import Refusal
-from crucible.tasks.task import Batch, Task
+from crucible.tasks.task import Task
 
 LIMIT, STEPS = 1e-5, (1e-5, 1e-6)  # the smaller step where a corner lies within the larger
 LARGEST, RANDOM = 4, 4  # coordinates of each parameter: those with the largest gradient, and some drawn

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crucible.tasks.task import Batch, Task
+from crucible.data.batches import Batch
+from crucible.tasks.task import Task
 
 
 def locate_nonfinite(model: nn.Module, task: Task, batch: Batch) -> str:

@@ -14,9 +14,9 @@ from crucible.app.evaluation import (
     show_evaluation,
     write_evaluation,
 )
-from crucible.tasks.saved import load_run
+from crucible.inference.saved_run import load_run
 from crucible.training.device import choose_device, with_precision
-from crucible.training.judge import judge, latency_ms
+from crucible.training.evaluation import evaluate_split, latency_ms
 
 
 def main(job: Job) -> None:
@@ -29,8 +29,8 @@ def main(job: Job) -> None:
     same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
     batches = build_batches(job.cfg, data, saved.card, device, seen_by_run(job))
-    found = judge(saved.model, saved.task, batches, "test")
-    latency = latency_ms(saved.model, next(batches.judge("test"))["x"][:1])
+    found = evaluate_split(saved.model, saved.task, batches, "test")
+    latency = latency_ms(saved.model, next(batches.evaluation("test"))["x"][:1])
     summary = evaluation_summary(job, saved, found, latency, batches)
     notes = write_evaluation(job, saved, card, found, summary, batches)
     show_evaluation(job, summary, notes)

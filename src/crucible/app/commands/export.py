@@ -7,9 +7,9 @@ import torch
 from crucible.app.arguments import output_file, read_arguments
 from crucible.app.compose import named_run
 from crucible.errors import Refusal
-from crucible.export import export
+from crucible.inference.onnx import export
+from crucible.inference.saved_run import load_run
 from crucible.report.screen import lined
-from crucible.tasks.saved import load_run
 
 KEYS = {"run": "latest", "out": ""}
 EXAMPLE = "python src/export.py run=latest"

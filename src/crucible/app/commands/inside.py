@@ -11,9 +11,9 @@ from crucible.app.evaluation import judged_data, seen_by_run
 from crucible.app.interpretation import image_parts
 from crucible.diagnosis.inside import conv_layers, patches, row_of
 from crucible.errors import Refusal
-from crucible.report.inside import grid
+from crucible.inference.saved_run import load_run, read_config
+from crucible.plots.inside import grid
 from crucible.report.screen import lined
-from crucible.tasks.saved import load_run, read_config
 
 KEYS = {"run": "latest", "layer": "", "unit": "0", "split": "train", "top": "9"}
 EXAMPLE = "python src/inside.py run=latest layer=stem.0 unit=3"
@@ -35,7 +35,7 @@ def main(words: list[str]) -> None:
     job = Job({**read_config(folder), "run": str(folder)}, folder, words)
     data, _ = judged_data(job, saved.card)
     batches = build_batches(job.cfg, data, saved.card, torch.device("cpu"), seen_by_run(job))
-    found = patches(saved.model, layer, unit, batches.judge(given["split"]), saved.card.feature_shape, top=top)
+    found = patches(saved.model, layer, unit, batches.evaluation(given["split"]), saved.card.feature_shape, top=top)
     picture = folder / "inside" / f"{layer}-{unit}.png"
     grid([image_parts(saved, batches, given["split"], found)], [f"{layer}, {unit}"], picture)
     lines = [

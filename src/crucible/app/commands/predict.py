@@ -9,11 +9,11 @@ import torch
 from crucible.app.arguments import fraction, one_of, output_file, output_folder, read_arguments
 from crucible.app.compose import named_run
 from crucible.errors import Refusal, printable
+from crucible.inference.predict import answers, examples
+from crucible.inference.saved_run import Saved, load_run
+from crucible.labels.kind import Answer
 from crucible.report.answers import FORMATS
 from crucible.report.screen import lined
-from crucible.tasks.answers import Answer, answers, examples
-from crucible.tasks.placed import PLACES, shown
-from crucible.tasks.saved import Saved, load_run
 from crucible.tracking.folder import write_atomic
 
 KEYS = {"run": "latest", "input": "", "format": "table", "out": "", "score": "", "draw": "outputs/predict"}
@@ -35,18 +35,20 @@ def main(words: list[str]) -> None:
     draw = output_folder("draw", given["draw"]) if given["draw"] != "none" else None
     folder = named_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
+    kind = saved.task.kind
     found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))
     drawn = []
-    if saved.task.targets in PLACES:
-        found = [replace(each, said=shown(each.said, saved.task.score if score is None else score)) for each in found]
+    if kind.where:
+        least = saved.task.score if score is None else score
+        found = [replace(each, said=kind.shown(each.said, least)) for each in found]
         drawn = _drawn(found, saved, draw) if draw is not None else []
     if out is not None:
-        write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found).encode())
+        write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found, kind).encode())
     elif given["format"] != "table":
-        print(write(found), end="")
+        print(write(found, kind), end="")
         return
     if given["format"] == "table":
-        print(write(found[:MOST]) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
+        print(write(found[:MOST], kind) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
     files = "  ".join([*([given["out"]] if given["out"] else []), *drawn]) or "none: out=FILE writes all of them"
     lines = [
         ("result", f"{len(found)} example(s), by {folder}"),
@@ -60,7 +62,7 @@ def main(words: list[str]) -> None:
 def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:
     """Draw what was found on the pictures that were files, and write predictions.json beside them; return what was made."""
     from crucible.data.readers.image_folder import SUFFIXES, decode
-    from crucible.report.boxes import drawn  # matplotlib: only where something is drawn
+    from crucible.plots.boxes import drawn  # matplotlib: only where something is drawn
 
     pictures = [each for each in found if Path(each.name).suffix.lower() in SUFFIXES]
     for i, each in enumerate(pictures):
@@ -68,5 +70,5 @@ def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:
         name = f"{printable(Path(each.name).stem)}{f'-{same}' if same else ''}.png"
         drawn(decode(Path(each.name)), each.said, home / name)
     home.mkdir(parents=True, exist_ok=True)
-    write_atomic(home / "predictions.json", FORMATS["json"](found).encode())
+    write_atomic(home / "predictions.json", FORMATS["json"](found, saved.task.kind).encode())
     return [*([f"{home}/*.png"] if pictures else []), str(home / "predictions.json")]

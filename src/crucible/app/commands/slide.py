@@ -12,11 +12,11 @@ from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
 from crucible.errors import Refusal, printable
-from crucible.models.sliding import FullyConvolutional, convolutional
-from crucible.report.boxes import drawn
+from crucible.inference.saved_run import Saved, load_run
+from crucible.inference.sliding import FullyConvolutional, convolutional
+from crucible.labels.boxes import Boxes
+from crucible.plots.boxes import drawn
 from crucible.report.screen import lined
-from crucible.tasks.placed import counted
-from crucible.tasks.saved import Saved, load_run
 from crucible.tracking.folder import write_atomic
 
 KEYS = {"run": "latest", "input": "", "score": "0.9", "overlap": "0.3", "draw": "outputs/slide"}
@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     draw = output_folder("draw", given["draw"])
     folder, file = named_run(given["run"]), Path(given["input"]).expanduser()
     saved = load_run(folder, torch.device("cpu"))
-    if saved.task.targets != "classes" or not saved.card.is_images:
+    if not saved.task.kind.one_class or not saved.card.is_images:
         raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")
     net = convolutional(saved.model)
     image = decode(file) if file.is_file() else None
@@ -43,7 +43,7 @@ def main(words: list[str]) -> None:
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     h, w = saved.card.feature_shape[1:]
-    print(lined([("result", f"{counted(found)}, in {windows} windows of {h}x{w}, {net.stride} pixels apart, by {folder}"),
+    print(lined([("result", f"{Boxes().in_words(found)}, in {windows} windows of {h}x{w}, {net.stride} pixels apart, by {folder}"),
                  ("note", "a window says what, not exactly where: a box of any shape needs task=detection"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
                  ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
@@ -68,7 +68,7 @@ def _found(
 
     shift, scale = (part.float() for part in shift_and_scale(saved.card))
     outputs = net.eval()(torch.addcmul(shift, image.float(), scale))[0]  # (K, rows, columns)
-    shares = saved.task.answers(outputs.flatten(1).T)  # (windows, K)
+    shares = saved.task.postprocess(outputs.flatten(1).T)  # (windows, K)
     best, kind = shares.max(dim=1)
     rows, columns = outputs.shape[1:]
     y, x = (

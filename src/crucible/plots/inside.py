@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crucible.report.figures import plain, plt, save
+from crucible.plots.figures import plain, plt, save
 
 Image = np.ndarray[Any, Any]
 COLUMNS = 9

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crucible.errors import Refusal
-from crucible.tasks.saved import Predictor, Saved, input_dtype
+from crucible.inference.saved_run import Predictor, Saved, input_dtype
 
 LIMIT = 1e-5
 
@@ -48,7 +48,7 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
         draft = Path(home) / path.name
         _convert(predictor, x[:2], draft)
         model = onnx.load(draft)
-        facts = {"classes": saved.card.classes, "feature_shape": saved.card.feature_shape, "task": saved.task.targets}
+        facts = {"classes": saved.card.classes, "feature_shape": saved.card.feature_shape, "task": saved.task.kind.name}
         onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
         onnx.save(model, draft)
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])

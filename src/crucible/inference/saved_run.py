@@ -19,6 +19,7 @@ from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.integrity import require_unchanged
 from crucible.targets import build
+from crucible.tasks.task import MonitoredTask
 
 NEEDED = ("data", "model", "monitor", "epochs", "train", "diagnosis", "threads", "parameters")  # of train.json
 SECTIONS = ("data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking")
@@ -30,7 +31,7 @@ class Saved:
 
     config: dict[str, Any]
     card: Card
-    task: Any
+    task: MonitoredTask
     model: nn.Module
 
 
@@ -127,7 +128,7 @@ class Predictor(nn.Module):
         shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
         self.model = saved.model
-        self._answers = saved.task.answers if settled else saved.task.candidates
+        self._answers = saved.task.postprocess if settled else saved.task.raw_detections
 
     def forward(self, x: Tensor) -> Tensor:
         """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from crucible.report.figures import BLUE, GREY, ORANGE, plain, plt, save
+from crucible.plots.figures import BLUE, GREY, ORANGE, plain, plt, save
 
 TRUTH, FOUND = "#38a169", ORANGE
 Array = np.ndarray[Any, Any]

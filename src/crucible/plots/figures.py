@@ -11,7 +11,7 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from crucible.report.screen import steady
+from crucible.text import steady
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030"
 PLAIN = {"Software": None, "Creation Time": None}

@@ -1,7 +1,6 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,13 @@ from crucible.data.images import Fit, native
 from crucible.data.readers import csv, image_folder, npz
 from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.errors import Refusal
-from crucible.tasks.placed import PLACES, placed
-from crucible.tasks.saved import Predictor, Saved
+from crucible.inference.saved_run import Predictor, Saved
+from crucible.labels.kind import Answer
 
 WANTED = "a picture, a folder of pictures, an array (.npy, .npz), or a table (.csv)"
 AT_A_TIME = 64
 Examples = tuple[list[str], Array, Array]
 FAR = 10.0  # deviations of train from its mean
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a run says of one example.
-
-    Attributes:
-        name: file or row. said: the class, the labels that apply, the number, or what stands where (see crucible.tasks.placed).
-        probabilities: by class or label; nothing for a number.
-    """
-
-    name: str
-    said: Any
-    probabilities: dict[str, float]
 
 
 @torch.inference_mode()
@@ -50,20 +35,9 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], b
         normalised = torch.addcmul(predictor.shift, x, predictor.scale)
         far = far or bool((normalised.flatten(1).mean(dim=1).abs() > FAR).any())
         rows = predictor(x).cpu()
-        said = placed(rows.numpy(), sizes, saved.card) if saved.task.targets in PLACES else rows
-        found += [_answer(name, row, saved) for name, row in zip(names, said, strict=True)]
+        said = saved.task.kind.say(rows, sizes, saved.card)
+        found += [Answer(name, *each) for name, each in zip(names, said, strict=True)]
     return found, far
-
-
-def _answer(name: str, row: Any, saved: Saved) -> Answer:
-    if saved.task.targets in PLACES:
-        return Answer(name, row, {})
-    if saved.task.targets == "numbers":
-        return Answer(name, float(row[0]), {})
-    shares = dict(zip(saved.card.classes, row.tolist(), strict=True))
-    if saved.task.targets == "flags":
-        return Answer(name, [each for each, share in shares.items() if share > 0.5], shares)
-    return Answer(name, saved.card.classes[int(row.argmax())], shares)
 
 
 def examples(path: Path, saved: Saved) -> Iterator[Examples]:

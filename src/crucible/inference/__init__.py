@@ -1,0 +1,1 @@
+"""A finished run at work: loaded from its folder, asked about new examples, slid over pictures, written as ONNX."""

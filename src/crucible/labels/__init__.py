@@ -1,0 +1,1 @@
+"""The kinds of label: one file each, owning everything that differs between them."""

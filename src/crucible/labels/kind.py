@@ -1,0 +1,179 @@
+"""What every kind of label does, with the answers of those that have nothing special to say."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from crucible.data.card import Card
+from crucible.data.kind import ByPool, Encoded
+from crucible.data.objects import Objects, Resize
+from crucible.data.readers.source import Array, Source
+from crucible.text import csv_text
+
+WORST = 12  # mistakes that are drawn
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Every prediction on a split.
+
+    Attributes:
+        label, predicted: (N,), or (N, T) of several labels, or (N, M) and boxes. answers: (N, K) probabilities, (N, 1)
+            numbers, boxes (N, D, 6) or points (N, 1 + 2 P). further: what else is known of each example. rows: the places of
+            the examples in the prepared arrays. names: their files, where they are known.
+    """
+
+    label: Tensor
+    predicted: Tensor
+    answers: Tensor
+    further: Mapping[str, Tensor]
+    rows: list[int]
+    names: list[str] | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says of one example.
+
+    Attributes:
+        name: file or row. said: the class, the labels that apply, the number, or what stands where. shares: the probability
+            of each class or label; nothing for a number.
+    """
+
+    name: str
+    said: Any
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One of the worst mistakes.
+
+    Attributes:
+        row: the example's place in its split. said: what was wrong, in a few words. title: what stands above its picture.
+        truth, found: what is drawn on the picture, boxes or points in stored pixels; nothing where labels have no place.
+    """
+
+    row: int
+    said: str
+    title: str
+    truth: Any = ()
+    found: Any = ()
+
+
+class Kind(ABC):
+    """A kind of label.
+
+    Attributes:
+        name: in the card and in refusals. is_rate: whether the error is a share of mistakes, which chance bounds.
+        one_class: whether each example has one class, so that classes can be drawn equally often and compared in pairs.
+        has_classes: whether labels have names. where: whether answers stand in pictures.
+        no_mirror: why a mirrored picture cannot keep its label; None where it can.
+        pictures: the data of a folder of pictures with such labels, where there is a reader of them.
+        worst_picture: the file in which the worst mistakes are drawn.
+    """
+
+    name: str
+    is_rate = True
+    one_class = False
+    has_classes = True
+    where = False
+    no_mirror: str | None = None
+    pictures: tuple[str, ...] = ()
+    worst_picture = "mistakes.png"
+
+    @abstractmethod
+    def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:
+        """Return the labels as numbers: see crucible.data.kind."""
+
+    def place(
+        self, source: Source, labels: ByPool, sizes: ByPool, shape: Sequence[int], resize: Resize
+    ) -> dict[str, Objects]:
+        """Return nothing: labels are all there is."""
+        return {}
+
+    def require_learnable(
+        self, split_of: ByPool, labels: ByPool, classes: Sequence[str], expected: Sequence[int]
+    ) -> None:
+        """Refuse nothing."""
+        return
+
+    def counts(self, labels: Array, num_classes: int) -> dict[str, Any]:
+        """Return the examples of each class."""
+        return {"class_counts": np.bincount(labels, minlength=num_classes).tolist() if num_classes else []}
+
+    def facts(self, found: Mapping[str, Objects], train: Array, labels: Array, shape: Sequence[int]) -> dict[str, Any]:
+        """Return no further fields."""
+        return {}
+
+    def comparable(self, labels: Array) -> Array:
+        """Return a number (N,) for each example by which the labels of two splits are compared."""
+        return labels
+
+    @abstractmethod
+    def constant(self, card: Card, num_outputs: int, *, single: bool) -> tuple[Tensor | None, str]:
+        """Return the outputs (num_outputs,) of the answer that never looks and suits train best, and its name.
+
+        None: it answers nothing, and is always wrong.
+
+        Args:
+            single: whether a picture holds one object at most.
+        """
+
+    @abstractmethod
+    def say(self, answers: Tensor, sizes: Array, card: Card) -> list[tuple[Any, dict[str, float]]]:
+        """Return what answers (n, ...) say, and the probability of each class or label.
+
+        Args:
+            sizes: (n, 2), height and width of the pictures as they came.
+        """
+
+    def shown(self, said: Any, score: float) -> Any:
+        """Return what is sure enough to be shown of one answer."""
+        return said
+
+    def in_words(self, said: Any) -> str:
+        """Return one answer in a few words."""
+        return str(said)
+
+    def columns(self, answers: Sequence[Answer]) -> list[str]:
+        """Return the columns of a table of answers."""
+        return ["input", "predicted", *(answers[0].shares if answers else ())]
+
+    def cells(self, answer: Answer) -> list[list[object]]:
+        """Return the rows of one answer in that table."""
+        return [[answer.name, self.in_words(answer.said), *(f"{share:.6f}" for share in answer.shares.values())]]
+
+    @abstractmethod
+    def tables(self, found: Predictions, card: Card) -> dict[str, str]:
+        """Return the tables of every prediction, by file name."""
+
+    def worst(self, found: Predictions, card: Card, score: float) -> list[Mistake]:
+        """Return the worst mistakes, the worst first; none where they are not drawn.
+
+        Args:
+            score: from which a box is shown.
+        """
+        return []
+
+    def figures(self, found: Predictions, images: Array, card: Card, home: Path) -> dict[str, Path]:
+        """Draw what only this kind of label has into a folder; return heading -> picture.
+
+        Args:
+            images: (N, ...) as they are stored.
+        """
+        return {}
+
+
+def table_of(found: Predictions, header: Sequence[str], cells: Sequence[Sequence[Any]]) -> dict[str, str]:
+    """Return predictions.csv: the place of each example, its cells, and its name where it has one."""
+    rows = [[row, *own] for row, own in zip(found.rows, cells, strict=True)]
+    if found.names is None:
+        return {"predictions.csv": csv_text([["index", *header], *rows])}
+    named = [[*row, name] for row, name in zip(rows, found.names, strict=True)]
+    return {"predictions.csv": csv_text([["index", *header, "name"], *named])}

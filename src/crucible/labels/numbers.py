@@ -1,0 +1,56 @@
+"""A number for each example."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crucible.data.card import Card
+from crucible.data.kind import Encoded
+from crucible.data.labels import numbers, strata
+from crucible.data.objects import Objects
+from crucible.data.readers.source import Array, Source
+from crucible.errors import Refusal
+from crucible.labels.kind import Kind, Predictions, table_of
+
+
+class Numbers(Kind):
+    """A number in a unit of its own; errors are in that unit, and no shares."""
+
+    name = "numbers"
+    is_rate = False
+    has_classes = False
+
+    def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:
+        """Return the numbers (N,); a stratified split keeps the quarters alike."""
+        values = numbers({pool: each.labels for pool, each in source.pools.items()})
+        return Encoded([], values, {pool: strata(array) for pool, array in values.items()})
+
+    def facts(self, found: Mapping[str, Objects], train: Array, labels: Array, shape: Sequence[int]) -> dict[str, Any]:
+        """Return `target`: mean, deviation and quartiles of train; nothing where there is no train."""
+        values = labels[train]
+        if len(values) == 0:
+            return {"target": {}}
+        if values.std() == 0:
+            raise Refusal("the labels", f"every target in train is {values[0]}", allowed="numbers that differ")
+        quartiles = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+        return {"target": {"mean": float(values.mean()), "std": float(values.std()), "quartiles": quartiles}}
+
+    def constant(self, card: Card, num_outputs: int, *, single: bool) -> tuple[Tensor, str]:
+        """Always the mean: numbers are learned as deviations from it."""
+        return torch.zeros(num_outputs), "always the mean of train"
+
+    def say(self, answers: Tensor, sizes: Array, card: Card) -> list[tuple[Any, dict[str, float]]]:
+        """Return the number."""
+        return [(float(row[0]), {}) for row in answers]
+
+    def in_words(self, said: float) -> str:
+        """Return six digits of it."""
+        return f"{said:.6g}"
+
+    def tables(self, found: Predictions, card: Card) -> dict[str, str]:
+        """Return the number and what was predicted."""
+        pairs = zip(found.label.tolist(), found.predicted.tolist(), strict=True)
+        return table_of(found, ["label", "predicted"], [[repr(y), f"{p:.6g}"] for y, p in pairs])

@@ -1,0 +1,1 @@
+"""Pictures: what matplotlib draws, each function one file."""
