@@ -39,12 +39,12 @@ PEDESTRIAN, CAR = (0, [25.0, 22, 34, 41]), (1, [20.0, 26, 43, 37])  # two object
 BATCH = batch_of([PEDESTRIAN, CAR], [(2, [0.0, 0, 9, 18]), (2, [41.0, 43, 52, 60])], [])
 
 
-def by_hand(outputs: Tensor, batch: dict[str, Tensor], near: bool = False) -> tuple[float, int]:
+def by_hand(outputs: Tensor, batch: dict[str, Tensor], near: bool = False) -> tuple[dict[str, float], int]:
     """Return the loss and the number of places, cell after cell, object after object."""
     rows, columns = outputs.shape[2:]
     maps = outputs.view(len(outputs), len(ANCHORS), 5 + K, rows, columns)
     step = SIDE / rows
-    total, places = 0.0, 0
+    parts, places = {"box": 0.0, "class": 0.0, "objectness": 0.0}, 0
 
     def box(b: int, a: int, y: int, x: int) -> Tensor:
         _, tx, ty, th, tw, *_ = maps[b, a, :, y, x]
@@ -85,11 +85,12 @@ def by_hand(outputs: Tensor, batch: dict[str, Tensor], near: bool = False) -> tu
                             .prod()
                         )
                         union = (found[2:] - found[:2]).prod() + (corners[2:] - corners[:2]).prod() - common
-                        total += 2.0 * float(1 - common / union + (hull - union) / hull)
-                        total += 0.5 * float(-said[5:].log_softmax(dim=0)[kind]) + float(F.softplus(-z))
+                        parts["box"] += 2.0 * float(1 - common / union + (hull - union) / hull)
+                        parts["class"] += 0.5 * float(-said[5:].log_softmax(dim=0)[kind])
+                        parts["objectness"] += float(F.softplus(-z))
                     elif all(iou(found, corners) <= 0.6 for corners, _ in objects):
-                        total += 0.7 * float(F.softplus(z))
-    return total / max(places, len(outputs)), places
+                        parts["objectness"] += 0.7 * float(F.softplus(z))
+    return {name: part / max(places, len(outputs)) for name, part in parts.items()}, places
 
 
 @pytest.mark.parametrize("near", [False, True])
@@ -99,7 +100,9 @@ def test_the_loss_is_the_one_of_the_loops(near: bool) -> None:
     outputs[:, 0::8] += PRIOR
     for scene in (BATCH, batch_of([(0, [25.0, 22, 34, 41])], [(1, [20.0, 26, 43, 37]), (2, [22.0, 27, 41, 35])], [])):
         expected, _ = by_hand(outputs, scene, near)
-        assert float(task(near=near).loss(outputs, scene)) == pytest.approx(expected, rel=1e-6)
+        found = task(near=near).loss(outputs, scene)
+        assert float(found["loss"]) == pytest.approx(sum(expected.values()), rel=1e-6)
+        assert {name: float(found[f"loss/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
 def test_two_objects_in_one_cell_have_an_anchor_each_and_a_third_is_a_collision() -> None:
@@ -135,14 +138,14 @@ def test_what_the_loss_wants_is_decoded_to_the_objects() -> None:
 def test_cells_that_see_an_object_already_are_left_alone() -> None:
     outputs = torch.zeros(3, len(ANCHORS) * (5 + K), 3, 3, requires_grad=True)
     scene = batch_of([(0, [25.0, 20, 35, 40])], [], [])  # the first anchor, in the middle cell, to the pixel
-    task(near=False, ignore=0.3).loss(outputs, scene).backward()
+    task(near=False, ignore=0.3).loss(outputs, scene)["loss"].backward()
     gradient = outputs.grad.view(3, 2, 8, 3, 3)[0, :, 0]
     assert gradient[0, 1, 1] < 0 and gradient[1, 1, 1] == 0 and gradient[0, 0, 0] > 0  # own; overlaps 0.36; background
 
 
 def test_pictures_without_objects_only_learn_background() -> None:
     outputs = torch.zeros(2, 16, 3, 3, requires_grad=True)
-    task().loss(outputs, batch_of([], [])).backward()
+    task().loss(outputs, batch_of([], []))["loss"].backward()
     gradient = outputs.grad.view(2, 2, 8, 3, 3)
     assert (gradient[:, :, 0] > 0).all() and (gradient[:, :, 1:] == 0).all()
 

@@ -28,7 +28,7 @@ TASKS = {
     "landmarks": [*ONE, "task=landmarks", "task.distance=diagonal"],
 }
 NUMBERS = {
-    "detection": {"loss", "map50", "map50_95", "per_class", "error", "collisions"},
+    "detection": {"loss", "map50", "map50_95", "per_class", "error", "collisions", "loss_parts"},
     "localization": {"loss", "accuracy", "mean_iou", "error"},
     "landmarks": {"loss", "nme", "error"},
 }
@@ -135,10 +135,16 @@ def test_it_trains_is_judged_and_leaves_what_the_contract_says(command, tmp_path
     assert done.code == 0, done.err
     done = command("evaluate", "run=latest")
     assert done.code == 0, done.err
+    parts = metrics_of()["dev"].get("loss_parts", {})
+    if task == "detection":
+        assert set(parts) == {"box", "class", "objectness"}
+        assert sum(parts.values()) == pytest.approx(metrics_of()["dev"]["loss"])
+        columns = (LATEST / "curves.csv").read_text().splitlines()[0].split(",")
+        assert {f"{split}/loss/{part}" for split in ("train", "dev") for part in parts} <= set(columns)
     told, predictions = metrics_of(), json.loads((LATEST / "predictions.json").read_text())
     for split in ("train", "dev", "test"):
         assert set(told[split]) == NUMBERS[task] and all(
-            np.isfinite(v) for k, v in told[split].items() if k != "per_class"
+            np.isfinite(v) for k, v in told[split].items() if isinstance(v, float)
         )
     assert len(predictions) == 16 and not (LATEST / "predictions.csv").exists()
     assert (LATEST / "report.html").stat().st_size > 20000 and (LATEST / "figures" / "worst.png").exists()
@@ -317,7 +323,7 @@ def test_bfloat16_outputs_are_judged_in_float32() -> None:
 
     torch.manual_seed(0)
     outputs = torch.randn(3, 16, 3, 3).bfloat16()
-    assert torch.equal(task().loss(outputs, BATCH), task().loss(outputs.float(), BATCH))
+    assert torch.equal(task().loss(outputs, BATCH)["loss"], task().loss(outputs.float(), BATCH)["loss"])
 
 
 def test_windows_of_a_classifier_find_a_digit_on_a_canvas(command, tmp_path) -> None:

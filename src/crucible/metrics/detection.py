@@ -114,7 +114,7 @@ class DetectionMetrics(Accumulator):
     """Everything found on a split, measured at the end.
 
     Args:
-        names: of the classes. loss: outputs and batch to the mean loss (). find: outputs to found boxes (B, D, 6).
+        names: of the classes. losses: outputs and batch to the mean loss () and its parts. find: outputs to found boxes (B, D, 6).
         score: from which a box is counted where boxes are counted one by one, as in the confusion matrix.
         collisions: outputs and batch to the number () of objects that share a place of the grid with another one.
         within: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
@@ -123,7 +123,7 @@ class DetectionMetrics(Accumulator):
     def __init__(
         self,
         names: Sequence[str],
-        loss: Callable[[Any, Batch], Tensor],
+        losses: Callable[[Any, Batch], dict[str, Tensor]],
         find: Callable[[Any], Tensor],
         *,
         score: float,
@@ -131,15 +131,16 @@ class DetectionMetrics(Accumulator):
         within: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
     ) -> None:
         self._within = within
-        self._names, self._loss, self._find, self._score = names, loss, find, score
+        self._names, self._losses, self._find, self._score = names, losses, find, score
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._total: Tensor | float = 0.0
+        self._totals: dict[str, Tensor] = {}
         self._collisions, self._lost = collisions, torch.zeros(())
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, M, 4) and `label` (B, M)."""
         self._taken.append((self._within(self._find(outputs), batch), batch["boxes"], batch["label"]))
-        self._total = self._total + self._loss(outputs, batch).double() * len(batch["x"])
+        for name, value in self._losses(outputs, batch).items():
+            self._totals[name] = self._totals.get(name, 0.0) + value.double() * len(batch["x"])
         self._lost = self._lost + self._collisions(outputs, batch).cpu()
 
     def found(self, *, bounds: Tensor = BOUNDS, any_class: bool = False) -> Found:
@@ -150,16 +151,17 @@ class DetectionMetrics(Accumulator):
         return matched(given, boxes, labels, bounds, any_class=any_class)
 
     def compute(self) -> dict[str, float]:
-        """Return loss, map50, map50_95, error (1 - map50), collisions, and per_class/NAME, the average precision at 0.5."""
+        """Return loss, loss/PART, map50, map50_95, error (1 - map50), collisions, and per_class/NAME, the precision at 0.5."""
         if not self._taken:
             return {}
         found = self.found()
         of_classes = curves(found, len(self._names))
         means = mean_precision(found, len(self._names))
-        loss = float(self._total) / sum(len(given) for given, _, _ in self._taken)
+        size = sum(len(given) for given, _, _ in self._taken)
+        losses = {name: float(total) / size for name, total in self._totals.items()}
         first, whole = float(means[0]), float(means.mean())
         per_class = {f"per_class/{self._names[k]}": float(curve[0].mean()) for k, curve in of_classes.items()}
-        numbers = {"loss": loss, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
+        numbers = {**losses, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
         return numbers | per_class
 
     def evidence(self, size: int) -> tuple[int, float]:

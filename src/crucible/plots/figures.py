@@ -27,14 +27,21 @@ mpl.rcParams.update(
 
 
 def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, meaning: str | None, path: Path) -> None:
-    """Draw loss (train and dev) and the monitored number over epochs, the epoch chosen, and what the losses say."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    """Draw loss, its parts and the monitored number over epochs, the epoch chosen, and what the losses say."""
+    parts = [name.removeprefix("train/") for name in (rows[0] if rows else ()) if name.startswith("train/loss/")]
+    figure, axes = plt.subplots(1, 3 if parts else 2, figsize=(13 if parts else 9, 3.4))
     epochs = [row["epoch"] for row in rows]
     for name, colour in (("train/loss", BLUE), ("dev/loss", ORANGE)):
         if rows and name in rows[0]:
             axes[0].plot(epochs, [row[name] for row in rows], color=colour, label=name)
     if rows and f"dev/{monitor}" in rows[0]:
         axes[1].plot(epochs, [row[f"dev/{monitor}"] for row in rows], color=ORANGE, label=f"dev/{monitor}")
+    for part, colour in ((part, f"C{i}") for i, part in enumerate(parts)):
+        axes[2].plot(epochs, [row[f"train/{part}"] for row in rows], color=colour, label=f"train/{part}")
+        if f"dev/{part}" in rows[0]:
+            axes[2].plot(
+                epochs, [row[f"dev/{part}"] for row in rows], color=colour, linestyle="--", label=f"dev/{part}"
+            )
     for axis in axes:
         axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"chosen: epoch {best_epoch}")
         axis.set_xlabel("epoch")

@@ -102,12 +102,12 @@ class Detection(MonitoredTask):
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch: `x` (B, C, H, W), `boxes` (B, M, 4) in pixels, `label` (B, M), below 0 for none."""
-        return {"loss": self.loss(model(batch["x"]), batch)}
+        return self.loss(model(batch["x"]), batch)
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the loss () of maps (B, A (5 + K), rows, columns): its parts summed over the grid, a mean over objects.
+    def loss(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` () of maps (B, A (5 + K), rows, columns), and its parts `loss/box`, `loss/class`, `loss/objectness`.
 
-        In float32 at least, whatever the network computes in.
+        Each is a sum over the grid, a mean over objects; in float32 at least, whatever the network computes in.
         """
         maps = self._split(outputs)
         targets = self._targets(maps, batch)
@@ -123,7 +123,12 @@ class Detection(MonitoredTask):
         weight = torch.where(there > 0, 1.0, self._weights[2] * (1 - self._covered(boxes, batch)))
         objects = F.binary_cross_entropy_with_logits(own[..., 0] - PRIOR, there, weight, reduction="sum")
         count = mine.sum().clamp(min=len(outputs))  # pictures without objects count as one each
-        return (self._weights[0] * place.sum() + self._weights[1] * kind.sum() + objects) / count
+        box, class_ = self._weights[0] * place.sum(), self._weights[1] * kind.sum()
+        parts = {"loss/box": box, "loss/class": class_, "loss/objectness": objects}
+        return {
+            "loss": (box + class_ + objects) / count,
+            **{name: part.detach() / count for name, part in parts.items()},
+        }
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -20,7 +22,7 @@ class Task(Protocol):
     """What the loop calls; of a batch `x` is what the model takes, every other name belongs to the task."""
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return named scalars; their sum is minimised, and `loss` is the data's own."""
+        """Return named scalars (): `loss` is the data's own, `loss/PART` a part of it; see `total_of`."""
 
     def predict(self, outputs: Any) -> Any:
         """Return what the outputs say, in the terms of the label."""
@@ -66,7 +68,7 @@ class MonitoredTask(ABC):
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return named scalars; their sum is minimised, and `loss` is the data's own."""
+        """Return named scalars (): `loss` is the data's own, `loss/PART` a part of it; see `total_of`."""
 
     @abstractmethod
     def predict(self, outputs: Any) -> Any:
@@ -103,6 +105,11 @@ class MonitoredTask(ABC):
             train: `label` and all else that is known of the train examples. facts: the card's, of objects.
         """
         return {}
+
+
+def total_of(losses: Mapping[str, Tensor]) -> Tensor:
+    """Return what is minimised (): the sum of the terms. `loss/box` is a part of `loss`, recorded and not added again."""
+    return reduce(add, (term for name, term in losses.items() if "/" not in name))
 
 
 def loss_terms(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

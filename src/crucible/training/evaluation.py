@@ -16,6 +16,7 @@ from crucible.tasks.task import MonitoredTask
 from crucible.text import csv_text
 
 WARM_UP, REPEATS = 10, 50
+GROUPS = {"per_class": "per_class", "loss": "loss_parts"}
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,18 @@ def evaluate_split(
 
 
 def summary_of(found: Evaluation) -> dict[str, Any]:
-    """Return the numbers as metrics.json holds them: those of each class under `per_class`, and who is `without_examples`."""
-    scores = found.scores
-    own = {name.partition("/")[2]: value for name, value in scores.items() if name.startswith("per_class/")}
-    rest = {name: value for name, value in scores.items() if not name.startswith("per_class/")}
-    absent = {"without_examples": list(found.absent)} if found.absent else {}
-    return rest | ({"per_class": own} if own else {}) | absent
+    """Return the numbers as metrics.json holds them.
+
+    Those of each class stand under `per_class`, what the loss is made of under `loss_parts`, who is `without_examples` last.
+    """
+    numbers: dict[str, Any] = {}
+    for name, value in found.scores.items():
+        group, _, own = name.partition("/")
+        if own and group in GROUPS:
+            numbers.setdefault(GROUPS[group], {})[own] = value
+        else:
+            numbers[name] = value
+    return numbers | ({"without_examples": list(found.absent)} if found.absent else {})
 
 
 def latency_ms(model: nn.Module, example: Tensor) -> float:

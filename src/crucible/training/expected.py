@@ -3,22 +3,20 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
-from operator import add
-from typing import Any
 
 import torch
 from torch import nn
 
 from crucible.data.batches import Batch, Batches
 from crucible.models.measure import measure
+from crucible.tasks.task import Task, total_of
 
 RATE, STEP_SECONDS = 5e9, 1e-3  # multiplications a second of one slow core; what a step costs beside them
 SHORT_SECONDS = 20.0  # by these; what seems to take less is not looked at
 UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
-def expected_seconds(model: nn.Module, task: Any, batches: Batches, epochs: int) -> float | None:
+def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int) -> float | None:
     """Return about how long so many epochs take, from two steps without an update; None: some seconds, not looked at.
 
     A step has as many examples as a slow core takes a second for. Weights, statistics of batch norm, gradients and the
@@ -47,10 +45,10 @@ def in_words(seconds: float | None) -> str:
     return f"about {count:.1f} {name}" if count < 10 and unit > 1 else f"about {count:.0f} {name}"
 
 
-def _step(model: nn.Module, task: Any, batch: Batch) -> float:
+def _step(model: nn.Module, task: Task, batch: Batch) -> float:
     """Return the seconds of a forward and a backward pass."""
     start = time.perf_counter()
-    reduce(add, task.losses(model, batch).values()).backward()
+    total_of(task.losses(model, batch)).backward()
     if batch["x"].is_cuda:
         torch.cuda.synchronize(batch["x"].device)
     return time.perf_counter() - start

@@ -1,15 +1,13 @@
 """The loop: one for every task, model, optimizer and schedule."""
 
 from collections.abc import Iterable
-from functools import reduce
-from operator import add
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.data.batches import Batch, Batches
 from crucible.optim.guard import GuardedOptimizer
-from crucible.tasks.task import Task
+from crucible.tasks.task import Task, total_of
 from crucible.training.evaluation import outputs_of
 from crucible.training.run import Run
 
@@ -41,7 +39,7 @@ def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOpt
     """Take one optimizer step; return each loss term, on the device."""
     losses = task.losses(model, batch)
     optimizer.zero_grad()
-    total = reduce(add, losses.values())
+    total = total_of(losses)
     total.backward()
     optimizer.step(total)
     return losses

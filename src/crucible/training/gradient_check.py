@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batch
 from crucible.errors import Refusal
-from crucible.tasks.task import Task
+from crucible.tasks.task import Task, total_of
 
 LIMIT, STEPS = 1e-5, (1e-5, 1e-6)  # the smaller step where a corner lies within the larger
 LARGEST, RANDOM = 4, 4  # coordinates of each parameter: those with the largest gradient, and some drawn
@@ -85,7 +85,7 @@ def _layer(parameter: str) -> str:
 def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
     def loss() -> Tensor:
         torch.manual_seed(seed)
-        return torch.stack(list(task.losses(model, batch).values())).sum()
+        return total_of(task.losses(model, batch))
 
     order = _order(model, batch)
     loss().backward()

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batch
-from crucible.tasks.task import Task
+from crucible.tasks.task import Task, total_of
 
 
 def locate_nonfinite(model: nn.Module, task: Task, batch: Batch) -> str:
@@ -27,7 +26,7 @@ def locate_nonfinite(model: nn.Module, task: Task, batch: Batch) -> str:
     losses = task.losses(model, batch)
     for hook in hooks:
         hook.remove()
-    torch.stack(list(losses.values())).sum().backward()
+    total_of(losses).backward()
     found += [f"the term '{name}' of the loss" for name, loss in losses.items() if not loss.isfinite()]
     gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     found += [f"the gradient of '{name}'" for name, gradient in gradients if not gradient.isfinite().all()]
