@@ -8,6 +8,7 @@ from torch import nn
 from crucible.app.pretrained import source_of
 from crucible.app.project import Config
 from crucible.data.card import Card
+from crucible.data.ragged import Padded
 from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.models.activations import Step
@@ -31,6 +32,8 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         with refusing("model", model, "its size is not known"):
             _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
         _require_passage(model, card.feature_shape, task.num_outputs)
+        if card.is_ragged:
+            _require_mask(model, card)
         _require_maps(task, model)
         _require_gradients(model)
         source = source_of(cfg)
@@ -80,6 +83,20 @@ def _require_passage(model: nn.Module, feature_shape: list[int], num_outputs: in
         measure(model, feature_shape)
         if not type(model).__module__.startswith("crucible."):
             _require_outputs(model, feature_shape, num_outputs)
+
+
+@torch.no_grad()
+def _require_mask(model: nn.Module, card: Card) -> None:
+    """Refuse a network that takes the padding of a shorter example for numbers: NaN times 0 is NaN."""
+    for parameter in model.parameters():
+        parameter.zero_()
+    lengths = torch.tensor([0, card.feature_shape[0], card.feature_shape[0] + 1])
+    values = torch.zeros(int(lengths[-1]), *card.example_shape, dtype=torch.int64 if card.holds_symbols else None)
+    with refusing("model", model, "it takes no examples of different lengths"):
+        outputs = model(Padded(values, lengths)[:])
+    if not outputs.isfinite().all():
+        raise Refusal("model", "it takes examples of one length; these have different ones, and it would learn from their padding",
+                      allowed="a model that begins with mask_of (crucible.data.ragged)")  # fmt: skip
 
 
 @torch.no_grad()

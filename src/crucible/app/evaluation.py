@@ -92,7 +92,7 @@ def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
                 allowed="the same data, or other data named as such",
                 example=f"python src/evaluate.py run={shlex.quote(job.cfg['run'])} data={choices_of(job.cfg)['data']} data.path=...",
             )
-        if card.feature_shape != own.feature_shape:
+        if card.example_shape != own.example_shape:
             raise Refusal("the data", f"an example has shape {card.feature_shape}, the run's have {own.feature_shape}")
         _require_same_objects(job, card.objects or {}, own.objects or {})
         if job.other_data:

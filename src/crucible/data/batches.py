@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.names import read_names
+from crucible.data.ragged import OFFSETS, Padded, described, in_buckets, mask_of
 from crucible.data.seen import Seen, digests_of, seen_in
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
 EVALUATION_BYTES = 64 << 20
+OWN = ("x.npy", "y.npy", OFFSETS)  # what else a split holds is further
 WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
 
 
@@ -55,7 +58,7 @@ class Batches:
         require_prepared(folder, self.own)
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
         self.splits, self.identity = self.own.splits, (self.own.key, str(folder.absolute()))
-        self._arrays: dict[str, tuple[Tensor, Tensor]] = {}
+        self._arrays: dict[str, tuple[Tensor | Padded, Tensor]] = {}
         self._further: dict[str, Batch] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
         self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))
@@ -64,7 +67,11 @@ class Batches:
     def train(self, epoch: int) -> Iterator[Batch]:
         """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
         x, y = self.arrays("train")
-        order = self._order(y.cpu(), generator(self.seed, "order", epoch, torch.device("cpu"))).to(x.device)
+        draw = generator(self.seed, "order", epoch, torch.device("cpu"))
+        order = self._order(y.cpu(), draw)
+        if isinstance(x, Padded):
+            order = in_buckets(order, x.lengths.cpu(), self.batch_size, draw)
+        order = order.to(x.device)
         moves = generator(self.seed, "augment", epoch, self.device)
         for start, end in bounds(len(y), self.batch_size):
             rows = order[start:end]
@@ -72,7 +79,7 @@ class Batches:
             own = rows.to(y.device)
             further = {name: values.index_select(0, own) for name, values in self.further("train").items()}
             batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
-            yield {**batch, "x": self.normalize(batch["x"])}
+            yield self._ready(batch)
 
     def evaluation(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
@@ -83,14 +90,23 @@ class Batches:
         if split not in self.splits:
             return
         x, y = self.arrays(split)
-        size = size or max(1, EVALUATION_BYTES // (4 * max(1, x[0].numel())))
+        size = size or max(
+            1, EVALUATION_BYTES // (4 * max(1, prod(x.shape[1:] if isinstance(x, Tensor) else self.own.feature_shape)))
+        )
         for start in range(0, len(y), size):
             part = x[start : start + size].to(self.device, non_blocking=True)
             further = {name: values[start : start + size] for name, values in self.further(split).items()}
-            yield {"x": self.normalize(part), "label": y[start : start + size], **further}
+            yield self._ready({"x": part, "label": y[start : start + size], **further})
+
+    def _ready(self, batch: Batch) -> Batch:
+        """Return a batch normalised; of examples of different lengths with a mask (B, L) of where they are."""
+        ready = {**batch, "x": self.normalize(batch["x"])}
+        return {**ready, "mask": mask_of(ready["x"])} if self.card.is_ragged else ready
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Return (x - mean) / std as float32; a feature that never changed in train becomes 0."""
+        """Return (x - mean) / std as float32; a feature that never changed in train becomes 0. Symbols stay as they are."""
+        if self.card.holds_symbols:
+            return x
         return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
 
     def replaced(self, features: Mapping[str, Tensor]) -> "Batches":
@@ -106,7 +122,13 @@ class Batches:
         return [int(count > 0) for count in counts] if self._sampling == "balanced" else counts
 
     def stored(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped; a copy where rows are left out."""
+        """Return x (N, ...) and y (N,) as they lie on disk, memory-mapped; a copy where rows are left out.
+
+        Of examples of different lengths x is what describes them: see crucible.data.ragged.
+        """
+        if self.card.is_ragged:
+            x, offsets, y = (np.load(self.folder / split / name) for name in ("x.npy", OFFSETS, "y.npy"))
+            return self._kept(split, described(np.split(x, offsets[1:-1]))), self._kept(split, y)
         x, y = (self._kept(split, np.load(self.folder / split / f"{name}.npy", mmap_mode="r")) for name in ("x", "y"))
         return x, y
 
@@ -125,19 +147,29 @@ class Batches:
         names, places = self.names(split), self.rows(split)
         return [f"row {places[row]} of {split}" if names is None else names[row] for row in rows]
 
-    def arrays(self, split: str) -> tuple[Tensor, Tensor]:
+    def arrays(self, split: str) -> tuple[Tensor | Padded, Tensor]:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
         if split not in self._arrays:
-            x = torch.from_numpy(self._kept(split, np.load(self.folder / split / "x.npy", mmap_mode="c")))
+            x = self._examples(split)
             y = torch.from_numpy(self._kept(split, np.load(self.folder / split / "y.npy")))
             fits = x.nbytes < _free_bytes(self.device) // 4
             self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
         return self._arrays[split]
 
+    def _examples(self, split: str) -> Tensor | Padded:
+        values = np.load(self.folder / split / "x.npy", mmap_mode="c")
+        if not self.card.is_ragged:
+            return torch.from_numpy(self._kept(split, values))
+        offsets = np.load(self.folder / split / OFFSETS)
+        if left_out := set(self._left_out.get(split, ())):
+            kept = [each for i, each in enumerate(np.split(values, offsets[1:-1])) if i not in left_out]
+            values, offsets = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
+        return Padded(torch.from_numpy(values), torch.from_numpy(offsets))
+
     def further(self, split: str) -> Batch:
         """Return what else is known of each example, on the device: `boxes`, `points`, `size`; see crucible.data.objects."""
         if split not in self._further:
-            files = [file for file in sorted((self.folder / split).glob("*.npy")) if file.stem not in ("x", "y")]
+            files = [file for file in sorted((self.folder / split).glob("*.npy")) if file.name not in OWN]
             values = {file.stem: torch.from_numpy(self._kept(split, np.load(file))) for file in files}
             self._further[split] = {name: value.to(self.device) for name, value in values.items()}
         return self._further[split]
@@ -188,7 +220,7 @@ def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
 
 def shift_and_scale(card: Card) -> tuple[Tensor, Tensor]:
     """Return -mean/std and 1/std, shaped to broadcast over a batch; both 0 for a deviation of 0."""
-    shape = (-1, *(1 for _ in card.feature_shape[1:]))
+    shape = (-1,) if card.is_ragged else (-1, *(1 for _ in card.feature_shape[1:]))
     mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
     scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
     return -mean * scale, scale

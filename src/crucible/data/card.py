@@ -19,7 +19,7 @@ class Card:
         source: raw files by role, each with its sha256.
         splits: per split, its size and class counts.
         classes: names in label order.
-        feature_shape: [C, H, W] or [F].
+        feature_shape: [C, H, W] or [F]; [L] or [L, F] of examples of different lengths.
         normalize: kind, mean and std per channel or feature in the units of the stored arrays, fitted_on, fitted_size.
         duplicates: policy, exact pairs found across splits, near pairs.
         recipe: the settings that the key is made of.
@@ -28,6 +28,8 @@ class Card:
         target: of numbers to be predicted, on train: mean, std, and quartiles (three); None where labels are classes.
         arrays: the sha256 of each array by its path in the prepared folder.
         examples: by split, a hash of each example as it came; see crucible.data.seen.
+        lengths: of examples of different lengths: shortest, mean, longest; the longest stands in feature_shape.
+        facts: what a kind of label of another package tells of itself.
     """
 
     name: str
@@ -45,11 +47,28 @@ class Card:
     objects: dict[str, Any] | None = None
     arrays: dict[str, str] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
+    lengths: dict[str, Any] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_images(self) -> bool:
         """Whether an example is an image (C, H, W) rather than a vector (F)."""
-        return len(self.feature_shape) == 3
+        return len(self.feature_shape) == 3 and not self.is_ragged
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether examples have different lengths."""
+        return self.lengths is not None
+
+    @property
+    def holds_symbols(self) -> bool:
+        """Whether examples are symbols (whole numbers from 0, as of words), which are not normalised."""
+        return self.is_ragged and self.dtype == "int64"
+
+    @property
+    def example_shape(self) -> list[int]:
+        """What examples of this run and of other data must have in common: all but the length."""
+        return self.feature_shape[1:] if self.is_ragged else self.feature_shape
 
     def size(self, split: str) -> int:
         """Return the number of examples in a split."""

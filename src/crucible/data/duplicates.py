@@ -5,7 +5,7 @@ signature (a small grey version without brightness and contrast) finds most alik
 (crucible.data.likeness), and reported, not dropped: only a person can judge them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import combinations
 from types import MappingProxyType
@@ -28,9 +28,12 @@ SAMPLE = 3000  # examples from whose pairs the number of pairs is estimated
 RANK = np.array([SPLITS.index(split) for split in ("train", "train_dev", "dev", "test")]).argsort()  # who keeps a copy
 
 
-def hashes(chunk: Array) -> Array:
+def hashes(chunk: Iterable[Array]) -> Array:
     """Return a 128-bit hash of each example as (n,) byte strings."""
-    rows = np.ascontiguousarray(chunk).reshape(len(chunk), -1).view(np.uint8)
+    if isinstance(chunk, np.ndarray):
+        rows: Iterable[Array] = np.ascontiguousarray(chunk).reshape(len(chunk), -1).view(np.uint8)
+    else:
+        rows = (np.ascontiguousarray(row).reshape(-1).view(np.uint8) for row in chunk)
     digests = b"".join(blake2b(row.data, digest_size=16).digest() for row in rows)
     return np.frombuffer(digests, dtype="S16")
 

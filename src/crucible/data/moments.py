@@ -16,8 +16,8 @@ class Moments:
         self._mean: Array = np.zeros(1)
         self._squares: Array = np.zeros(1)
 
-    def add(self, chunk: Array) -> None:
-        """Take in a chunk; 8-bit images are counted by value, which is exact."""
+    def add(self, chunk: Array, *, examples: int | None = None) -> None:
+        """Take in a chunk: so many examples, or as many as it has rows; 8-bit images are counted by value, which is exact."""
         if len(chunk) == 0:
             return
         mean, squares, values = _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk)
@@ -26,7 +26,7 @@ class Moments:
         self._squares = self._squares + squares + delta**2 * (self._values * values / total)
         self._mean = self._mean + delta * (values / total)
         self._values = total
-        self.count += len(chunk)
+        self.count += len(chunk) if examples is None else examples
 
     def mean_std(self) -> tuple[list[float], list[float]]:
         """Return mean and population deviation; a deviation of 0, or of rounding alone, marks what never changes."""

@@ -21,6 +21,7 @@ from crucible.data.likeness import compared
 from crucible.data.moments import Moments
 from crucible.data.names import names_of, source_name, write_names
 from crucible.data.objects import Resize
+from crucible.data.ragged import OFFSETS, Examples, Lengths
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.seen import packed
 from crucible.data.splits import SPLITS, assign, shares, together
@@ -130,7 +131,7 @@ def _replace(target: Path, draft: Path) -> None:
 def _write(
     source: Source, kind: LabelKind, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path
 ) -> Card:
-    fit = Fit(recipe.image_size, recipe.channels, recipe.resize)
+    fit = _fit(source, recipe)
     names = names_of(source)
     scans = _scans(source, names, fit)
     if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
@@ -143,11 +144,12 @@ def _write(
     leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
-    moments = _write_arrays(source, fit, split_of, labels, folder, fit.dtype)
+    moments = _write_arrays(source, fit, split_of, labels, {pool: scans[pool].steps for pool in split_of}, folder)
     _write_further(split_of, {pool: each.arrays for pool, each in placed.items()}, folder)
     write_names(names, split_of, folder)
     everything = np.concatenate(list(split_of.values()))
     joined = np.concatenate([labels[pool] for pool in split_of])
+    joined_steps = np.concatenate([scans[pool].steps for pool in split_of])
     return Card(
         name=name,
         key=key,
@@ -155,12 +157,13 @@ def _write(
         splits=_sizes(everything, joined, len(encoded.classes), kind),
         classes=encoded.classes,
         feature_shape=fit.shape,
+        lengths=_lengths(joined_steps, everything) if isinstance(fit, Lengths) else None,
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
         duplicates={
             "policy": recipe.duplicates,
             "found": leaks,
-            "near": _near(names, split_of, scans, folder) if len(fit.shape) == 3 else [],
+            "near": _near(names, split_of, scans, folder) if isinstance(fit, Fit) and len(fit.shape) == 3 else [],
         },
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
@@ -168,6 +171,14 @@ def _write(
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
         examples=_examples(everything, np.concatenate([scans[pool].sources for pool in split_of])),
     )
+
+
+def _fit(source: Source, recipe: PrepareConfig) -> Fit | Lengths:
+    if not any(pool.ragged for pool in source.pools.values()):
+        return Fit(recipe.image_size, recipe.channels, recipe.resize)
+    if recipe.image_size is not None or recipe.channels is not None:
+        raise Refusal("data.image_size, data.channels", "these examples have different lengths: they are no images")
+    return Lengths()
 
 
 def _examples(split: Array, digests: Array) -> dict[str, str]:
@@ -180,50 +191,60 @@ class _Scan:
     sources: Array  # (N, 16) of examples as they came, before they were resized
     signs: Array
     sizes: Array  # (N, 2), height and width of images as they came
+    steps: Array  # (N,), rows of x.npy that an example takes
 
 
-def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit) -> dict[str, _Scan]:
+def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit | Lengths) -> dict[str, _Scan]:
     try:
         return {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
     except OtherShape:
+        assert isinstance(fit, Fit)
         everything = (image for pool in source.pools.values() for chunk in pool.chunks() for image in chunk)
         sizes = {pool: len(each.labels) for pool, each in source.pools.items()}
         raise fit.other_shapes((source_name(names, sizes, i), image) for i, image in enumerate(everything)) from None
 
 
-def _scan(name: str, pool: Pool, fit: Fit) -> _Scan:
+def _scan(name: str, pool: Pool, fit: Fit | Lengths) -> _Scan:
     """Read a pool once: shapes and finite values are checked, every example is hashed."""
-    digests, sources, signs, sizes, start = [], [], [], [], 0
+    digests, sources, signs, sizes, steps, start = [], [], [], [], [], 0
     for raw in pool.chunks():
         chunk = fit(raw, partial(pool.name, start))
         sizes += [each.shape[-2:] for each in raw] if chunk.ndim == 4 else []
         _require_finite(chunk, name, pool, start)
         digests.append(hashes(chunk))
         sources.append(_source_hashes(raw, chunk, digests[-1]))
-        signs.append(signatures(chunk) if chunk.ndim == 4 else np.zeros((len(chunk), GRID * GRID), np.float16))
+        signs.append(
+            signatures(chunk)
+            if isinstance(chunk, np.ndarray) and chunk.ndim == 4
+            else np.zeros((len(chunk), GRID * GRID), np.float16)
+        )
+        steps.append(chunk.lengths if isinstance(chunk, Examples) else np.ones(len(chunk), int))
         start += len(chunk)
     if start == 0:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
-    return _Scan(np.concatenate(digests), np.concatenate(sources), np.concatenate(signs), np.array(sizes))
+    return _Scan(
+        np.concatenate(digests), np.concatenate(sources), np.concatenate(signs), np.array(sizes), np.concatenate(steps)
+    )
 
 
-def _source_hashes(raw: Any, chunk: Array, digests: Array) -> Array:
+def _source_hashes(raw: Any, chunk: Array | Examples, digests: Array) -> Array:
     """Return the hashes (n, 16) of examples as they came; those of the stored ones where nothing was changed."""
-    same = all(each.shape == chunk.shape[1:] and each.dtype == chunk.dtype for each in raw)
+    same = all(each.shape == own.shape and each.dtype == own.dtype for each, own in zip(raw, chunk, strict=True))
     of_raw = digests if same else np.concatenate([hashes(np.asarray(each)[None]) for each in raw])
     return of_raw.view(np.uint8).reshape(-1, 16)
 
 
-def _fitted(pool: Pool, fit: Fit) -> Iterator[Array]:
+def _fitted(pool: Pool, fit: Fit | Lengths) -> Iterator[Array | Examples]:
     start = 0
     for chunk in pool.chunks():
         yield fit(chunk, partial(pool.name, start))
         start += len(chunk)
 
 
-def _require_finite(chunk: Array, name: str, pool: Pool, start: int) -> None:
-    if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
-        bad = int(np.flatnonzero(~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1))[0])
+def _require_finite(chunk: Array | Examples, name: str, pool: Pool, start: int) -> None:
+    values = chunk.values if isinstance(chunk, Examples) else chunk
+    if chunk.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = next(i for i, each in enumerate(chunk) if not np.isfinite(each).all())
         raise Refusal(
             f"{name}, {pool.name(start, bad)}",
             "a value is NaN or infinite",
@@ -272,17 +293,30 @@ def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None
 
 
 def _write_arrays(
-    source: Source, fit: Fit, split_of: Mapping[str, Array], labels: Mapping[str, Array], folder: Path, dtype: np.dtype
+    source: Source,
+    fit: Fit | Lengths,
+    split_of: Mapping[str, Array],
+    labels: Mapping[str, Array],
+    steps: Mapping[str, Array],
+    folder: Path,
 ) -> Moments:
-    """Write x.npy and y.npy of every split in source order; return the moments of train."""
-    sizes = np.bincount(np.concatenate(list(split_of.values())) + 1, minlength=len(SPLITS) + 1)[1:]
+    """Write x.npy and y.npy of every split in source order; return the moments of train.
+
+    Of examples of different lengths x.npy holds one after the other, and offsets.npy (N + 1) where each begins.
+
+    Args:
+        steps: by pool (N,), how many rows of x.npy an example takes: its length; 1 where all have one shape.
+    """
+    split, step = np.concatenate(list(split_of.values())), np.concatenate([steps[pool] for pool in split_of])
+    sizes = np.bincount(split + 1, weights=step, minlength=len(SPLITS) + 1)[1:].astype(int)
+    shape = fit.shape[1:] if isinstance(fit, Lengths) else fit.shape
     moments = Moments()
     with ExitStack() as stack:
         files: dict[int, BinaryIO] = {}
         for number in np.flatnonzero(sizes).tolist():
             (folder / SPLITS[number]).mkdir()
             files[number] = stack.enter_context((folder / SPLITS[number] / "x.npy").open("wb"))
-            header = {"descr": dtype.str, "fortran_order": False, "shape": (int(sizes[number]), *fit.shape)}
+            header = {"descr": fit.dtype.str, "fortran_order": False, "shape": (int(sizes[number]), *shape)}
             np.lib.format.write_array_header_1_0(files[number], header)
         for name, split in split_of.items():
             start = 0
@@ -291,15 +325,21 @@ def _write_arrays(
                 start += len(chunk)
                 for number, file in files.items():
                     file.write(_rows(chunk, part == number).data)
-                moments.add(_rows(chunk, part == SPLITS.index("train")))
+                moments.add(
+                    _rows(chunk, part == SPLITS.index("train")), examples=int((part == SPLITS.index("train")).sum())
+                )
     for number in files:
         y = [labels[name][split == number] for name, split in split_of.items()]
         np.save(folder / SPLITS[number] / "y.npy", np.concatenate(y))
+        if isinstance(fit, Lengths):
+            np.save(folder / SPLITS[number] / OFFSETS, np.cumsum([0, *step[split == number]]))
     return moments
 
 
-def _rows(chunk: Array, mask: Array) -> Array:
-    """Take the masked rows, contiguous; without a copy where all are taken."""
+def _rows(chunk: Array | Examples, mask: Array) -> Array:
+    """Take the values of the masked rows, contiguous; without a copy where all are taken."""
+    if isinstance(chunk, Examples):
+        return chunk[mask].values
     return np.ascontiguousarray(chunk if mask.all() else chunk[mask])
 
 
@@ -312,7 +352,7 @@ def _write_further(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[s
             np.save(folder / SPLITS[number] / f"{name}.npy", values[joined == number])
 
 
-def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
+def _normalize(kind: str, moments: Moments, fit: Fit | Lengths) -> dict[str, Any]:
     if kind == "scale" and fit.dtype != np.uint8:
         raise Refusal(
             "data.normalize=scale",
@@ -320,9 +360,16 @@ def _normalize(kind: str, moments: Moments, fit: Fit) -> dict[str, Any]:
             allowed="standard, none",
             example="data.normalize=standard",
         )
+    if kind != "none" and isinstance(fit, Lengths) and fit.dtype.kind == "i":
+        raise Refusal(f"data.normalize={kind}", "symbols have no mean", allowed="none", example="data.normalize=none")
     fixed = {"scale": (0.0, 255.0), "none": (0.0, 1.0)}
     mean, std = ([each] for each in fixed[kind]) if kind in fixed else moments.mean_std()
     return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
+
+
+def _lengths(steps: Array, split: Array) -> dict[str, Any]:
+    kept = steps[split >= 0]
+    return {"shortest": int(kept.min()), "mean": float(kept.mean()), "longest": int(kept.max())}
 
 
 def _sizes(split: Array, labels: Array, num_classes: int, kind: LabelKind) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 
 from crucible.data.images import Fit, native
-from crucible.data.readers import csv, image_folder, npz
+from crucible.data.ragged import Lengths, Padded
+from crucible.data.readers import csv, image_folder, npz, series
 from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.errors import Refusal
 from crucible.inference.saved_run import Predictor, Saved
@@ -32,8 +34,7 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], b
     device = predictor.shift.device
     for names, values, sizes in examples:
         x = torch.from_numpy(values).to(device, predictor.shift.dtype)
-        normalised = torch.addcmul(predictor.shift, x, predictor.scale)
-        far = far or bool((normalised.flatten(1).mean(dim=1).abs() > FAR).any())
+        far = far or bool((predictor.normalised(x).flatten(1).nanmean(dim=1).abs() > FAR).any())
         rows = predictor(x).cpu()
         said = saved.task.kind.say(rows, sizes, saved.card)
         found += [Answer(name, *each) for name, each in zip(names, said, strict=True)]
@@ -48,7 +49,9 @@ def examples(path: Path, saved: Saved) -> Iterator[Examples]:
     """
     require_path(path, WANTED, key="input")
     shape = saved.card.feature_shape
-    if path.is_dir() or path.suffix.lower() in image_folder.SUFFIXES:
+    if saved.card.is_ragged:
+        yield from _series(path, saved)
+    elif path.is_dir() or path.suffix.lower() in image_folder.SUFFIXES:
         if not saved.card.is_images:
             raise Refusal(f"input={path}", f"this run takes examples of shape {shape}", allowed="an array or a table")
         yield from _pictures(path, saved)
@@ -58,6 +61,23 @@ def examples(path: Path, saved: Saved) -> Iterator[Examples]:
         yield from _array(path, saved)
     else:
         raise Refusal(f"input={path}", f"files of the kind '{path.suffix}' are not read", allowed=WANTED)
+
+
+def _series(path: Path, saved: Saved) -> Iterator[Examples]:
+    """Give examples of different lengths: one array, or a file with one a line."""
+    if saved.card.example_shape or path.suffix.lower() not in (".npy", ".tsv", ".csv", ".txt"):
+        raise Refusal(
+            f"input={path}",
+            "this run takes examples of different lengths",
+            allowed="an array (L), or a text file of series",
+        )
+    named = iter([(str(path), npz.load(path, "x").reshape(-1))]) if path.suffix == ".npy" else series.series(path)
+    fit = Lengths()
+    while some := list(islice(named, AT_A_TIME)):
+        names, values = zip(*some, strict=True)
+        examples = fit(list(values), names.__getitem__)
+        offsets = torch.from_numpy(np.cumsum([0, *examples.lengths]))
+        yield list(names), Padded(torch.from_numpy(examples.values), offsets)[:].numpy(), _sizes([])
 
 
 def _pictures(path: Path, saved: Saved) -> Iterator[Examples]:

@@ -127,10 +127,15 @@ class Predictor(nn.Module):
         super().__init__()
         shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
-        self.model = saved.model
+        self.model, self._symbols = saved.model, saved.card.holds_symbols
         self._answers = saved.task.postprocess if settled else saved.task.raw_detections
 
     def forward(self, x: Tensor) -> Tensor:
         """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""
-        normalised = torch.addcmul(self.shift, x.to(self.shift.dtype), self.scale).float()
-        return self._answers(self.model(normalised))
+        return self._answers(self.model(self.normalised(x)))
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Return stored values as the model takes them."""
+        if self._symbols:
+            return x.long()
+        return torch.addcmul(self.shift, x.to(self.shift.dtype), self.scale).float()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def pool(found: Sequence[Annotated], root: Path, group_by: str | None) -> Pool:
     return pictures([each.file for each in found], root, group_by, labels=labels, boxes=boxes)
 
 
-def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: Array) -> Pool:
+def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: Any) -> Pool:
     """Return a pool of pictures with their `labels`, and `boxes` or `points`."""
     return Pool(
         chunks=lambda: chunks_of(files),

@@ -29,6 +29,7 @@ class Pool:
         groups: (N,) what must stay together (person, video, recording), or None.
         names: what to call an example in a message.
         boxes: (N, M, 4) corners in pixels; then `labels` is (N, M), below 0 where there is no object.
+        ragged: whether examples have different lengths: then chunks are lists of (L,) or (L, F) arrays.
         points: (N, P, 2) x and y in pixels, NaN where an example has none.
     """
 
@@ -38,6 +39,7 @@ class Pool:
     names: Sequence[str] | None = None
     boxes: Array | None = None
     points: Array | None = None
+    ragged: bool = False
 
     def name(self, start: int, offset: int) -> str:
         """Return what the example `offset` after `start` is called: its file, or its row."""
