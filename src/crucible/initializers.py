@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from crucible.models.contracts import OwnFanIn, is_given
 from crucible.schema import Positive
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -51,7 +52,7 @@ def _rule(std: Callable[[int], float]) -> Initializer:
     def apply(model: nn.Module) -> None:
         layer: Any
         for layer in model.modules():
-            if (isinstance(layer, LAYERS) or hasattr(layer, "n_in")) and not hasattr(layer, "given"):
+            if isinstance(layer, (*LAYERS, OwnFanIn)) and not is_given(layer):
                 nn.init.normal_(layer.weight, std=std(_inputs(layer)))
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
@@ -61,8 +62,8 @@ def _rule(std: Callable[[int], float]) -> Initializer:
 
 def _inputs(layer: Any) -> int:
     """Inputs of one unit: weight (out, in, ...) has in x kernel of them; a transposed one (in, out, ...) about in."""
-    if hasattr(layer, "n_in"):  # a layer of another shape says so itself
-        return int(layer.n_in)
+    if isinstance(layer, OwnFanIn):
+        return layer.n_in
     weight: Tensor = layer.weight
     if isinstance(layer, TRANSPOSED):
         return max(1, weight.shape[0] * weight[0, 0].numel() // prod(layer.stride))

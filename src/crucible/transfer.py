@@ -21,6 +21,7 @@ from crucible.data.seen import Seen, read_seen, unknown
 from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, WEIGHTS
 from crucible.integrity import require_unchanged
+from crucible.models.contracts import Backbone, Detector
 from crucible.schema import Positive, Whole, nearest
 
 Freeze = Literal["all", "none"] | Whole
@@ -203,20 +204,20 @@ class FromRun(NoTransfer):
     def _is_alone(self, model: nn.Module) -> bool:
         """Whether nothing but the head learns."""
         found = blocks(model)
-        alone = not len(getattr(model, "heads", ())) and not hasattr(model, "backbone")
+        alone = not _middle_heads(model) and not isinstance(model, Detector)
         return alone and 0 < len(found) == len(_first(found, self._freeze))
 
     def _names(self, model: nn.Module) -> set[str]:
         """Return the names of what comes from the source: all but the head, that too where the classes are the same."""
         found, wanted = self._shapes(model), {name: tuple(p.shape) for name, p in model.state_dict().items()}
-        if hasattr(model, "backbone"):  # what follows it is new
+        if isinstance(model, Detector):  # what follows it is new
             wanted = {name: shape for name, shape in wanted.items() if name.startswith(BACKBONE)}
             found = {name: shape for name, shape in found.items() if name in wanted}
         same = self._source.card is not None and self._card.classes == self._source.card.classes != []
         same = same and _targets(self._card) == _targets(self._source.card)
         outputs = head(model)[1].weight.shape[0]
         new = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and len(m.weight) == outputs and (
-            name.split(".")[0] == "heads" or name == head(model)[0])}  # fmt: skip
+            any(m is each for middle in _middle_heads(model) for each in middle.modules()) or name == head(model)[0])}  # fmt: skip
         rest = {name for name in wanted if name.rpartition(".")[0] not in new}
         if missing := sorted(rest - set(found)) or sorted(set(found) - set(wanted)):
             here = missing[0] in wanted
@@ -249,20 +250,24 @@ def _targets(card: Card | None) -> str:
 
 def _renamed(name: str, model: nn.Module) -> str:
     """Return what a classifier's tensor is called in a model that has one as its backbone."""
-    return BACKBONE + name if hasattr(model, "backbone") and not name.startswith(BACKBONE) else name
+    return BACKBONE + name if isinstance(model, Detector) and not name.startswith(BACKBONE) else name
 
 
 def head(model: nn.Module) -> tuple[str, Any]:
     """Return the last linear layer, or the one that is called so, and its name."""
-    own = [("head", model.head)] if isinstance(getattr(model, "head", None), nn.Conv2d) else []
+    own = [("head", model.head)] if isinstance(model, Detector) else []
     return [*((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), *own][-1]
+
+
+def _middle_heads(model: nn.Module) -> list[nn.Module]:
+    return model.middle_heads() if isinstance(model, Backbone) else []
 
 
 def blocks(model: nn.Module) -> list[list[nn.Module]]:
     """Return the blocks before the head in order: each unit with weights, and what follows it up to the next."""
     found: list[list[nn.Module]] = []
     weighted = False  # whether the last block has its weights
-    for module in _units(getattr(model, "backbone", model), head(model)[1]):
+    for module in _units(model.backbone if isinstance(model, Detector) else model, head(model)[1]):
         has = any(p.dim() > 1 for p in module.parameters())
         if not found or (has and weighted):
             found, weighted = [*found, []], False

@@ -12,6 +12,7 @@ from crucible.data.ragged import Padded
 from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.models.activations import Step
+from crucible.models.contracts import Detector
 from crucible.models.measure import measure
 from crucible.resources import available_memory
 from crucible.targets import build, refusing
@@ -109,7 +110,7 @@ def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: in
 
 
 def _require_maps(task: MonitoredTask, model: nn.Module) -> None:
-    if task.wants_maps is not hasattr(model, "backbone"):
+    if task.wants_maps is not isinstance(model, Detector):
         wanted = "model=yolo" if task.wants_maps else "task=detection"
         raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",
                       allowed="model=yolo task=detection, or neither", example=wanted)  # fmt: skip

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.activations import Activation
+from crucible.models.contracts import Backbone
 from crucible.models.layers import Shape, Style, TooSmall, parse, shapes, smallest, stack
 from crucible.schema import Probability
 
 
-class ConvNet(nn.Module):
+class ConvNet(Backbone):
     """The declared layers, then one linear layer (flattening first what is not flat yet).
 
     Args:
@@ -23,6 +24,8 @@ class ConvNet(nn.Module):
     Raises:
         Refusal: a layer that is none, or an example that is too small for them.
     """
+
+    trunk = ("features",)
 
     def __init__(
         self,

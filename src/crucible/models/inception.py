@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.errors import Refusal
+from crucible.models.contracts import Backbone
 from crucible.schema import NonNegative, Probability
 
 # Table 1: channels of 1x1; 3x3 reduce and 3x3; 5x5 reduce and 5x5; 1x1 after the pool. None: a 3x3 max pool, stride 2.
@@ -26,7 +27,7 @@ AUXILIARY = ("4a", "4d")  # a head after each
 HALVINGS, SIDE, SMALLEST = 3, 16, 10  # the stem halves up to three times, while maps of 16 are left
 
 
-class Inception(nn.Module):
+class Inception(Backbone):
     """A stem, nine modules of four branches side by side, average pool, linear: 6,998,552 parameters for 1000 classes.
 
     In training it gives (logits, logits of the first head, of the second); the task adds their losses, weighted. Those
@@ -42,6 +43,9 @@ class Inception(nn.Module):
     Raises:
         Refusal: smaller images.
     """
+
+    trunk = ("stem", "stages")
+    top = ("head", "heads", "dropout")
 
     def __init__(
         self,
@@ -83,6 +87,10 @@ class Inception(nn.Module):
                 further.append(self.heads[name](x))
         logits = self.head(self.dropout(x.mean(dim=(2, 3))))
         return (logits, *further) if further else logits
+
+    def middle_heads(self) -> list[nn.Module]:
+        """Return the two heads of training."""
+        return list(self.heads.values())
 
 
 class Module(nn.Module):

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
+from crucible.models.contracts import leave_as_given
 from crucible.schema import Count, Probability, Section, Whole, check, nearest
 
 Shape = tuple[int, ...]  # of one example: (C, ...) or (F,)
@@ -451,4 +452,4 @@ def _set_by_hand(conv: nn.Module, filters: Sequence[Filter], *, learn: bool) -> 
             if name == "red":
                 kernel[1:].zero_()
     weight.requires_grad_(learn)
-    conv.given = True  # type: ignore[assignment]  # initialisers leave it
+    leave_as_given(conv)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crucible.models.contracts import OwnFanIn
 from crucible.models.convnet import ConvNet, require_images
 from crucible.schema import Probability
 
@@ -98,7 +99,7 @@ class Subsampling(nn.Module):
         return self.activation(4 * F.avg_pool2d(x, 2) * self.coefficient.view(-1, 1, 1) + self.bias.view(-1, 1, 1))
 
 
-class PartialConv(nn.Module):
+class PartialConv(OwnFanIn):
     """A convolution whose every filter sees only some of the input maps.
 
     Args:

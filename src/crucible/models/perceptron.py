@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.errors import Refusal
+from crucible.models.contracts import leave_as_given
 
 
 class Perceptron(nn.Module):
@@ -38,7 +39,7 @@ class Perceptron(nn.Module):
             with torch.no_grad():
                 self.linear.weight.copy_(torch.tensor(weights).view_as(self.linear.weight))
                 self.linear.bias.fill_(bias)
-            self.linear.given = True  # type: ignore[assignment]  # initialisers leave it
+            leave_as_given(self.linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to the sums (B, K)."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from crucible.errors import Refusal
+from crucible.models.contracts import Backbone
 from crucible.schema import Count, Probability
 
 # Table 1: blocks of each of the four stages, and whether they are bottlenecks (1x1, 3x3, 1x1 to four times the width).
@@ -19,7 +20,7 @@ STEM_SIZE = 32  # section 4.2: the paper's small images; larger ones are halved 
 SMALLEST, LARGE = 4, 64  # from 64x64 on the networks of table 1 begin with 7x7, stride 2, and a pool
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A stem, stages of residual blocks, average pool, linear.
 
     depth 18, 34, 50, 101, 152: four stages with width, 2, 4 and 8 times width channels (table 1): 11,689,512, 21,797,672,
@@ -34,6 +35,9 @@ class ResNet(nn.Module):
         keep_prob: probability of keeping a pooled feature in training.
         residual: false leaves the shortcuts out: the paper's plain networks.
     """
+
+    trunk = ("stem", "stages")
+    top = ("head", "dropout")
 
     def __init__(
         self,

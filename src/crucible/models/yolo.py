@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.models.alexnet import AlexNet
+from crucible.models.contracts import Backbone, Detector
 from crucible.models.convnet import ConvNet, require_images
 from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
@@ -20,11 +21,11 @@ from crucible.models.vgg16 import VGG16
 from crucible.schema import Count, check, nearest
 from crucible.targets import section_of
 
-Backbone = Literal["resnet", "vgg16", "inception", "alexnet", "lenet5", "convnet"]
+Name = Literal["resnet", "vgg16", "inception", "alexnet", "lenet5", "convnet"]
 LAYERS = [
     layer for width in (16, 32, 64, 64) for layer in ({"conv": width, "f": 3, "p": "same"}, {"max_pool": 2})
 ]  # of a convnet where none are given
-BACKBONES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
+BACKBONES: dict[str, tuple[Callable[..., Backbone], dict[str, Any]]] = {
     "resnet": (ResNet, {"depth": 18, "width": 32, "keep_prob": 1.0, "residual": True}),  # the paper's width is 64
     "vgg16": (VGG16, {"batch_norm": True, "keep_prob": 1.0}),
     "inception": (Inception, {"batch_norm": True, "keep_prob": 1.0, "auxiliary": 0.0}),
@@ -34,7 +35,7 @@ BACKBONES: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
 }
 
 
-class Yolo(nn.Module):
+class Yolo(Detector):
     """A backbone's maps brought together on one grid, convolved twice more, and for every cell the numbers of the task.
 
     Coarser maps than the grid's know more of what surrounds a cell: with `context` each is enlarged and added to the next
@@ -57,7 +58,7 @@ class Yolo(nn.Module):
         feature_shape: Sequence[int],
         num_outputs: int,
         *,
-        backbone: Backbone,
+        backbone: Name,
         settings: Mapping[str, Any],
         stride: Count,
         width: Count | None,
@@ -68,7 +69,7 @@ class Yolo(nn.Module):
         self.backbone = _built(backbone, feature_shape, settings)
         levels = _levels(self.backbone, feature_shape, stride)
         levels = levels if context else levels[:1]
-        _cut(self.backbone, levels[-1][0])
+        self.backbone.cut(levels[-1][0])
         self.taken = [place for place, _ in levels]  # after how many parts a map is taken, the grid's first
         inner = width or levels[0][1]
         self.sides = nn.ModuleList(nn.Conv2d(channels, inner, 1) for _, channels in levels)
@@ -78,7 +79,7 @@ class Yolo(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to maps (B, num_outputs, rows, columns)."""
         maps = []
-        for place, unit in enumerate(units(self.backbone), 1):
+        for place, unit in enumerate(self.backbone.units(), 1):
             x = unit(x)
             if place in self.taken:
                 maps.append(x)
@@ -89,15 +90,7 @@ class Yolo(nn.Module):
         return self.head(self.neck(whole))
 
 
-def units(backbone: nn.Module) -> list[nn.Module]:
-    """Return the parts that an image passes one after the other, before anything is made a vector."""
-    lists = [getattr(backbone, name) for name in ("features", "stem", "stages") if hasattr(backbone, name)]
-    parts = [part for each in lists for part in (each.values() if isinstance(each, nn.ModuleDict) else each)]
-    flat = next((i for i, part in enumerate(parts) if isinstance(part, nn.Flatten)), len(parts))
-    return parts[:flat]
-
-
-def _built(name: str, feature_shape: Sequence[int], settings: Mapping[str, Any]) -> nn.Module:
+def _built(name: str, feature_shape: Sequence[int], settings: Mapping[str, Any]) -> Backbone:
     make, defaults = BACKBONES[name]
     given = {key: value for key, value in settings.items() if value is not None}
     if unknown := [key for key in given if key not in defaults]:
@@ -106,13 +99,13 @@ def _built(name: str, feature_shape: Sequence[int], settings: Mapping[str, Any])
     return make(feature_shape, 1, **check(section_of(make), {**defaults, **given}, prefix="model.settings"))
 
 
-def _levels(backbone: nn.Module, feature_shape: Sequence[int], stride: int) -> list[tuple[int, int]]:
+def _levels(backbone: Backbone, feature_shape: Sequence[int], stride: int) -> list[tuple[int, int]]:
     """Return for the grid, and each coarser map, after how many parts it is there, and its channels."""
     rows, training = -(-feature_shape[1] // stride), backbone.training
     backbone.eval()
     x, found = torch.zeros(1, *feature_shape), dict[int, tuple[int, int]]()  # rows -> the last place with so many
     with torch.no_grad():
-        for place, part in enumerate(units(backbone), 1):
+        for place, part in enumerate(backbone.units(), 1):
             x = part(x)
             found[x.shape[2]] = (place, x.shape[1])
     backbone.train(training)
@@ -123,21 +116,6 @@ def _levels(backbone: nn.Module, feature_shape: Sequence[int], stride: int) -> l
             allowed="a stride that the backbone has", example=f"model.stride={max(1, feature_shape[1] // max(min(found), 1))}",
         )  # fmt: skip
     return [found[each] for each in sorted(found, reverse=True) if each <= min(grids)]
-
-
-def _cut(backbone: nn.Module, kept: int) -> None:
-    """Take away all parts after the first `kept`."""
-    parts = units(backbone)[:kept]
-    for name in ("features", "stem", "stages"):
-        if (old := getattr(backbone, name, None)) is not None:
-            new = nn.Sequential()
-            for key, part in old.named_children():
-                if any(part is each for each in parts):
-                    new.add_module(key, part)
-            setattr(backbone, name, new)
-    for name in ("head", "heads", "dropout"):
-        if hasattr(backbone, name):
-            delattr(backbone, name)
 
 
 def _conv(inputs: int, outputs: int) -> list[nn.Module]:

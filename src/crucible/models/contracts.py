@@ -1,0 +1,76 @@
+"""What other parts may ask of a network besides its outputs; a network offers it by inheriting from one of these classes."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+from weakref import WeakSet
+
+from torch import nn
+
+_given: WeakSet[nn.Module] = WeakSet()
+
+
+class Backbone(nn.Module):
+    """A network of images whose maps another network may take.
+
+    Attributes:
+        trunk: the names of the children that an image passes one after the other. top: those of what follows them.
+    """
+
+    trunk: ClassVar[Sequence[str]]
+    top: ClassVar[Sequence[str]] = ("head",)
+
+    def units(self) -> list[nn.Module]:
+        """Return the parts that an image passes, before anything is made a vector."""
+        children = [self.get_submodule(name) for name in self.trunk]
+        parts = [part for child in children for part in child.children()]
+        flat = next((i for i, part in enumerate(parts) if isinstance(part, nn.Flatten)), len(parts))
+        return parts[:flat]
+
+    def middle_heads(self) -> list[nn.Module]:
+        """Return what gives further outputs from the middle, in training alone."""
+        return []
+
+    def cut(self, kept: int) -> None:
+        """Take away all parts after the first `kept`, and the top."""
+        parts = self.units()[:kept]
+        for name in self.trunk:
+            left = nn.Sequential()
+            for key, part in self.get_submodule(name).named_children():
+                if any(part is each for each in parts):
+                    left.add_module(key, part)
+            setattr(self, name, left)
+        for name in self.top:
+            delattr(self, name)
+
+
+class Detector(nn.Module):
+    """A network that says something of every cell of a grid: (B, num_outputs, rows, columns).
+
+    Attributes:
+        backbone: what gives the maps. head: what says it.
+    """
+
+    backbone: Backbone
+    head: nn.Conv2d
+
+
+class OwnFanIn(nn.Module):
+    """A layer whose weights do not tell how many inputs a unit has: it says so itself.
+
+    Attributes:
+        n_in: inputs of a unit. weight, bias: as of torch's layers.
+    """
+
+    n_in: int
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+
+def leave_as_given(layer: nn.Module) -> None:
+    """Declare that a layer's weights were given by the user: initialisers leave them."""
+    _given.add(layer)
+
+
+def is_given(layer: nn.Module) -> bool:
+    """Whether a layer's weights were given by the user."""
+    return layer in _given
