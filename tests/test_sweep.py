@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -243,6 +244,22 @@ def test_a_search_of_failures_ends_as_failed_in_the_record(command) -> None:
     done = command("train", *QUICK, *words, "hydra.sweeper.n_trials=8")
     assert done.code == 2 and "4 of 4 trials failed" in done.err and "stopped" in done.err
     assert [event["kind"] for event in read_events(Path("sweep/journal.jsonl"))][-1] == "failed"
+
+
+def test_a_candidate_that_could_not_be_confirmed_is_named(command) -> None:
+    """As where its run was killed twice: it is left out, and best.yaml and the screen say so."""
+    words = [*QUICK, *SMALL, "hydra.sweeper.confirm.best=2", "hydra.sweeper.confirm.seeds=2"]
+    assert command("train", *words).code == 0
+    before = best()
+    assert len(before["candidates"]) == 2 and before["unconfirmed"] == {}
+    trial = studies(url())["confirm"].trials[0]
+    with sqlite3.connect(url().removeprefix("sqlite:///")) as store:
+        store.execute("update trials set state = 'FAIL' where trial_id = ?", (trial._trial_id,))
+        row = (trial._trial_id, "cause", json.dumps("killed twice"))
+        store.execute("insert into trial_user_attributes (trial_id, key, value_json) values (?, ?, ?)", row)
+    done = command("train", *words)
+    assert done.code == 0 and "their candidates were left out" in done.out and "1 killed twice" in done.out, done.err
+    assert len(best()["candidates"]) == 1 and best()["unconfirmed"] == {"killed twice": 1} and best()["failures"] == {}
 
 
 def test_what_crashes_is_a_recorded_failure_and_the_search_goes_on(command, monkeypatch) -> None:

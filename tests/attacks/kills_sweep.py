@@ -100,7 +100,7 @@ def _otherwise(folder: Path, wanted: dict[str, object]) -> list[str]:
     """Return what differs from a search that nobody killed: one worker draws the same trials, unless one died twice."""
     found = _best(folder)
     counts = found["trials"]
-    if isinstance(counts, dict) and counts["failed"]:
+    if (isinstance(counts, dict) and counts["failed"]) or found["unconfirmed"]:  # and best.yaml and the screen say so
         return []
     return [
         f"{name} of best.yaml is {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value

@@ -29,7 +29,7 @@ from crucible.transfer import NoTransfer
 
 def seen_policy(cfg: Config) -> str:
     """Return what becomes of examples that the weights have seen; runs of before had no choice."""
-    return cfg["transfer"].get("seen", "keep")
+    return str(cfg["transfer"].get("seen", "keep"))
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,9 @@ def _evaluated(file: Path) -> dict[str, Any]:
 
 
 def _require_one_question(told: Sequence[dict[str, Any]]) -> None:
-    for what, of in (("data", lambda each: each["key"]), ("monitor", lambda each: each["monitor"]["name"])):
-        if other := next((each for each in told if of(each) != of(told[0])), None):
+    facts = [{"data": each["key"], "monitor": each["monitor"]["name"]} for each in told]
+    for what in ("data", "monitor"):
+        if other := next((each for each, own in zip(told, facts, strict=True) if own[what] != facts[0][what]), None):
             raise Refusal(
                 f"{other['folder']}", f"its {what} is not that of {told[0]['folder']}: their numbers cannot be compared",
                 allowed="runs on the same prepared data, judged by the same number",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job
@@ -64,8 +64,7 @@ def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, 
 
 def task_class(cfg: Config) -> type[MonitoredTask]:
     """Return the class of the configured task: what is known of it before there are data."""
-    found: Any = resolve(cfg["task"]["_target_"], "task")
-    return found
+    return cast(type[MonitoredTask], resolve(cfg["task"]["_target_"], "task"))
 
 
 def label_kind(cfg: Config) -> Kind:

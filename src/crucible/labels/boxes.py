@@ -65,7 +65,7 @@ class Boxes(Located):
 
     def comparable(self, labels: Array) -> Array:
         """Return how many objects each picture holds."""
-        return (labels >= 0).sum(axis=1)
+        return np.asarray((labels >= 0).sum(axis=1))
 
     def constant(self, card: Card, num_outputs: int, *, single: bool) -> tuple[Tensor | None, str]:
         """Never any box."""

@@ -81,4 +81,4 @@ def in_original(points: Array, sizes: Array, card: Card) -> Array:
 
 def listed(values: Array) -> list[Any]:
     """Return coordinates as a file tells them: a hundredth of a pixel."""
-    return np.round(values.astype(np.float64), 2).tolist()
+    return list(np.round(values.astype(np.float64), 2).tolist())

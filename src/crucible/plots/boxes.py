@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from crucible.plots.figures import BLUE, GREY, ORANGE, plain, plt, save
+from crucible.plots.figures import BLUE, GREY, ORANGE, plain, save
 
 TRUTH, FOUND = "#38a169", ORANGE
 Array = np.ndarray[Any, Any]
@@ -43,7 +45,7 @@ def _mark(axis: Any, said: Any, colour: str) -> None:
         return
     for each in said:
         x0, y0, x1, y1 = each["box"]
-        axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1))
+        axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1))
         score = f" {each['score']:.2f}" if "score" in each else ""
         axis.text(x0, y0 - 1, plain(f"{each['class']}{score}"), fontsize=5, color=colour)
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-from crucible.plots.figures import plain, plt, save
+from crucible.plots.figures import plain, save
 
 Image = np.ndarray[Any, Any]
 COLUMNS = 9

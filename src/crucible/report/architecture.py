@@ -42,11 +42,11 @@ def saved(found: Saving) -> str:
 def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     """Draw values, parameters and multiplications layer by layer; as .png and .svg. Return both."""
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
     from crucible.plots import figures
 
     mpl.rcParams["svg.hashsalt"] = "crucible"
-    plt = figures.plt
     shown = [row for row in rows if row.parameters or row.multiplications] or list(rows)
     figure, axes = plt.subplots(1, 3, figsize=(11, 1.2 + 0.22 * len(shown)), sharey=True)
     names = [f"{row.name}  {_shape(row.shape)}" for row in shown]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
@@ -84,7 +84,7 @@ def patient(method: Callable[Concatenate["Studies", P], T]) -> Callable[Concaten
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
 
-    return tried
+    return cast("Callable[Concatenate[Studies, P], T]", tried)
 
 
 class Studies:

@@ -179,7 +179,8 @@ class Detection(MonitoredTask):
     def _split(self, outputs: Tensor) -> Tensor:
         """Return maps (B, A, 5 + K, rows, columns)."""
         precise = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        return precise.unflatten(1, (len(self.anchors), 5 + len(self.names)))
+        maps: Tensor = precise.unflatten(1, (len(self.anchors), 5 + len(self.names)))
+        return maps
 
     def _boxes(self, maps: Tensor) -> Tensor:
         """Return the box (B, A * cells, 4) that each cell and anchor says, corners in pixels."""
@@ -245,4 +246,4 @@ def _sizes(anchors: Anchors, card: Card) -> list[list[float]]:
         most: Sequence[str] = sorted(found, key=int)
         raise Refusal("task.anchors", f"{anchors} are asked for", allowed=f"1 to {most[-1]}, or sizes [w, h]" if most else "sizes [w, h]",
                       example=f"task.anchors={most[-1] if most else '[[10, 10]]'}")  # fmt: skip
-    return found[str(anchors)]["sizes"]
+    return list(found[str(anchors)]["sizes"])

@@ -73,7 +73,7 @@ class Landmarks(MonitoredTask):
         z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         there = batch["label"].to(z.dtype)
         wanted = (batch["points"].to(z) / self._size.to(z) - self._mean.to(z)) / self._deviation
-        far = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
+        far: Tensor = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
         return (F.binary_cross_entropy_with_logits(z[:, 0], there, reduction="none") + there * far).mean()
 
     def predict(self, outputs: Tensor) -> Tensor:

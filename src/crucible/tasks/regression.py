@@ -79,7 +79,7 @@ class Regression(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the answer (B, 1) in the target's unit."""
-        return outputs.double() * self._std + self._mean
+        return torch.add(outputs.double() * self._std, self._mean)
 
     def group(self, values: Tensor) -> Tensor:
         """Return which quarter of the train targets each value (B,) is in."""

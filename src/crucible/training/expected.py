@@ -33,7 +33,7 @@ def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int
     few = {name: values[: max(2, min(size, int(RATE / max(1, work))))] for name, values in batch.items()}
     with _put_back(model, batches.device):
         seconds = [_step(model, task, few) for _ in range(2)][-1]  # the first one also prepares
-    return epochs * seconds / len(few["x"]) * (counts["train"] + counts.get("dev", 0) / 3)
+    return float(epochs * seconds / len(few["x"]) * (counts["train"] + counts.get("dev", 0) / 3))
 
 
 def in_words(seconds: float | None) -> str:

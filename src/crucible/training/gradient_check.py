@@ -105,7 +105,7 @@ def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
 def _coordinates(gradient: Tensor, draw: torch.Generator) -> list[int]:
     largest = gradient.abs().reshape(-1).topk(min(LARGEST, gradient.numel())).indices
     drawn = torch.randint(gradient.numel(), (RANDOM,), generator=draw)
-    return torch.cat([largest, drawn]).unique().tolist()
+    return [int(i) for i in torch.cat([largest, drawn]).unique()]
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def _slope(loss: Callable[[], Tensor], parameter: nn.Parameter, i: int) -> float
         (slope, half), (bend, half_bend) = zip(*(((up + down) / 2, abs(up - down)) for up, down in sides), strict=True)
         agree = abs(slope - half) <= KINK * (abs(slope) + abs(half)) / 2 + ROUNDING / step
         if agree and half_bend <= SHARP * bend + 2 * ROUNDING / step:
-            return slope
+            return float(slope)
     return None
 
 

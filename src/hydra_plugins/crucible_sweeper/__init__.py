@@ -32,5 +32,6 @@ class CrucibleSweeper(Sweeper):
         from crucible.app.search.run import sweep
 
         config = self.config
+        assert config is not None  # setup came first
         GlobalHydra.instance().clear()  # each trial is a composition of its own
         guarded(lambda: sweep(config.hydra, self.settings, arguments))

@@ -1,6 +1,7 @@
 """What a search leaves: best.yaml, the page and its pictures, the first and the last screen, and how to promote the winner."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -8,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from crucible.app.compose import quoted
 from crucible.app.overrides import overrides_of, train_command
+from crucible.app.quoting import quoted
 from crucible.app.search.spec import SearchSpec
 from crucible.diagnosis.compare import Interval, possible, together
 from crucible.errors import Refusal
@@ -110,7 +111,8 @@ def summary(spec: SearchSpec, standing: SearchState) -> dict[str, Any]:
             "confirming": trained.get(CONFIRM, 0),
             "full_runs": plan.n_trials * plan.total_epochs,
         },
-        "failures": _failures(standing),
+        "failures": _failures(standing, [name for name in standing.trials if name != CONFIRM]),
+        "unconfirmed": _failures(standing, [CONFIRM]),
         "study": spec.name,
         "storage": shown(spec.storage),
     }
@@ -144,9 +146,9 @@ def _candidate(plan: Plan, standing: SearchState, each: Candidate) -> dict[str, 
     }
 
 
-def _failures(standing: SearchState) -> dict[str, int]:
-    searched = [each for name, own in standing.trials.items() if name != CONFIRM for each in own]
-    causes = [str(each.facts["cause"]) for each in searched if each.state == "failed"]
+def _failures(standing: SearchState, stages: Sequence[str]) -> dict[str, int]:
+    trials = [each for name in stages for each in standing.trials.get(name, ())]
+    causes = [str(each.facts["cause"]) for each in trials if each.state == "failed"]
     return {cause: causes.count(cause) for cause in sorted(set(causes))}
 
 
@@ -189,6 +191,9 @@ def screen(spec: SearchSpec, standing: SearchState, folder: Path) -> str:
             [("result", f"{why} ({tried})"), ("failed", failures), ("cost", cost), ("files", files), ("next", again)]
         )
     lines = [("result", f"{spec.card.name}: dev {name} {_with_interval(found)} ({tried})"), ("failed", failures)]
+    if found["unconfirmed"]:
+        causes = "; ".join(f"{count} {cause}" for cause, count in found["unconfirmed"].items())
+        lines.append(("note", f"of the runs with other seeds some failed ({causes}): their candidates were left out"))
     lines += [("best" if not i else "", each) for i, each in enumerate(found["overrides"])]
     lines += [*_diagnosis(Path(found["trial"]["folder"])), ("cost", cost)]
     lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]

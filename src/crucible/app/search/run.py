@@ -18,11 +18,12 @@ from uuid import uuid4
 from hydra._internal.utils import get_args_parser
 
 from crucible.app.compatibility import fits
-from crucible.app.compose import Job, compose, plain, quoted
+from crucible.app.compose import Job, compose, plain
 from crucible.app.identity import config_text, identity, record
 from crucible.app.prepared import CACHE, Accept, prepared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import home
+from crucible.app.quoting import quoted
 from crucible.app.search.results import leave, opening, screen, short
 from crucible.app.search.space import corners, space_of, split, swept_groups
 from crucible.app.search.spec import Base, SearchSpec
@@ -241,7 +242,7 @@ def _with_dev(accept: Accept) -> Accept:
 def _parts(asked: Settings, cfg: dict[str, Any], space: Space, card: Card) -> dict[str, Any]:
     who = identity({**cfg, "trainer": {**cfg["trainer"], "threads": "auto"}}, card)
     stages = {name: stage.model_dump() for name, stage in asked.stages.items()}
-    return json.loads(json.dumps({**vars(who), "space": space.plain(), "stages": stages}))
+    return dict(json.loads(json.dumps({**vars(who), "space": space.plain(), "stages": stages})))
 
 
 def _hash(parts: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 
-from crucible.app.compose import GROUPS
 from crucible.app.overrides import known_keys
+from crucible.app.quoting import GROUPS
 from crucible.errors import Refusal
 from crucible.schema import nearest
 from crucible.search.space import Choice, Conditions, Parameter, Range, Space, Value

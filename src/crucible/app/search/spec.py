@@ -10,7 +10,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from crucible.app.compose import GROUPS, compose, plain, validate
+from crucible.app.compose import compose, plain, validate
+from crucible.app.quoting import GROUPS
 from crucible.data.card import Card
 from crucible.search.search import Plan
 

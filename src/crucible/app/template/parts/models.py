@@ -24,4 +24,5 @@ class Wide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map examples (B, ...) to outputs (B, num_outputs)."""
-        return self.layers(x)
+        outputs: Tensor = self.layers(x)
+        return outputs
