@@ -1,6 +1,7 @@
 """Examples of different lengths: on disk, in batches, and refused where a network would learn from padding."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from crucible.data.card import read_card
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.data.ragged import Padded, in_buckets, mask_of
 from crucible.data.readers import series
+from crucible.data.readers.source import Pool, Source
 from crucible.errors import Refusal
 from crucible.labels.classes import Classes
 
@@ -188,3 +190,15 @@ def test_describe_and_prepare_show_series(command, tmp_path) -> None:
     assert done.code == 0 and "shape [20]" in done.out, done.err
     card = json.loads(next(Path("artifacts/prepared").glob("*/card.json")).read_text())
     assert set(card["arrays"]) >= {"train/x.npy", "train/offsets.npy", "train/y.npy"}
+
+
+def test_official_splits_of_different_lengths_keep_their_offsets(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows = {name: [rng.normal(size=rng.integers(1, 9)).astype(np.float32) for _ in range(count)]
+            for name, count in (("train", 12), ("dev", 5), ("test", 7))}  # fmt: skip
+    pools = {name: Pool(labels=np.array(["a", "b"] * 6)[: len(own)], chunks=partial(iter, [own[:4], own[4:]]), ragged=True)
+             for name, own in rows.items()}  # fmt: skip
+    home = prepared(Source(pools, {}), tmp_path / "made")
+    for name, own in rows.items():
+        values, offsets = (np.load(home / name / f"{part}.npy") for part in ("x", "offsets"))
+        assert [part.tolist() for part in np.split(values, offsets[1:-1])] == [each.tolist() for each in own]

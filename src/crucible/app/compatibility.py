@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from crucible.app.pretrained import source_of
 from crucible.app.project import Config
@@ -28,41 +29,49 @@ def fits(cfg: Config) -> Callable[[Card], None]:
         copies = _require_steps(cfg)
         task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card, task)
-        with torch.device("meta"):  # no memory for its numbers yet
-            model = build("model", cfg["model"], card.feature_shape, task.num_outputs)
-        with refusing("model", model, "its size is not known"):
-            _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
-        _require_passage(model, card.feature_shape, task.num_outputs)
-        if card.is_ragged:
-            _require_mask(model, card)
-        _require_maps(task, model)
-        _require_gradients(model)
-        source = source_of(cfg)
-        transfer = build("transfer", cfg["transfer"], source, card)
-        with refusing("transfer", model, "it does not know this model's layers"):
-            transfer.check(model, fixed=is_fixed(cfg))
-        if source is not None:
-            require_unseen(source.seen, card, cfg["transfer"].get("seen", "keep"), "the source")
-        build("optimizer", cfg["optimizer"], transfer.groups(model))
+        model = _checked_model(cfg, card, task, copies)
+        _check_transfer(cfg, card, model)
         if cfg["trainer"]["compile"]:
             require_compiler()
-        if cfg["trainer"]["batch_size"] == 1 and any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
-        ):
-            raise Refusal(
-                "trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
-                example="trainer.batch_size=64",
-            )  # fmt: skip
-        augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
-        if task.kind.no_mirror and augment.mirrors:
-            raise Refusal("augment", task.kind.no_mirror,
-                          example="data.flip_keeps_label=false augment.upside_down=false")  # fmt: skip
-        if augment.needs_images and not card.is_images:
-            raise Refusal(
-                "augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none"
-            )
+        if cfg["trainer"]["batch_size"] == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+            raise Refusal("trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
+                          example="trainer.batch_size=64")  # fmt: skip
+        _check_augment(cfg, card, task)
 
     return accept
+
+
+def _checked_model(cfg: Config, card: Card, task: MonitoredTask, copies: int) -> nn.Module:
+    """Return the model, nothing in its weights, after an example has passed it."""
+    with torch.device("meta"):  # no memory for its numbers yet
+        model: nn.Module = build("model", cfg["model"], card.feature_shape, task.num_outputs)
+    with refusing("model", model, "its size is not known"):
+        _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
+    _require_passage(model, card.feature_shape, task.num_outputs)
+    if card.is_ragged:
+        _require_mask(model, card)
+    _require_maps(task, model)
+    _require_gradients(model)
+    return model
+
+
+def _check_transfer(cfg: Config, card: Card, model: nn.Module) -> None:
+    """Refuse a source whose layers are others, or that has seen what is judged here."""
+    source = source_of(cfg)
+    transfer = build("transfer", cfg["transfer"], source, card)
+    with refusing("transfer", model, "it does not know this model's layers"):
+        transfer.check(model, fixed=is_fixed(cfg))
+    if source is not None:
+        require_unseen(source.seen, card, cfg["transfer"].get("seen", "keep"), "the source")
+    build("optimizer", cfg["optimizer"], transfer.groups(model))
+
+
+def _check_augment(cfg: Config, card: Card, task: MonitoredTask) -> None:
+    augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
+    if task.kind.no_mirror and augment.mirrors:
+        raise Refusal("augment", task.kind.no_mirror, example="data.flip_keeps_label=false augment.upside_down=false")
+    if augment.needs_images and not card.is_images:
+        raise Refusal("augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none")
 
 
 def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:

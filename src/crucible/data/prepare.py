@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -131,11 +131,10 @@ def _replace(target: Path, draft: Path) -> None:
 def _write(
     source: Source, kind: LabelKind, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path
 ) -> Card:
-    fit = _fit(source, recipe)
-    names = names_of(source)
+    """Write the arrays of every split, and return their card."""
+    fit, names = _fit(source, recipe), names_of(source)
     scans = _scans(source, names, fit)
-    if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
-        raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
+    _require_columns(source, recipe)
     encoded = kind.encode(source, recipe.judge)
     split_of = _split(source, recipe, scans, encoded.strata)
     sizes = {pool: scans[pool].sizes for pool in split_of}
@@ -144,33 +143,40 @@ def _write(
     leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
-    moments = _write_arrays(source, fit, split_of, labels, {pool: scans[pool].steps for pool in split_of}, folder)
-    _write_further(split_of, {pool: each.arrays for pool, each in placed.items()}, folder)
+    moments = _write_examples(source, fit, split_of, scans, folder)
+    further = {pool: each.arrays for pool, each in placed.items()}
+    _write_arrays(split_of, {pool: {"y": labels[pool], **further.get(pool, {})} for pool in split_of}, folder)
     write_names(names, split_of, folder)
-    everything = np.concatenate(list(split_of.values()))
-    joined = np.concatenate([labels[pool] for pool in split_of])
-    joined_steps = np.concatenate([scans[pool].steps for pool in split_of])
+    split, y = _joined(split_of, split_of.__getitem__), _joined(split_of, labels.__getitem__)
+    steps = _joined(split_of, lambda pool: scans[pool].steps)
     return Card(
         name=name,
         key=key,
         source=files,
-        splits=_sizes(everything, joined, len(encoded.classes), kind),
+        splits=_sizes(split, y, len(encoded.classes), kind),
         classes=encoded.classes,
         feature_shape=fit.shape,
-        lengths=_lengths(joined_steps, everything) if isinstance(fit, Lengths) else None,
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
-        duplicates={
-            "policy": recipe.duplicates,
-            "found": leaks,
-            "near": _near(names, split_of, scans, folder) if isinstance(fit, Fit) and len(fit.shape) == 3 else [],
-        },
+        duplicates={"policy": recipe.duplicates, "found": leaks, "near": _near(names, split_of, scans, folder, fit)},
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
-        **kind.facts(placed, everything == SPLITS.index("train"), joined, fit.shape),
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
-        examples=_examples(everything, np.concatenate([scans[pool].sources for pool in split_of])),
+        examples=_hashes_of(split, _joined(split_of, lambda pool: scans[pool].sources)),
+        lengths=_lengths(steps, split) if isinstance(fit, Lengths) else None,
+        **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
+
+
+def _joined(pools: Iterable[str], of: Callable[[str], Array]) -> Array:
+    """Return the arrays of all pools, one after the other."""
+    return np.concatenate([of(pool) for pool in pools])
+
+
+def _require_columns(source: Source, recipe: PrepareConfig) -> None:
+    """Refuse a table whose columns are not those of the run that judges it."""
+    if recipe.columns is not None and source.columns is not None and list(source.columns) != list(recipe.columns):
+        raise Refusal("the data", f"the columns are {source.columns}", allowed=f"those of the run: {recipe.columns}")
 
 
 def _fit(source: Source, recipe: PrepareConfig) -> Fit | Lengths:
@@ -181,7 +187,7 @@ def _fit(source: Source, recipe: PrepareConfig) -> Fit | Lengths:
     return Lengths()
 
 
-def _examples(split: Array, digests: Array) -> dict[str, str]:
+def _hashes_of(split: Array, digests: Array) -> dict[str, str]:
     return {SPLITS[number]: packed(digests[split == number]) for number in np.unique(split[split >= 0]).tolist()}
 
 
@@ -292,47 +298,38 @@ def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None
                 )
 
 
-def _write_arrays(
-    source: Source,
-    fit: Fit | Lengths,
-    split_of: Mapping[str, Array],
-    labels: Mapping[str, Array],
-    steps: Mapping[str, Array],
-    folder: Path,
+def _write_examples(
+    source: Source, fit: Fit | Lengths, split_of: Mapping[str, Array], scans: Mapping[str, _Scan], folder: Path
 ) -> Moments:
-    """Write x.npy and y.npy of every split in source order; return the moments of train.
+    """Write x.npy of every split in source order; return the moments of train.
 
-    Of examples of different lengths x.npy holds one after the other, and offsets.npy (N + 1) where each begins.
-
-    Args:
-        steps: by pool (N,), how many rows of x.npy an example takes: its length; 1 where all have one shape.
+    Of examples of different lengths it holds one after the other, and offsets.npy (N + 1) where each begins.
     """
-    split, step = np.concatenate(list(split_of.values())), np.concatenate([steps[pool] for pool in split_of])
-    sizes = np.bincount(split + 1, weights=step, minlength=len(SPLITS) + 1)[1:].astype(int)
+    split, steps = _joined(split_of, split_of.__getitem__), _joined(split_of, lambda pool: scans[pool].steps)
     shape = fit.shape[1:] if isinstance(fit, Lengths) else fit.shape
     moments = Moments()
     with ExitStack() as stack:
         files: dict[int, BinaryIO] = {}
-        for number in np.flatnonzero(sizes).tolist():
+        for number in np.unique(split[split >= 0]).tolist():
             (folder / SPLITS[number]).mkdir()
             files[number] = stack.enter_context((folder / SPLITS[number] / "x.npy").open("wb"))
-            header = {"descr": fit.dtype.str, "fortran_order": False, "shape": (int(sizes[number]), *shape)}
+            header = {
+                "descr": fit.dtype.str,
+                "fortran_order": False,
+                "shape": (int(steps[split == number].sum()), *shape),
+            }
             np.lib.format.write_array_header_1_0(files[number], header)
-        for name, split in split_of.items():
+            if isinstance(fit, Lengths):
+                np.save(folder / SPLITS[number] / OFFSETS, np.cumsum([0, *steps[split == number]]))
+        for pool, own in split_of.items():
             start = 0
-            for chunk in _fitted(source.pools[name], fit):
-                part = split[start : start + len(chunk)]
+            for chunk in _fitted(source.pools[pool], fit):
+                part = own[start : start + len(chunk)]
                 start += len(chunk)
                 for number, file in files.items():
                     file.write(_rows(chunk, part == number).data)
-                moments.add(
-                    _rows(chunk, part == SPLITS.index("train")), examples=int((part == SPLITS.index("train")).sum())
-                )
-    for number in files:
-        y = [labels[name][split == number] for name, split in split_of.items()]
-        np.save(folder / SPLITS[number] / "y.npy", np.concatenate(y))
-        if isinstance(fit, Lengths):
-            np.save(folder / SPLITS[number] / OFFSETS, np.cumsum([0, *step[split == number]]))
+                train = part == SPLITS.index("train")
+                moments.add(_rows(chunk, train), examples=int(train.sum()))
     return moments
 
 
@@ -343,9 +340,9 @@ def _rows(chunk: Array | Examples, mask: Array) -> Array:
     return np.ascontiguousarray(chunk if mask.all() else chunk[mask])
 
 
-def _write_further(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[str, Array]], folder: Path) -> None:
-    """Write further arrays of every split, NAME.npy, in source order."""
-    joined = np.concatenate(list(split_of.values()))
+def _write_arrays(split_of: Mapping[str, Array], arrays: Mapping[str, Mapping[str, Array]], folder: Path) -> None:
+    """Write NAME.npy of every split in source order: labels, and all else that is known of the examples."""
+    joined = _joined(split_of, split_of.__getitem__)
     for name in next(iter(arrays.values()), {}):
         values = np.concatenate([arrays[pool][name] for pool in split_of])
         for number in np.unique(joined[joined >= 0]).tolist():
@@ -380,9 +377,19 @@ def _sizes(split: Array, labels: Array, num_classes: int, kind: LabelKind) -> di
 
 
 def _near(
-    names: Mapping[str, Sequence[str]], split_of: Mapping[str, Array], scans: Mapping[str, _Scan], folder: Path
+    names: Mapping[str, Sequence[str]],
+    split_of: Mapping[str, Array],
+    scans: Mapping[str, _Scan],
+    folder: Path,
+    fit: Fit | Lengths,
 ) -> list[dict[str, Any]]:
-    signs, digests = (np.concatenate([getattr(scans[p], part) for p in split_of]) for part in ("signs", "digests"))
-    split = np.concatenate(list(split_of.values()))
+    """Return the near copies of images that stand in different splits."""
+    if isinstance(fit, Lengths) or len(fit.shape) != 3:
+        return []
+    signs, digests = (
+        _joined(split_of, lambda pool: scans[pool].signs),
+        _joined(split_of, lambda pool: scans[pool].digests),
+    )
+    split = _joined(split_of, split_of.__getitem__)
     called = partial(source_name, names, {pool: len(own) for pool, own in split_of.items()})
     return near(split, signs, digests, compared(folder, split), called)
