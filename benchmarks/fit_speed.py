@@ -25,6 +25,8 @@ from crucible.seeds import generator
 from crucible.tasks.classification import Classification
 from crucible.tracking.journal import Journal, read_events
 from crucible.tracking.mirror import Mlflow
+from crucible.training.best import Best
+from crucible.training.checkpoint import Checkpoints
 from crucible.training.fit import fit
 from crucible.training.run import Run
 
@@ -67,16 +69,11 @@ def ours(
     journal.append("start", journal=folder.name, name="bench", tags={})
     mirror = Mlflow(folder, data.parent, uri=None, experiment="bench")
     mirror.start()
-    settings = {
-        "patience": None,
-        "checkpoint_every": None,
-        "monitor": "f1",
-        "goal": "maximize",
-        "seed": 0,
-        "identity": {},
-    }
+    best, checkpoints = Best(monitor="f1", goal="maximize"), Checkpoints(folder, identity={})
     schedule = constant(optimizer.optimizer, warmup_epochs=0)
-    run = Run(folder, journal, model, optimizer, schedule, **settings, log_every=log_every, tell=lambda *_: None)
+    run = Run(
+        folder, journal, model, optimizer, schedule, seed=0, best=best, checkpoints=checkpoints, log_every=log_every
+    )
     start = time.perf_counter()
     fit(model, task, batches, optimizer, schedule, run, total_epochs=epochs)
     seconds = time.perf_counter() - start

@@ -4,7 +4,7 @@ import pytest
 
 from crucible.app.arguments import whole_number
 from crucible.errors import Refusal
-from crucible.training.control import parse
+from crucible.tracking.control import parse
 
 REFUSED = [
     (["regularizer=2147483648"], "2147483648 names no choice"),

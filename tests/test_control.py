@@ -17,9 +17,10 @@ from torch import nn
 from crucible.errors import Refusal
 from crucible.optim import optimizers, schedules
 from crucible.optim.guard import GuardedOptimizer
+from crucible.tracking.control import control_requests, parse, replayed, send
 from crucible.tracking.journal import Journal, read_events
 from crucible.training import checkpoint
-from crucible.training.control import control_requests, parse, replayed, send, set_starting_rate
+from crucible.training.controls import Controls, set_starting_rate
 from crucible.training.run import Run
 
 ARGS = ["model.layers=[16]", "tracking=none", "trainer.checkpoint_every=5", "schedule=inverse_time"]
@@ -131,7 +132,7 @@ def test_a_request_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -
         ("optimizer.lr=0.8", "asked", 2), ("optimizer.lr=0.8", "done", 2),
         ("trainer.total_epochs=5", "asked", 4), ("trainer.total_epochs=5", "done", 4),
     ]  # fmt: skip
-    assert [each["epoch"] for each in run.controls] == [2, 4]
+    assert [each["epoch"] for each in run.controls.done] == [2, 4]
 
 
 @pytest.mark.parametrize(("boundary", "killed_after"), [(2, 3), (2, 5), (4, 5)])
@@ -143,7 +144,7 @@ def test_after_a_kill_the_journal_says_what_to_do_again_and_when(tmp_path, bound
     straight, _ = epochs_of(whole, {boundary: "optimizer.lr=0.8"})
     epochs_of(halved, {boundary: "optimizer.lr=0.8"}, stop_after=killed_after)
     resumed, run = epochs_of(halved, {})
-    assert resumed == straight[3:] and len(run.controls) == 1
+    assert resumed == straight[3:] and len(run.controls.done) == 1
     assert [state for _, state, _ in told(halved)] == ["asked", "done"]
 
 
@@ -166,7 +167,7 @@ def test_a_refused_line_in_the_file_is_journaled_and_changes_nothing(tmp_path) -
     assert rates == pytest.approx([0.1 * 0.5**i for i in range(6)])
     assert told(tmp_path) == [("optimizer.lr=-1", "refused", 0)]
     _, run = epochs_of(tmp_path, {}, total=8)
-    assert len(told(tmp_path)) == 1 and run.controls == []
+    assert len(told(tmp_path)) == 1 and run.controls.done == []
 
 
 def test_after_a_kill_a_new_request_waits_until_what_is_recorded_is_done_again(tmp_path) -> None:
@@ -179,19 +180,19 @@ def test_after_a_kill_a_new_request_waits_until_what_is_recorded_is_done_again(t
 
 
 def test_a_checkpoint_that_is_asked_for_is_told_as_done_even_if_death_came_between(tmp_path, monkeypatch) -> None:
-    whole = Run._journal_control
+    whole = Controls._record
 
-    def dies(self, request, state, **more) -> None:
+    def dies(self, request, state, *where, **more) -> None:
         if state == "done":
             raise KeyboardInterrupt
-        whole(self, request, state, **more)
+        whole(self, request, state, *where, **more)
 
-    monkeypatch.setattr(Run, "_journal_control", dies)
+    monkeypatch.setattr(Controls, "_record", dies)
     with pytest.raises(KeyboardInterrupt):
         epochs_of(tmp_path, {2: "checkpoint"})
-    monkeypatch.setattr(Run, "_journal_control", whole)
+    monkeypatch.setattr(Controls, "_record", whole)
     _, run = epochs_of(tmp_path, {})
-    assert [state for _, state, _ in told(tmp_path)] == ["asked", "done"] and len(run.controls) == 1
+    assert [state for _, state, _ in told(tmp_path)] == ["asked", "done"] and len(run.controls.done) == 1
 
 
 def test_stop_before_the_first_epoch_is_a_stop(tmp_path) -> None:
@@ -256,7 +257,7 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
         code = (
             "import sys\n"
             "from crucible.training import run as module\n"
-            "from crucible.training.control import send\n"
+            "from crucible.tracking.control import send\n"
             f"at = {requests_at!r}\n"
             "obey = module.Run._apply_controls\n"
             "def planned(self):\n"

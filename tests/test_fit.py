@@ -1,5 +1,6 @@
 """`fit` is the loop written by hand, to the last bit; and it stops where a number stops being finite."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from crucible.regularizers import L2
 from crucible.seeds import derive
 from crucible.tasks.classification import Classification
 from crucible.tracking.journal import Journal, read_events
+from crucible.training.best import Best
+from crucible.training.checkpoint import Checkpoints
 from crucible.training.fit import evaluate, fit
 from crucible.training.locate import locate_nonfinite
 from crucible.training.run import NonFinite, Run
@@ -42,16 +45,13 @@ def data(folder: Path, train: int = 13) -> Batches:
 
 
 def recorder(folder: Path, model: nn.Module, optimizer: GuardedOptimizer, schedule, **changes) -> Run:
-    settings = {
-        "seed": 3,
-        "monitor": "f1",
-        "goal": "maximize",
-        "patience": None,
-        "checkpoint_every": 1,
-        "log_every": None,
-    }
-    settings |= {"identity": {}}
-    return Run(folder, Journal(folder), model, optimizer, schedule, tell=lambda *_: None, **settings | changes)
+    goal, patience, every = (
+        changes.pop(key, usual) for key, usual in (("goal", "maximize"), ("patience", None), ("checkpoint_every", 1))
+    )
+    best, checkpoints = Best(monitor="f1", goal=goal, patience=patience), Checkpoints(folder, every=every, identity={})
+    return Run(
+        folder, Journal(folder), model, optimizer, schedule, best=best, checkpoints=checkpoints, **{"seed": 3} | changes
+    )
 
 
 def trained(tmp_path: Path, model: nn.Module, max_norm: float, total: int = 4, state=None, **changes) -> Run:
@@ -162,7 +162,7 @@ def test_the_best_epoch_is_the_first_best_on_dev_ties_by_loss_and_patience_ends_
         f1, loss = next(scores)
         run.record({"f1": f1, "loss": loss})
     run.finish()
-    assert run.best_epoch == 3 and run.epoch == 5  # the tie went to the lower loss, and patience did not count it
+    assert run.best.epoch == 3 and run.epoch == 5  # the tie went to the lower loss, and patience did not count it
     assert torch.equal(model.weight, kept[2])
 
 
@@ -250,11 +250,6 @@ def test_batches_cover_the_split_once_an_epoch_in_an_order_of_their_own(tmp_path
 
 @pytest.mark.parametrize(("worked", "due"), [(10.0, False), (30.0, True)])
 def test_checkpoints_left_to_us_cost_at_most_a_twentieth_of_the_time(tmp_path, worked, due) -> None:
-    import time
-
-    model = nn.Linear(2, 2)
-    optimizer = GuardedOptimizer(adam(model.parameters(), lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8))
-    schedule = inverse_time(optimizer.optimizer, decay_rate=0.0, warmup_epochs=0)
-    run = recorder(tmp_path, model, optimizer, schedule, checkpoint_every=None)
-    run._saved_at, run._cost = time.monotonic() - worked, 1.0
-    assert run._is_due() is due
+    checkpoints = Checkpoints(tmp_path, identity={})
+    checkpoints._saved_at, checkpoints._cost = time.monotonic() - worked, 1.0
+    assert checkpoints.is_due(1) is due

@@ -59,7 +59,7 @@ TESTS = {  # part -> the tests that are about it
     "diagnosis/gap.py": ["diagnosis", "notes", "signs"],
     "diagnosis/inside.py": ["inside"],
     "diagnosis/shift.py": ["shift"],
-    "training/control.py": ["control"],
+    "tracking/control.py": ["control"],
     "training/fit.py": ["fit"],
     "training/gradient_check.py": ["gradient_check"],
     "training/probe.py": ["curves"],

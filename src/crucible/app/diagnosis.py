@@ -147,14 +147,14 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
     rows = [
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
     ]
-    pattern, falling = recognise(rows), still_falls(rows, run.best_epoch)
+    pattern, falling = recognise(rows), still_falls(rows, run.best.epoch)
     guess = parts.task.chance_loss(parts.batches.drawn_counts())
     pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
     return {
         "pattern": pattern.name if pattern else None,
         "curves": pattern.meaning if pattern else None,
         "falling": falling,
-        "early": chosen_early(rows, run.best_epoch, found),
+        "early": chosen_early(rows, run.best.epoch, found),
         "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
         "loss_of_guessing": guess,
         "dead_units": dead_units(parts.model, parts.batches.evaluation("train")),

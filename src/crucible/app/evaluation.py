@@ -31,10 +31,10 @@ from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
 from crucible.targets import build
+from crucible.tracking.curves import read_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
-from crucible.training.curves import read_curves
 from crucible.training.evaluation import Evaluation, confusion_csv, evaluate_split, summary_of
 
 

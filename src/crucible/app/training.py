@@ -39,9 +39,11 @@ from crucible.report.progress import Tell
 from crucible.report.screen import screen
 from crucible.resources import exhausted
 from crucible.targets import build
+from crucible.tracking.curves import write_curves
 from crucible.tracking.folder import write_atomic
-from crucible.tracking.journal import NAME, has_ended, read_events
-from crucible.training.curves import write_curves
+from crucible.tracking.journal import NAME, Journal, has_ended, read_events
+from crucible.training.best import Best
+from crucible.training.checkpoint import Checkpoints
 from crucible.training.device import (
     be_deterministic,
     choose_device,
@@ -52,7 +54,7 @@ from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.locate import locate_nonfinite
 from crucible.training.probe import Probe
-from crucible.training.run import NonFinite, Run
+from crucible.training.run import NonFinite, Observers, Run
 from crucible.training.start import Identity, begin, open_run, require_same
 
 CHECKED_EXAMPLES = 8
@@ -85,9 +87,7 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
     print(as_called(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0)))
     if job.mirrored:
         build("tracking", job.cfg["tracking"], job.folder, home()).start()
-    run = Run(
-        job.folder, found.journal, parts.model, parts.optimizer, parts.schedule, **_settings(job, parts, who, tell)
-    )
+    run = _run(job, parts, found.journal, who, tell)
     run.restore(found.state)
     return run
 
@@ -136,19 +136,21 @@ def check_gradients(cfg: Config, parts: Parts) -> None:
           f"{len(found.difference)} parameters ({found.skipped} skipped at corners)")  # fmt: skip
 
 
-def _settings(job: Job, parts: Parts, who: Identity, tell: Tell) -> dict[str, Any]:
-    """Return the run's own settings."""
-    model, batches = parts.fitted
-    return {
-        **{key: job.cfg["trainer"][key] for key in ("patience", "checkpoint_every", "log_every")},
-        "seed": job.cfg["seed"],
-        "monitor": parts.task.monitor,
-        "goal": parts.task.goal,
-        "tell": tell,
-        "probe": Probe(model, next(batches.evaluation("train"))),
-        "watch": _watch(job.folder),
-        "identity": asdict(who),
-    }
+def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) -> Run:
+    """Return the memory of this training, as it is declared."""
+    trainer, (model, batches) = job.cfg["trainer"], parts.fitted
+    return Run(
+        job.folder,
+        journal,
+        parts.model,
+        parts.optimizer,
+        parts.schedule,
+        seed=job.cfg["seed"],
+        best=Best(monitor=parts.task.monitor, goal=parts.task.goal, patience=trainer["patience"]),
+        checkpoints=Checkpoints(job.folder, every=trainer["checkpoint_every"], identity=asdict(who)),
+        log_every=trainer["log_every"],
+        observers=Observers(tell, Probe(model, next(batches.evaluation("train"))), _watch(job.folder)),
+    )
 
 
 def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:
@@ -221,7 +223,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
         "data": parts.batches.card.name,
         "model": choices_of(job.cfg)["model"],
         "monitor": {"name": parts.task.monitor, "goal": parts.task.goal},
-        "best_epoch": run.best_epoch,
+        "best_epoch": run.best.epoch,
         "epochs": run.epoch,
         **scores,
         **({"suggested": analysed.suggested} if analysed.suggested and splits[-1] == "dev" else {}),
@@ -247,10 +249,10 @@ def _observed(run: Run, parts: Parts, found: Mapping[str, Evaluation], cfg: dict
     left = rates[-1] / max(rates) if rates else 1.0
     return {
         "signs": training_symptoms(run, parts, found) | against_baseline(trivial, found),
-        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls],
+        "controls": [{"epoch": each["epoch"], "change": each["change"]} for each in run.controls.done],
         "evidence": {split: each.evidence() for split, each in found.items()},
         "baseline": trivial,
-        "progress": {"epochs": run.epoch, "best_epoch": run.best_epoch, "steps": run.step, "rate_left": left,
+        "progress": {"epochs": run.epoch, "best_epoch": run.best.epoch, "steps": run.step, "rate_left": left,
                      "overrides": overrides_without_paths(cfg), "key": parts.batches.own.key},
         "seen": parts.seen,
     }  # fmt: skip
@@ -264,8 +266,8 @@ def _last_points(latest: dict[str, float], found: Mapping[str, Evaluation]) -> d
 
 def _as_run(cfg: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return the configuration with the rate and the length that controls left."""
-    trainer = {**cfg["trainer"], "total_epochs": cfg["trainer"]["total_epochs"] if run.length is None else run.length}
-    changed = any(each["change"].startswith("optimizer.lr=") for each in run.controls)
+    trainer = {**cfg["trainer"], "total_epochs": run.length}
+    changed = any(each["change"].startswith("optimizer.lr=") for each in run.controls.done)
     rate = {"lr": float(run.schedule.base_lrs[0])} if changed else {}
     return {**cfg, "trainer": trainer, "optimizer": {**cfg["optimizer"], **rate}}
 

@@ -8,7 +8,8 @@ import io
 import pickle
 import shlex
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,42 @@ import torch
 from crucible.errors import Refusal
 from crucible.files import CHECKPOINT
 from crucible.tracking.folder import write_atomic
+from crucible.tracking.journal import Journal
 
+SHARE = 0.05  # of the time, where nobody says how often
 LENGTH, DIGEST = struct.Struct("<H"), 64  # a zip archive ends with the length of its comment, then the comment
 DAMAGED = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, AssertionError,
     OverflowError, MemoryError, ImportError, UnicodeError, pickle.UnpicklingError, struct.error,
 )  # fmt: skip
+
+
+class Checkpoints:
+    """When checkpoints of a run are written, and what says whose they are.
+
+    Args:
+        folder: of the run. every: epochs; None: as often as costs at most 5 % of the time.
+        identity: hashes of configuration, data and code.
+    """
+
+    def __init__(self, folder: Path, *, every: int | None = None, identity: Mapping[str, str]) -> None:
+        self._folder, self._every, self._identity = folder, every, dict(identity)
+        self._saved_at, self._cost = time.monotonic(), 0.0
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether it is time after so many epochs."""
+        if self._every is not None:
+            return epoch % self._every == 0
+        return (time.monotonic() - self._saved_at) * SHARE >= self._cost
+
+    def save(self, journal: Journal, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Write the state; the journal reaches the disk first."""
+        start = time.monotonic()
+        journal.sync()
+        known = {"identity": self._identity, "journal_bytes": journal.path.stat().st_size}
+        save(self._folder, {**known, **state()})
+        self._saved_at = time.monotonic()
+        self._cost = self._saved_at - start
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from crucible.app.compose import named_run
 from crucible.errors import Refusal
 from crucible.report.screen import lined
+from crucible.tracking.control import parse, send
 from crucible.tracking.folder import holder
 from crucible.tracking.journal import NAME, has_ended, read_events
-from crucible.training.control import parse, send
 
 WAIT_SECONDS, POLL_SECONDS = 60.0, 0.1
 EXAMPLE = "python src/control.py latest optimizer.lr=0.0003"

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from torch.optim.lr_scheduler import LRScheduler
-
 from crucible.errors import Refusal
 from crucible.files import CONTROL
 from crucible.schema import LARGEST, nearest
@@ -93,14 +91,3 @@ def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[di
             request = {"id": event["id"], "change": event["change"], "done": event["id"] in done}
             found.setdefault(event["epoch"], []).append(request)
     return found
-
-
-def set_starting_rate(schedule: LRScheduler, lr: float) -> None:
-    """Let `lr` take the place of the schedule's starting rate: the current rate changes by the same factor, and so do
-    the rates of further groups."""
-    first = schedule.base_lrs[0]
-    schedule.base_lrs = [lr * (base / first) for base in schedule.base_lrs]
-    for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-        group["lr"] *= base / group["initial_lr"]
-        group["initial_lr"] = base
-    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]
