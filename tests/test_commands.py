@@ -246,9 +246,9 @@ def test_a_class_that_the_judged_data_do_not_have_is_named_and_costs_no_f1(comma
     toy_npz(tmp_path / "one.npz", **{name: np.load("three.npz")[name][2::3] for name in "xy"})
     done = command("evaluate", "run=latest", "data.path=one.npz", "transfer.seen=keep")
     assert done.code == 0, done.err
-    told = json.loads((LATEST / "judged" / "npz" / "metrics.json").read_text())["test"]
-    assert told["accuracy"] == told["f1"] == told["precision"] == told["recall"] == 1.0
-    assert told["without_examples"] == ["0", "1"]
+    reported = json.loads((LATEST / "judged" / "npz" / "metrics.json").read_text())["test"]
+    assert reported["accuracy"] == reported["f1"] == reported["precision"] == reported["recall"] == 1.0
+    assert reported["without_examples"] == ["0", "1"]
     assert "test has no example of 0, 1: precision, recall and F1 leave them out" in done.out
     assert "test has no example of 0, 1" in (LATEST / "judged" / "npz" / "report.html").read_text()
 
@@ -261,11 +261,11 @@ def test_of_two_classes_the_second_is_positive_and_named(command, tmp_path, task
     assert " classes  precision, recall and F1 are those of '1'" in done.out
     assert json.loads((LATEST / "train.json").read_text())["positive_class"] == "1"
     assert command("evaluate", "run=latest", "report=none").code == 0
-    told = json.loads((LATEST / "metrics.json").read_text())
+    reported = json.loads((LATEST / "metrics.json").read_text())
     rows = list(csv.DictReader((LATEST / "predictions.csv").open()))
     label, predicted = ([row[name] for row in rows] for name in ("label", "predicted"))
-    assert told["positive_class"] == "1" and len(set(predicted)) == 2
-    assert told["test"]["f1"] == pytest.approx(sk.f1_score(label, predicted, pos_label="1"))
+    assert reported["positive_class"] == "1" and len(set(predicted)) == 2
+    assert reported["test"]["f1"] == pytest.approx(sk.f1_score(label, predicted, pos_label="1"))
 
 
 @pytest.mark.parametrize(
@@ -348,8 +348,8 @@ def test_two_trainings_in_one_folder_the_second_names_the_first(tmp_path) -> Non
     first = started(tmp_path, *SLOW, f"hydra.run.dir={tmp_path}/run")
     wait_for_epoch(tmp_path / "run", 3)
     second = started(tmp_path, *SLOW, f"hydra.run.dir={tmp_path}/run")
-    _, said = second.communicate()
-    assert second.returncode == 2 and f"process {first.pid} is training in this folder" in said
+    _, stated = second.communicate()
+    assert second.returncode == 2 and f"process {first.pid} is training in this folder" in stated
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
 

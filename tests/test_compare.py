@@ -60,8 +60,8 @@ def test_repeats_are_grouped_and_their_difference_told(command) -> None:
     theirs = stats.ttest_ind(narrow, wide).confidence_interval(0.95)
     assert float(rows[1]["difference_low"]) == pytest.approx(theirs.low)
     assert float(rows[0]["mean"]) == pytest.approx(np.mean(wide)) and rows[0]["chosen"] == "True"
-    told = [json.loads((Path(run) / "train.json").read_text())["dev"]["f1"] for run in runs]
-    assert sorted(told) == sorted(wide + narrow)
+    reported = [json.loads((Path(run) / "train.json").read_text())["dev"]["f1"] for run in runs]
+    assert sorted(reported) == sorted(wide + narrow)
     assert "seed=4,5,6" in done.out.replace("'", "") and "-m" in done.out.splitlines()[-1]
 
 
@@ -92,9 +92,9 @@ def test_a_bound_of_a_run_is_told_on_its_last_screen_and_in_its_numbers(command)
     done = command("train", *QUICK, "task.satisficing={parameters: '< 10', latency_ms_per_example: '<= 1000'}")
     assert done.code == 0, done.err
     assert "parameters < 10: 610, NOT met" in done.out and "latency_ms_per_example <= 1000" in done.out
-    told = json.loads(Path("outputs/latest/train.json").read_text())["diagnosis"]
-    assert told["satisficing"]["parameters"] == {"bound": "< 10", "value": 610.0, "met": False}
-    assert "bound_missed" in told["reasons"] and "model.layers=[4]" in told["advice"][0]["command"]
+    reported = json.loads(Path("outputs/latest/train.json").read_text())["diagnosis"]
+    assert reported["satisficing"]["parameters"] == {"bound": "< 10", "value": 610.0, "met": False}
+    assert "bound_missed" in reported["reasons"] and "model.layers=[4]" in reported["advice"][0]["command"]
     dotted = command("train", *QUICK, "task.satisficing.parameters=< 10")
     assert dotted.code == 0 and "NOT met" in dotted.out
 

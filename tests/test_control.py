@@ -121,14 +121,14 @@ def epochs_of(
     return rates, run
 
 
-def told(folder: Path) -> list[tuple[str, str, int]]:
+def reported(folder: Path) -> list[tuple[str, str, int]]:
     return [(e["change"], e["state"], e["epoch"]) for e in events(folder, "control")]
 
 
 def test_a_request_is_journaled_done_once_and_holds_for_what_follows(tmp_path) -> None:
     rates, run = epochs_of(tmp_path, {2: "optimizer.lr=0.8", 4: "trainer.total_epochs=5"})
     assert rates == pytest.approx([0.1, 0.05, 0.8 / 4, 0.8 / 8, 0.8 / 16])
-    assert told(tmp_path) == [
+    assert reported(tmp_path) == [
         ("optimizer.lr=0.8", "asked", 2), ("optimizer.lr=0.8", "done", 2),
         ("trainer.total_epochs=5", "asked", 4), ("trainer.total_epochs=5", "done", 4),
     ]  # fmt: skip
@@ -145,7 +145,7 @@ def test_after_a_kill_the_journal_says_what_to_do_again_and_when(tmp_path, bound
     epochs_of(halved, {boundary: "optimizer.lr=0.8"}, stop_after=killed_after)
     resumed, run = epochs_of(halved, {})
     assert resumed == straight[3:] and len(run.controls.done) == 1
-    assert [state for _, state, _ in told(halved)] == ["asked", "done"]
+    assert [state for _, state, _ in reported(halved)] == ["asked", "done"]
 
 
 def test_a_request_that_was_asked_but_not_done_is_done_at_its_boundary(tmp_path) -> None:
@@ -154,7 +154,7 @@ def test_a_request_that_was_asked_but_not_done_is_done_at_its_boundary(tmp_path)
     journal.append("control", epoch=4, step=4, id="x", change="optimizer.lr=0.8", state="asked")
     journal.close()
     rates, _ = epochs_of(tmp_path, {})
-    assert rates == pytest.approx([0.1 / 8, 0.8 / 16, 0.8 / 32]) and told(tmp_path)[-1] == (
+    assert rates == pytest.approx([0.1 / 8, 0.8 / 16, 0.8 / 32]) and reported(tmp_path)[-1] == (
         "optimizer.lr=0.8",
         "done",
         4,
@@ -165,9 +165,9 @@ def test_a_refused_line_in_the_file_is_journaled_and_changes_nothing(tmp_path) -
     (tmp_path / "control.jsonl").write_text('{"id": "x", "change": "optimizer.lr=-1"}\n')
     rates, _ = epochs_of(tmp_path, {})
     assert rates == pytest.approx([0.1 * 0.5**i for i in range(6)])
-    assert told(tmp_path) == [("optimizer.lr=-1", "refused", 0)]
+    assert reported(tmp_path) == [("optimizer.lr=-1", "refused", 0)]
     _, run = epochs_of(tmp_path, {}, total=8)
-    assert len(told(tmp_path)) == 1 and run.controls.done == []
+    assert len(reported(tmp_path)) == 1 and run.controls.done == []
 
 
 def test_after_a_kill_a_new_request_waits_until_what_is_recorded_is_done_again(tmp_path) -> None:
@@ -176,7 +176,7 @@ def test_after_a_kill_a_new_request_waits_until_what_is_recorded_is_done_again(t
     send(tmp_path, "optimizer.lr=0.8")
     resumed, _ = epochs_of(tmp_path, {})
     assert resumed[:2] == straight[3:5] and resumed[2] == pytest.approx(0.8 / 32)
-    assert told(tmp_path)[-1] == ("optimizer.lr=0.8", "done", 5)
+    assert reported(tmp_path)[-1] == ("optimizer.lr=0.8", "done", 5)
 
 
 def test_a_checkpoint_that_is_asked_for_is_told_as_done_even_if_death_came_between(tmp_path, monkeypatch) -> None:
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_is_asked_for_is_told_as_done_even_if_death_came_betwe
         epochs_of(tmp_path, {2: "checkpoint"})
     monkeypatch.setattr(Controls, "_record", whole)
     _, run = epochs_of(tmp_path, {})
-    assert [state for _, state, _ in told(tmp_path)] == ["asked", "done"] and len(run.controls.done) == 1
+    assert [state for _, state, _ in reported(tmp_path)] == ["asked", "done"] and len(run.controls.done) == 1
 
 
 def test_stop_before_the_first_epoch_is_a_stop(tmp_path) -> None:
@@ -234,8 +234,8 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
     control = [sys.executable, str(ROOT / "src/control.py"), str(killed)]
     done = subprocess.run([*control, "optimizer.lr=0.02"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "optimizer.lr=0.02: done after epoch" in done.stdout, done.stderr
-    asked, said = events(killed, "control")[:2]
-    assert (asked["state"], said["state"], asked["change"]) == ("asked", "done", "optimizer.lr=0.02")
+    asked, stated = events(killed, "control")[:2]
+    assert (asked["state"], stated["state"], asked["change"]) == ("asked", "done", "optimizer.lr=0.02")
     boundary = asked["epoch"]
     wait_for(lambda: epochs(killed) > boundary + 8)
     kill(process)
@@ -272,8 +272,8 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
     weights = {folder: (folder / "weights.safetensors").read_bytes() for folder in (killed, whole, plain)}
     assert weights[killed] == weights[whole] and weights[killed] != weights[plain]
     assert (killed / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
-    told = json.loads((killed / "train.json").read_text())["diagnosis"]["controls"]
-    assert told[0] == {"epoch": boundary, "change": "optimizer.lr=0.02"}
+    reported = json.loads((killed / "train.json").read_text())["diagnosis"]["controls"]
+    assert reported[0] == {"epoch": boundary, "change": "optimizer.lr=0.02"}
 
 
 @pytest.mark.slow
@@ -282,8 +282,8 @@ def test_stop_ends_a_run_in_order_and_evaluate_tells_where_it_is(tmp_path) -> No
     process = start(folder, tmp_path, "trainer.total_epochs=100000")
     wait_for(lambda: epochs(folder) > 3)
     words = [sys.executable, str(ROOT / "src/control.py"), str(folder)]
-    told = subprocess.run([*words, "evaluate"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "dev/accuracy 0." in told and "evaluate: done after epoch" in told
+    reported = subprocess.run([*words, "evaluate"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "dev/accuracy 0." in reported and "evaluate: done after epoch" in reported
     before = (folder / "checkpoint.pt").stat().st_mtime_ns
     subprocess.run([*words, "checkpoint"], cwd=tmp_path, capture_output=True, check=True)
     assert (folder / "checkpoint.pt").stat().st_mtime_ns > before

@@ -86,9 +86,9 @@ FINE = {"activation/a": 1.0, "activation/b": 0.7, "gradient/a": 0.02, "gradient/
 def test_a_layer_that_vanishes_or_explodes_is_named_once(change, says) -> None:
     watch = Watch()
     assert watch(FINE) == []
-    said = watch(FINE | change)
-    assert len(said) == 1 and said[0].startswith(says)
-    assert watch(FINE | change) == [] and Watch(said)(FINE | change) == []
+    stated = watch(FINE | change)
+    assert len(stated) == 1 and stated[0].startswith(says)
+    assert watch(FINE | change) == [] and Watch(stated)(FINE | change) == []
 
 
 def test_a_second_trouble_is_told_although_the_first_was() -> None:

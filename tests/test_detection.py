@@ -74,8 +74,8 @@ def by_hand(outputs: Tensor, batch: dict[str, Tensor], near: bool = False) -> tu
         for a in range(len(ANCHORS)):
             for y in range(rows):
                 for x in range(columns):
-                    said, found = maps[b, a, :, y, x], box(b, a, y, x)
-                    z = said[0] - PRIOR
+                    stated, found = maps[b, a, :, y, x], box(b, a, y, x)
+                    z = stated[0] - PRIOR
                     if (a, y, x) in mine:
                         corners, kind = mine[a, y, x]
                         hull = (torch.maximum(found[2:], corners[2:]) - torch.minimum(found[:2], corners[:2])).prod()
@@ -86,7 +86,7 @@ def by_hand(outputs: Tensor, batch: dict[str, Tensor], near: bool = False) -> tu
                         )
                         union = (found[2:] - found[:2]).prod() + (corners[2:] - corners[:2]).prod() - common
                         parts["box"] += 2.0 * float(1 - common / union + (hull - union) / hull)
-                        parts["class"] += 0.5 * float(-said[5:].log_softmax(dim=0)[kind])
+                        parts["class"] += 0.5 * float(-stated[5:].log_softmax(dim=0)[kind])
                         parts["objectness"] += float(F.softplus(-z))
                     elif all(iou(found, corners) <= 0.6 for corners, _ in objects):
                         parts["objectness"] += 0.7 * float(F.softplus(z))

@@ -93,7 +93,7 @@ def measured(found: Tensor, boxes: Tensor, labels: Tensor, *, score: float = 0.5
     """Return an accumulator that has seen these, in two batches."""
     metrics = DetectionMetrics(
         ["a", "b", "c"],
-        lambda outputs, batch: torch.tensor(2.0),
+        lambda outputs, batch: {"loss": torch.tensor(2.0)},
         lambda outputs: outputs,
         score=score,
         collisions=lambda outputs, batch: torch.tensor(1),
@@ -105,12 +105,12 @@ def measured(found: Tensor, boxes: Tensor, labels: Tensor, *, score: float = 0.5
 
 def test_numbers_of_a_split_have_their_names() -> None:
     found, boxes, labels = scenes(0)
-    told = measured(found, boxes, labels).compute()
+    reported = measured(found, boxes, labels).compute()
     theirs = by_pycocotools(found, boxes, labels)
-    assert told["loss"] == 2 and told["error"] == 1 - told["map50"]
-    assert told["map50"] == pytest.approx(theirs[0][theirs[0] > -1].mean())
-    assert told["map50_95"] == pytest.approx(theirs[theirs > -1].mean())
-    assert told["per_class/b"] == pytest.approx(theirs[0, :, 1].mean())
+    assert reported["loss"] == 2 and reported["error"] == 1 - reported["map50"]
+    assert reported["map50"] == pytest.approx(theirs[0][theirs[0] > -1].mean())
+    assert reported["map50_95"] == pytest.approx(theirs[theirs > -1].mean())
+    assert reported["per_class/b"] == pytest.approx(theirs[0, :, 1].mean())
     nothing = measured(torch.zeros_like(found), boxes, torch.full_like(labels, -1)).compute()
     assert nothing["map50"] == 0 and nothing["error"] == 1  # there is no class, so nothing was found
 
@@ -133,14 +133,14 @@ def f1_by_hand(found: Tensor, boxes: Tensor, labels: Tensor, score: float) -> fl
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_score_that_is_suggested_has_the_best_f1_of_all(seed: int) -> None:
     found, boxes, labels = scenes(seed)
-    told = measured(found, boxes, labels, score=0.6).suggested()
+    reported = measured(found, boxes, labels, score=0.6).suggested()
     every = {s / 100: f1_by_hand(found, boxes, labels, s / 100) for s in range(1, 100)}  # of seed 0 some are scores
-    assert told["f1"] == pytest.approx(max(every.values())) == every[told["task.score"]]
-    assert told["now"] == {"task.score": 0.6, "f1": pytest.approx(every[0.6])} and told["f1"] > every[0.6]
+    assert reported["f1"] == pytest.approx(max(every.values())) == every[reported["task.score"]]
+    assert reported["now"] == {"task.score": 0.6, "f1": pytest.approx(every[0.6])} and reported["f1"] > every[0.6]
     exact = f1_from(matched(found, boxes, labels, BOUNDS[:1]), SCORES)
     assert exact.tolist() == pytest.approx(list(every.values()))
-    again = measured(found, boxes, labels, score=told["task.score"]).suggested()
-    assert again["task.score"] == again["now"]["task.score"] == told["task.score"]  # nothing to change
+    again = measured(found, boxes, labels, score=reported["task.score"]).suggested()
+    assert again["task.score"] == again["now"]["task.score"] == reported["task.score"]  # nothing to change
     assert measured(torch.zeros_like(found), boxes, labels).suggested() == {}
 
 

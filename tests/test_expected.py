@@ -1,4 +1,4 @@
-"""How long a training will take: said before it begins, and nothing of it changed by the look."""
+"""How long a training will take: stated before it begins, and nothing of it changed by the look."""
 
 from pathlib import Path
 

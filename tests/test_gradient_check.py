@@ -15,7 +15,7 @@ MODELS = sorted({path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
 
 
 class Scaled(torch.autograd.Function):
-    """The identity whose gradient is too large, by 1 % unless told otherwise."""
+    """The identity whose gradient is too large, by 1 % unless reported otherwise."""
 
     factor = 1.01
 

@@ -395,7 +395,7 @@ def test_no_name_is_code_in_a_page(name) -> None:
     summary = {"data": name, "model": name, "monitor": {"name": "error", "goal": "minimize"}, "train": scores, "dev": scores,
                "test": scores, "human": {"error": 0.0, "assumed": True}, "gap": {}, "parameters": 1, "diagnosis": diagnosis,
                "latency_ms_per_example": 1.0}  # fmt: skip
-    searched = TEMPLATE.render(title=name, told=name, best=name, trials=[], metric=name, pictures=[])
+    searched = TEMPLATE.render(title=name, screen=name, best=name, trials=[], metric=name, pictures=[])
     for html in (page(summary, {"name": name}, f"name: {name}", "", {}), searched):
         assert "<script>" not in html
         assert all(line.isprintable() for line in html.split("\n")), html
@@ -408,7 +408,7 @@ def test_a_page_keeps_its_lines() -> None:
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_every_name_can_be_drawn_and_gets_no_meaning(tmp_path, name) -> None:
     figures.confusion(np.eye(2, dtype=int), [name, "b"], tmp_path / "a.png")
-    figures.mistakes(np.zeros((1, 1, 4, 4)), [f"{name}, said {name}"], tmp_path / "b.png")
+    figures.mistakes(np.zeros((1, 1, 4, 4)), [f"{name}, predicted {name}"], tmp_path / "b.png")
     box = [{"box": [0, 0, 2, 2], "class": name, "score": 0.5}]
     boxes.compared([np.zeros((1, 4, 4), np.uint8)], [box], [box], [name], tmp_path / "c.png")
     boxes.drawn(np.zeros((1, 9, 9), np.uint8), box, tmp_path / "d.png")

@@ -102,8 +102,8 @@ def test_labels_are_read_in_every_spelling_and_anything_else_is_refused() -> Non
 def test_digits_with_half_of_three_labels_unknown_are_learned(command) -> None:
     done = command("train", "experiment=digit_traits", "tracking=none")
     assert done.code == 0, done.err
-    told = json.loads((LATEST / "train.json").read_text())
-    assert told["dev"]["f1"] > 0.93 and {"f1/even", "f1/above 4", "f1/prime"} <= set(told["dev"])
+    reported = json.loads((LATEST / "train.json").read_text())
+    assert reported["dev"]["f1"] > 0.93 and {"f1/even", "f1/above 4", "f1/prime"} <= set(reported["dev"])
     card = json.loads((LATEST / "card.json").read_text())
     known = np.array(card["splits"]["train"]["known"]) / card["splits"]["train"]["size"]
     assert (abs(known - 0.5) < 0.05).all() and card["classes"] == ["even", "above 4", "prime"]

@@ -229,10 +229,10 @@ def test_hundreds_of_images_need_a_rule_and_batches_too() -> None:
 
     few = situation(composed(), card_of((1, 8, 8), train=1200), stopped_early=False)
     many = situation(composed("trainer.batch_size=8"), card_of((1, 8, 8), train=60000), stopped_early=False)
-    told = [[(each.why, each.overrides) for each in advise("just_right", [], now)] for now in (few, many)]
-    assert any("1000 images a class, the smallest has 400" in why for why, _ in told[0])
-    assert any(overrides == ("trainer.batch_size=null",) for _, overrides in told[0])
-    assert any(overrides == ("trainer.batch_size=128",) for _, overrides in told[1])
-    assert not any("1000 images" in why for why, _ in told[1])
-    widths = next(why for why, _ in told[0] if "hidden units" in why)
+    reported = [[(each.why, each.overrides) for each in advise("just_right", [], now)] for now in (few, many)]
+    assert any("1000 images a class, the smallest has 400" in why for why, _ in reported[0])
+    assert any(overrides == ("trainer.batch_size=null",) for _, overrides in reported[0])
+    assert any(overrides == ("trainer.batch_size=128",) for _, overrides in reported[1])
+    assert not any("1000 images" in why for why, _ in reported[1])
+    widths = next(why for why, _ in reported[0] if "hidden units" in why)
     assert "33 to 45 hidden units" in widths and "2 to 9 by the number" in widths  # (64+3)/2, 2/3 64+3; 1200/(a 67)

@@ -107,7 +107,7 @@ def test_keypoints_are_read_and_a_row_without_any_has_none(tmp_path) -> None:
     assert np.isnan(train.points[1]).all() and train.groups.tolist() == ["anna", "anna"]
 
 
-def told(write, read, home: Path) -> str:
+def reported(write, read, home: Path) -> str:
     write(home)
     with pytest.raises(Refusal) as refused:
         read(home)
@@ -179,7 +179,7 @@ def read_json(home: Path):
     ],
 )
 def test_what_cannot_be_read_says_where(tmp_path, write, read, says) -> None:
-    assert says in told(write, read, tmp_path)
+    assert says in reported(write, read, tmp_path)
 
 
 def two_names(home: Path) -> None:
@@ -222,7 +222,7 @@ def not_utf8(home: Path) -> None:
     ],
 )
 def test_what_is_damaged_in_other_ways_says_so_too(tmp_path, write, read, says) -> None:
-    assert says in told(write, read, tmp_path)
+    assert says in reported(write, read, tmp_path)
 
 
 def test_a_picture_on_its_side_has_boxes_of_the_upright_one(tmp_path) -> None:
@@ -252,7 +252,7 @@ def test_classes_that_nothing_is_are_left_out_and_objects_stand_first(tmp_path) 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_frames_are_where_pixels_go_and_come_back_exactly(resize: str) -> None:
-    """A white rectangle, resized by Pillow, is where its corners are said to be; and back within rounding of floats."""
+    """A white rectangle, resized by Pillow, is where its corners are stated to be; and back within rounding of floats."""
     from crucible.data.images import Fit
 
     sizes = np.array([[100, 200], [300, 90], [64, 64], [37, 91]])

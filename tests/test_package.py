@@ -56,8 +56,8 @@ def program(home: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[s
 def test_the_pipeline_of_a_new_project_runs_at_once(installed) -> None:
     done = program(installed, installed / "mine", "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads((installed / "mine/artifacts/evaluate/metrics.json").read_text())
-    assert told["test"]["accuracy"] > 0.95 and (installed / "mine/artifacts/evaluate/report.html").exists()
+    reported = json.loads((installed / "mine/artifacts/evaluate/metrics.json").read_text())
+    assert reported["test"]["accuracy"] > 0.95 and (installed / "mine/artifacts/evaluate/report.html").exists()
     assert "didn't change, skipping" in program(installed, installed / "mine", "dvc", "repro").stdout
 
 
@@ -69,9 +69,9 @@ def test_the_commands_are_called_as_they_are_here(installed) -> None:
     )
     done = crucible(installed, project, "evaluate", "run=latest", "report=none")
     assert done.returncode == 0 and "test" in done.stdout and "src/" not in done.stdout, done.stderr
-    for words, said in ((("trian",), "nearest: train"), (("train", "modle=x"), "crucible train refuses")):
+    for words, stated in ((("trian",), "nearest: train"), (("train", "modle=x"), "crucible train refuses")):
         done = crucible(installed, project, *words)
-        assert done.returncode == 2 and said in done.stderr and "src/" not in done.stderr
+        assert done.returncode == 2 and stated in done.stderr and "src/" not in done.stderr
     done = crucible(installed, project, "train", "-m", "optimizer=sgd,adam", "tracking=none", "trainer.total_epochs=1")
     assert done.returncode == 0 and len(list(project.glob("multirun/*/*/*/weights.safetensors"))) == 2, done.stderr
     words = (

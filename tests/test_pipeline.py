@@ -48,8 +48,8 @@ def clone(tmp_path_factory) -> Path:
     return home
 
 
-def ran(said: str) -> list[str]:
-    return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+def ran(stated: str) -> list[str]:
+    return [line.split("'")[1] for line in stated.splitlines() if line.startswith("Running stage")]
 
 
 def taken(home: Path) -> dict[str, bytes]:
@@ -76,8 +76,8 @@ def test_the_pipeline_from_fresh_clone_to_experiment(clone: Path) -> None:
 
     sh(clone, "git", "add", "-A")
     sh(clone, "git", "commit", "-qm", "first result")
-    said = sh(clone, "dvc", "exp", "run", "-S", "model=resnet", "-S", "model.width=4", "-S", "optimizer=adam")
-    assert "train" in ran(said) and "prepare" not in ran(said)
+    stated = sh(clone, "dvc", "exp", "run", "-S", "model=resnet", "-S", "model.width=4", "-S", "optimizer=adam")
+    assert "train" in ran(stated) and "prepare" not in ran(stated)
     shown = sh(clone, "dvc", "exp", "show", "--csv")
     assert "resnet" in shown and "mlp" in shown
     assert "test.f1" in sh(clone, "dvc", "metrics", "diff")
@@ -116,12 +116,12 @@ def test_a_killed_repro_goes_on_and_ends_with_the_same_bytes(clone: Path) -> Non
 
 
 def test_data_that_dvc_would_not_see_change_are_refused(clone: Path, tmp_path: Path) -> None:
-    said = sh(clone, "dvc", "exp", "run", "--temp", "-S", f"data.path={tmp_path}", check=False)
-    assert "DVC would not see these data change" in said and "dvc add" in said
+    stated = sh(clone, "dvc", "exp", "run", "--temp", "-S", f"data.path={tmp_path}", check=False)
+    assert "DVC would not see these data change" in stated and "dvc add" in stated
 
 
 def test_the_split_seed_is_not_the_training_seed(clone: Path) -> None:
     sh(clone, "git", "checkout", "-q", ".")
     sh(clone, "dvc", "repro")
-    said = sh(clone, "dvc", "exp", "run", "-S", "seed=7")
-    assert "train" in ran(said) and "prepare" not in ran(said)
+    stated = sh(clone, "dvc", "exp", "run", "-S", "seed=7")
+    assert "train" in ran(stated) and "prepare" not in ran(stated)

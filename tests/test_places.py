@@ -48,19 +48,19 @@ def test_the_notes_car_is_encoded_as_in_the_notes() -> None:
 
 
 def test_the_notes_loss_counts_everything_with_an_object_and_p_c_alone_without() -> None:
-    said = torch.tensor([[0.9, 0.4, 0.6, 0.3, 0.5, 0.1, 0.7, 0.2]] * 2)
-    batch = {"x": said, "boxes": torch.stack([CAR, CAR * 0]), "label": torch.tensor([[1], [-1]])}
+    stated = torch.tensor([[0.9, 0.4, 0.6, 0.3, 0.5, 0.1, 0.7, 0.2]] * 2)
+    batch = {"x": stated, "boxes": torch.stack([CAR, CAR * 0]), "label": torch.tensor([[1], [-1]])}
     wanted = [1, 0.5, 0.7, 0.3, 0.4, 0, 1, 0]
-    with_object = sum((a - b) ** 2 for a, b in zip(said[0].tolist(), wanted, strict=True))
-    assert float(localization().loss(said, batch)) == pytest.approx((with_object + 0.9**2) / 2)
-    box = sum((a - b) ** 2 for a, b in zip(said[0, 1:5].tolist(), wanted[1:5], strict=True))
+    with_object = sum((a - b) ** 2 for a, b in zip(stated[0].tolist(), wanted, strict=True))
+    assert float(localization().loss(stated, batch)) == pytest.approx((with_object + 0.9**2) / 2)
+    box = sum((a - b) ** 2 for a, b in zip(stated[0, 1:5].tolist(), wanted[1:5], strict=True))
     log_loss = -np.log(1 / (1 + np.exp(-0.9))) - np.log(np.exp(0.7) / np.exp([0.1, 0.7, 0.2]).sum()) + 3 * box
     expected = (log_loss - np.log(1 - 1 / (1 + np.exp(-0.9)))) / 2
-    assert float(localization("log_loss", 3.0).loss(said, batch)) == pytest.approx(expected, rel=1e-6)
+    assert float(localization("log_loss", 3.0).loss(stated, batch)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_picture_is_right_with_its_class_at_half_the_overlap() -> None:
-    """Right; right class, wrong place; wrong class; nothing there and nothing said; nothing there and something said."""
+    """Right; right class, wrong place; wrong class; nothing there and nothing stated; nothing there and something stated."""
     task = localization()
     right = [1, 0.5, 0.7, 0.3, 0.4, 0, 1, 0]
     rows = [right, [1, 0.1, 0.2, 0.3, 0.4, 0, 1, 0], [1, 0.5, 0.7, 0.3, 0.4, 1, 0, 0], [0] * 8, right]
@@ -68,10 +68,10 @@ def test_a_picture_is_right_with_its_class_at_half_the_overlap() -> None:
     batch = {"x": label, "boxes": torch.stack([CAR] * 3 + [CAR * 0] * 2), "label": label}
     metrics = task.metrics()
     metrics.update(torch.tensor(rows, dtype=torch.float32), batch)
-    told = metrics.compute()
+    reported = metrics.compute()
     moved = float(iou(CAR[0], torch.tensor([-8.0, 2, 24, 14])))
-    assert told["error"] == pytest.approx(3 / 5) and told["accuracy"] == pytest.approx(3 / 5)
-    assert told["mean_iou"] == pytest.approx((1 + moved + 1) / 3, abs=1e-6)
+    assert reported["error"] == pytest.approx(3 / 5) and reported["accuracy"] == pytest.approx(3 / 5)
+    assert reported["mean_iou"] == pytest.approx((1 + moved + 1) / 3, abs=1e-6)
     assert metrics.matrix().sum() == 5 and metrics.mistakes().sum() == 3
 
 
@@ -141,10 +141,10 @@ def test_it_trains_is_judged_and_leaves_what_the_contract_says(command, tmp_path
         assert sum(parts.values()) == pytest.approx(metrics_of()["dev"]["loss"])
         columns = (LATEST / "curves.csv").read_text().splitlines()[0].split(",")
         assert {f"{split}/loss/{part}" for split in ("train", "dev") for part in parts} <= set(columns)
-    told, predictions = metrics_of(), json.loads((LATEST / "predictions.json").read_text())
+    reported, predictions = metrics_of(), json.loads((LATEST / "predictions.json").read_text())
     for split in ("train", "dev", "test"):
-        assert set(told[split]) == NUMBERS[task] and all(
-            np.isfinite(v) for k, v in told[split].items() if isinstance(v, float)
+        assert set(reported[split]) == NUMBERS[task] and all(
+            np.isfinite(v) for k, v in reported[split].items() if isinstance(v, float)
         )
     assert len(predictions) == 16 and not (LATEST / "predictions.csv").exists()
     assert (LATEST / "report.html").stat().st_size > 20000 and (LATEST / "figures" / "worst.png").exists()
@@ -154,7 +154,9 @@ def test_it_trains_is_judged_and_leaves_what_the_contract_says(command, tmp_path
     else:
         assert set(first[0]) == {"box", "score", "class"} and len(first[0]["box"]) == 4
         assert (LATEST / "precision_recall.csv").read_text().startswith("recall,")
-    assert told["diagnosis"]["advice"] and told["gap"]["avoidable_bias"] == pytest.approx(told["train"]["error"])
+    assert reported["diagnosis"]["advice"] and reported["gap"]["avoidable_bias"] == pytest.approx(
+        reported["train"]["error"]
+    )
 
 
 def test_predictions_json_gives_the_map_of_metrics_json(command, tmp_path) -> None:
@@ -203,8 +205,8 @@ def test_predictions_json_gives_the_map_of_metrics_json_of_pictures_of_mixed_siz
     boxes = torch.tensor([[each[1:] for each in objects[f"p{i}"]] for i in range(20, 32)], dtype=torch.float64)
     monkeypatch.setattr(other, "K", 2)
     theirs = other.by_pycocotools(found, boxes, torch.tensor([[0, 1]] * 12))
-    told = metrics_of()["test"]
-    assert (told["map50"], told["map50_95"]) == pytest.approx((theirs[0].mean(), theirs.mean()), abs=1e-4)
+    reported = metrics_of()["test"]
+    assert (reported["map50"], reported["map50_95"]) == pytest.approx((theirs[0].mean(), theirs.mean()), abs=1e-4)
     assert theirs.mean() > 0.1
     suggested = metrics_of()["suggested"]
     assert suggested == metrics_of("train")["suggested"] and suggested["now"]["task.score"] == 0.6
@@ -219,8 +221,8 @@ def test_a_new_picture_of_another_size_is_drawn_on_and_told_in_its_own_pixels(co
     assert done.code == 0, done.err
     with Image.open("outputs/predict/wide.png") as drawn:
         assert drawn.size == (160, 96)
-    said = json.loads(Path("outputs/predict/predictions.json").read_text())[0]["predicted"]
-    values = np.array(said["points"] if task == "landmarks" else [each["box"] for each in said])
+    stated = json.loads(Path("outputs/predict/predictions.json").read_text())[0]["predicted"]
+    values = np.array(stated["points"] if task == "landmarks" else [each["box"] for each in stated])
     assert values.size and values.max() > 33
     if task != "landmarks":
         assert values.min() >= 0 and values[:, [0, 2]].max() <= 160 and values[:, [1, 3]].max() <= 96
@@ -361,8 +363,8 @@ def test_a_run_judges_other_pictures_in_its_own_frame(command, tmp_path) -> None
     voc_folder(tmp_path / "voc", {f"p{i}": [("7", 10, 5, 30, 15)] for i in range(4)} | {"p4": []})
     done = command("evaluate", "run=run", "data=voc", "data.path=voc", "hydra.run.dir=other")
     assert done.code == 0, done.err
-    told = json.loads((tmp_path / "other" / "metrics.json").read_text())
-    assert set(told["test"]["per_class"]) == {"7"}
+    reported = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    assert set(reported["test"]["per_class"]) == {"7"}
     (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
     for name, stems in (("train", "p0\np1\n"), ("test", "p2\np3\np4\n")):  # its own splits: test alone is judged
         (tmp_path / "voc" / "ImageSets" / "Main" / f"{name}.txt").write_text(stems)

@@ -33,7 +33,7 @@ def run(command, tmp_path) -> Path:
     return tmp_path / "run"
 
 
-def told(done) -> list[dict]:
+def reported(done) -> list[dict]:
     assert done.code == 0, done.err
     return json.loads(done.out)
 
@@ -55,7 +55,7 @@ def test_answers_equal_those_of_the_evaluation(command, run, tmp_path) -> None:
     np.savez(tmp_path / "x.npz", x=x)
     wanted = np.array([[float(cell) for cell in row[3:]] for row in rows])
     for name in ("x.npy", "x.npz"):
-        found = told(command("predict", "run=run", f"input={name}", "format=json"))
+        found = reported(command("predict", "run=run", f"input={name}", "format=json"))
         assert np.abs(probabilities(found) - wanted).max() < 1e-5
         assert [row["predicted"] for row in found] == [row[2] for row in rows]
 
@@ -68,12 +68,12 @@ def test_pictures_and_folders_are_brought_to_the_shape_of_the_run(command, run, 
         tmp_path / "large.png"
     )
     np.save(tmp_path / "x.npy", DIGITS[:3])
-    arrays = probabilities(told(command("predict", "run=run", "input=x.npy", "format=json")))
-    folder = told(command("predict", "run=run", "input=pics", "format=json"))
+    arrays = probabilities(reported(command("predict", "run=run", "input=x.npy", "format=json")))
+    folder = reported(command("predict", "run=run", "input=pics", "format=json"))
     assert [row["input"] for row in folder] == ["pics/0.png", "pics/1.png", "pics/more/2.png"]
     assert np.allclose(probabilities(folder), arrays, atol=1e-6)
     assert np.allclose(
-        probabilities(told(command("predict", "run=run", "input=large.png", "format=json"))), arrays[:1], atol=0.4
+        probabilities(reported(command("predict", "run=run", "input=large.png", "format=json"))), arrays[:1], atol=0.4
     )
 
 
@@ -81,7 +81,7 @@ def test_one_example_alone_is_one_example(command, run, tmp_path) -> None:
     np.save(tmp_path / "one.npy", DIGITS[5])
     np.save(tmp_path / "some.npy", DIGITS[5:7])
     one, some = (
-        probabilities(told(command("predict", "run=run", f"input={name}.npy", "format=json")))
+        probabilities(reported(command("predict", "run=run", f"input={name}.npy", "format=json")))
         for name in ("one", "some")
     )
     assert len(one) == 1 and np.allclose(one, some[:1], atol=1e-6)
@@ -89,7 +89,7 @@ def test_one_example_alone_is_one_example(command, run, tmp_path) -> None:
 
 def test_the_three_formats_say_the_same(command, run, tmp_path) -> None:
     np.save(tmp_path / "x.npy", DIGITS[:4])
-    rows = told(command("predict", "run=run", "input=x.npy", "format=json"))
+    rows = reported(command("predict", "run=run", "input=x.npy", "format=json"))
     table = list(csv.DictReader(io.StringIO(command("predict", "run=run", "input=x.npy", "format=csv").out)))
     screen = command("predict", "run=run", "input=x.npy", "out=answers.csv")
     for row, line in zip(rows, table, strict=True):
@@ -112,7 +112,7 @@ def test_tables_and_numbers(command, tmp_path) -> None:
     assert command("train", *own).code == 0
     lines = (ROOT / "data/diabetes/diabetes.csv").read_text().splitlines()
     (tmp_path / "some.csv").write_text("\n".join(lines[:4]) + "\n")
-    found = told(command("predict", "run=run", "input=some.csv", "format=json"))
+    found = reported(command("predict", "run=run", "input=some.csv", "format=json"))
     assert len(found) == 3 and all(isinstance(row["predicted"], float) and 0 < row["predicted"] < 400 for row in found)
     (tmp_path / "less.csv").write_text("age,sex\n1,2\n")
     done = command("predict", "run=run", "input=less.csv")
@@ -194,7 +194,10 @@ def test_an_exported_file_answers_as_the_run_does(command, tmp_path, model) -> N
     x = np.random.default_rng(0).uniform(0, 16, (5, 1, 12, 12)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     found = session.run(None, {"x": x})[0]
-    assert np.abs(found - probabilities(told(command("predict", "run=run", "input=x.npy", "format=json")))).max() < 1e-5
+    assert (
+        np.abs(found - probabilities(reported(command("predict", "run=run", "input=x.npy", "format=json")))).max()
+        < 1e-5
+    )
 
 
 def test_an_export_that_answers_otherwise_leaves_nothing(command, run, tmp_path, monkeypatch) -> None:
@@ -259,7 +262,7 @@ def test_the_mlflow_model_is_served_elsewhere_and_answers_a_request(command, run
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
     np.save(tmp_path / "x.npy", DIGITS[:3])
-    wanted = probabilities(told(command("predict", "run=run", "input=x.npy", "format=json")))
+    wanted = probabilities(reported(command("predict", "run=run", "input=x.npy", "format=json")))
     assert np.abs(np.array(answer["predictions"]) - wanted).max() < 1e-5
 
 
@@ -288,7 +291,7 @@ def test_wide_numbers_keep_their_differences(command, tmp_path) -> None:
         "hydra.run.dir=run",
     ]
     assert command("train", *own).code == 0
-    found = told(command("predict", "run=run", "input=t.csv", "format=json"))
+    found = reported(command("predict", "run=run", "input=t.csv", "format=json"))
     assert (
         np.mean([row["predicted"] == ("late" if each > 0 else "early") for row, each in zip(found, t, strict=True)])
         > 0.97
@@ -315,7 +318,7 @@ def test_flattened_pictures_are_pictures(command, run, tmp_path) -> None:
     np.save(tmp_path / "flat.npy", DIGITS[:3].reshape(3, 64))
     np.save(tmp_path / "x.npy", DIGITS[:3])
     flat, plain = (
-        probabilities(told(command("predict", "run=run", f"input={n}.npy", "format=json"))) for n in ("flat", "x")
+        probabilities(reported(command("predict", "run=run", f"input={n}.npy", "format=json"))) for n in ("flat", "x")
     )
     assert np.array_equal(flat, plain)
 

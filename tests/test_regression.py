@@ -41,10 +41,10 @@ def test_scores_are_scikit_learns_in_the_targets_unit() -> None:
     counts = np.zeros((4, 4))
     edges = np.quantile(y, (0.25, 0.5, 0.75))
     squares = np.zeros((4, 4))
-    for label, said in zip(y, answer, strict=True):
-        cell = (label >= edges).sum(), (said >= edges).sum()
+    for label, stated in zip(y, answer, strict=True):
+        cell = (label >= edges).sum(), (stated >= edges).sum()
         counts[cell] += 1
-        squares[cell] += (label - said) ** 2
+        squares[cell] += (label - stated) ** 2
     assert np.array_equal(metrics.matrix().numpy(), counts) and np.allclose(metrics.mistakes().numpy(), squares)
     assert task.error_of(squares.sum() / 101) == pytest.approx(found["rmse"])
 
@@ -97,9 +97,9 @@ def test_a_linear_unit_on_diabetes_comes_to_the_least_squares_solution(command) 
     assert command("evaluate", "run=latest").code == 0
     metrics = json.loads(Path("outputs/latest/metrics.json").read_text())
     rows = [line.split(",") for line in Path("outputs/latest/predictions.csv").read_text().splitlines()]
-    label, said = (np.array([float(row[i]) for row in rows[1:]]) for i in (1, 2))
+    label, stated = (np.array([float(row[i]) for row in rows[1:]]) for i in (1, 2))
     assert rows[0] == ["index", "label", "predicted"]
-    assert metrics["test"]["rmse"] == pytest.approx(mean_squared_error(label, said) ** 0.5, rel=1e-4)
+    assert metrics["test"]["rmse"] == pytest.approx(mean_squared_error(label, stated) ** 0.5, rel=1e-4)
     assert metrics["gap"]["avoidable_bias"] == metrics["train"]["rmse"]
     assert "RMSE human 0 (assumed)" in done.out
 

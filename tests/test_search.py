@@ -462,8 +462,8 @@ def wait_for_a_running_trial(url: str, after: int) -> None:
 
 
 def finished(main: "subprocess.Popen[bytes]") -> None:
-    _, told = main.communicate(timeout=120)
-    assert main.returncode == 0, told.decode()
+    _, reported = main.communicate(timeout=120)
+    assert main.returncode == 0, reported.decode()
 
 
 @pytest.mark.slow

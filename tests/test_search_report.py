@@ -49,15 +49,15 @@ def test_the_view_tells_counts_best_time_left_and_workers() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (3725, "1:02:05")])
-def test_a_time_is_told_as_a_clock_does(seconds: float, told: str) -> None:
-    assert board.clock(seconds) == told
+@pytest.mark.parametrize(("seconds", "reported"), [(0.4, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (3725, "1:02:05")])
+def test_a_time_is_told_as_a_clock_does(seconds: float, reported: str) -> None:
+    assert board.clock(seconds) == reported
 
 
 def test_a_line_tells_how_a_trial_ended() -> None:
-    assert board.told(COARSE[0], "f1") == "coarse 0: f1 0.8000; optimizer=adam optimizer.lr=0.1"
-    assert "pruned: 0.4000 by epoch 2 of 4" in board.told(COARSE[1], "f1")
-    assert "failed: non-finite, Stopped: the loss" in board.told(COARSE[2], "f1")
+    assert board.trial_line(COARSE[0], "f1") == "coarse 0: f1 0.8000; optimizer=adam optimizer.lr=0.1"
+    assert "pruned: 0.4000 by epoch 2 of 4" in board.trial_line(COARSE[1], "f1")
+    assert "failed: non-finite, Stopped: the loss" in board.trial_line(COARSE[2], "f1")
 
 
 def test_the_pictures_are_drawn_and_the_page_holds_them_and_every_trial(tmp_path: Path) -> None:

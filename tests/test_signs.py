@@ -29,7 +29,7 @@ KNOBS = [
 ]  # fmt: skip
 
 
-def told(name: str = "train") -> dict:
+def reported(name: str = "train") -> dict:
     return json.loads((LATEST / f"{name}.json").read_text())
 
 
@@ -43,7 +43,7 @@ def test_every_choice_trains_from_the_command_line(command, tmp_path, words) -> 
     own = [] if words.startswith("experiment=") else ["data=npz", "data.path=data.npz"]
     done = command("train", *own, *words.split(), "trainer.total_epochs=2", "tracking=none")
     assert done.code == 0, done.err
-    assert told()["epochs"] == 2 and np.isfinite(told()["train"]["loss"])
+    assert reported()["epochs"] == 2 and np.isfinite(reported()["train"]["loss"])
 
 
 @pytest.mark.parametrize("task", ["classification", "binary", "regression"])
@@ -53,7 +53,7 @@ def test_every_task_trains_and_is_judged_from_the_command_line(command, tmp_path
     assert command("train", *OWN, f"task={task}").code == 0
     done = command("evaluate", "run=latest")
     assert done.code == 0, done.err
-    assert (LATEST / "report.html").stat().st_size > 10000 and "advice" in told("metrics")["diagnosis"]
+    assert (LATEST / "report.html").stat().st_size > 10000 and "advice" in reported("metrics")["diagnosis"]
 
 
 KNOTTED = [
@@ -93,7 +93,7 @@ def test_a_part_of_train_is_set_apart_and_tells_variance_from_mismatch(command, 
     parts = {split: np.load(folder / split / "x.npy") for split in ("train", "train_dev")}
     assert len(parts["train"]) == 300 and len(parts["train_dev"]) == 100
     assert not {row.tobytes() for row in parts["train"]} & {row.tobytes() for row in parts["train_dev"]}
-    found = told()
+    found = reported()
     errors = {split: found[split]["error"] for split in ("train", "train_dev", "dev")}
     assert found["gap"]["variance"] == errors["train_dev"] - errors["train"]
     assert found["gap"]["mismatch"] == errors["dev"] - errors["train_dev"] > 0.02
@@ -102,19 +102,19 @@ def test_a_part_of_train_is_set_apart_and_tells_variance_from_mismatch(command, 
     ]["reasons"]
     assert any("like dev" in each["why"] for each in found["diagnosis"]["advice"])
     command("evaluate", "run=latest")
-    assert "dev_test_differ" in told("metrics")["diagnosis"]["reasons"]
-    assert "train_dev" in told("metrics") and told("metrics")["gap"]["mismatch"] == found["gap"]["mismatch"]
+    assert "dev_test_differ" in reported("metrics")["diagnosis"]["reasons"]
+    assert "train_dev" in reported("metrics") and reported("metrics")["gap"]["mismatch"] == found["gap"]["mismatch"]
 
 
 def test_alike_splits_raise_no_alarm_and_without_train_dev_there_is_no_mismatch(command) -> None:
     command("train", *QUICK)
-    found = told()
+    found = reported()
     assert "mismatch" not in found["gap"] and not any(r.endswith("_differ") for r in found["diagnosis"]["reasons"])
 
 
 def test_hidden_units_that_start_at_zero_do_not_learn_and_the_remedy_is_the_notes(command) -> None:
     done = command("train", "data=circles", "task=binary", "init=zeros", "trainer.total_epochs=5", "tracking=none")
-    found = told()["diagnosis"]
+    found = reported()["diagnosis"]
     assert "not_learning" in found["reasons"] and found["advice"][0]["command"].endswith("init=he")
     assert found["signs"]["loss_of_guessing"] == pytest.approx(0.6931472)
     assert "dead units" in done.out and "warning: activations vanish" in done.err
@@ -124,14 +124,14 @@ def test_hidden_units_that_start_at_zero_do_not_learn_and_the_remedy_is_the_note
 
 def test_a_network_of_dead_units_is_found_out(command) -> None:
     command("train", *QUICK, "optimizer=sgd", "optimizer.lr=50", "trainer.max_norm=5")
-    found = told()["diagnosis"]
+    found = reported()["diagnosis"]
     assert max(found["signs"]["dead_units"].values()) > 0.25 and "dead_units" in found["reasons"]
     assert any("model.activation=leaky_relu" in (each["command"] or "") for each in found["advice"])
 
 
 def test_error_analysis_is_of_dev_and_adds_up(command) -> None:
     command("train", *QUICK)
-    rows, dev = told()["diagnosis"]["error_analysis"], told()["dev"]
+    rows, dev = reported()["diagnosis"]["error_analysis"], reported()["dev"]
     assert 0 < len(rows) <= 10 and all(row["label"] != row["predicted"] for row in rows)
     worst = rows[0]
     assert worst["error_if_mended"] == pytest.approx(dev["error"] * (1 - worst["share"]))
@@ -232,16 +232,16 @@ def test_uneven_classes_that_are_weighed_or_drawn_evenly_and_learned_are_learned
             "train", *own, "task=binary", "model=logistic", knob, "trainer.total_epochs=15", "optimizer.lr=0.01"
         )
         assert done.code == 0, done.err
-        found = told()["diagnosis"]
+        found = reported()["diagnosis"]
         assert found["signs"]["loss_of_guessing"] == pytest.approx(0.6931472) and "not_learning" not in found["reasons"]
 
 
 def test_what_is_judged_is_judged_by_the_tolerance_and_the_bounds_of_the_moment(command) -> None:
     command("train", *QUICK)
-    assert told()["diagnosis"]["verdict"] != "just_right"
+    assert reported()["diagnosis"]["verdict"] != "just_right"
     done = command("evaluate", "run=latest", "task.tolerance=0.99", "task.satisficing={recall: '>= 0.999'}")
     assert done.code == 0, done.err
-    assert told("metrics")["diagnosis"]["verdict"] == "just_right" and "recall >= 0.999" in done.out
+    assert reported("metrics")["diagnosis"]["verdict"] == "just_right" and "recall >= 0.999" in done.out
 
 
 def test_a_bound_on_a_score_does_not_make_the_network_smaller() -> None:
@@ -267,7 +267,7 @@ def test_advice_on_other_data_is_about_the_run(command, tmp_path) -> None:
 
 def test_given_weights_stay_whatever_the_initialiser(command) -> None:
     command("train", "experiment=gate_and", "init=zeros", "optimizer.lr=1e-9", "tracking=none")
-    assert told()["train"]["accuracy"] == 1.0
+    assert reported()["train"]["accuracy"] == 1.0
 
 
 def test_a_printed_pipeline_command_is_one_that_hydra_takes() -> None:

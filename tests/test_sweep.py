@@ -341,11 +341,11 @@ def test_optuna_dashboard_opens_the_storage(command) -> None:
         for _ in range(100):
             try:
                 with urllib.request.urlopen("http://127.0.0.1:18642/api/studies", timeout=5) as answer:
-                    told = json.load(answer)
+                    reported = json.load(answer)
                 break
             except OSError:
                 time.sleep(0.3)
-        names = {each["study_name"].rpartition("/")[2] for each in told["study_summaries"]}
+        names = {each["study_name"].rpartition("/")[2] for each in reported["study_summaries"]}
         assert names == {"coarse", "fine", "confirm"}
     finally:
         server.kill()

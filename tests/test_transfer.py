@@ -138,9 +138,9 @@ def test_the_head_trained_on_cached_features_is_the_one_trained_without(command,
     for name, value in found["false"].items():
         assert torch.allclose(value.float(), found["auto"][name].float(), atol=1e-6), name
     assert all(torch.equal(value, found["true"][name]) for name, value in found["auto"].items())
-    told = [json.loads((tmp_path / cache / "train.json").read_text()) for cache in ("auto", "false")]
-    assert told[0]["dev"]["loss"] == pytest.approx(told[1]["dev"]["loss"], abs=1e-6)
-    assert told[0]["parameters"] == told[1]["parameters"]  # the whole network is what was trained
+    reported = [json.loads((tmp_path / cache / "train.json").read_text()) for cache in ("auto", "false")]
+    assert reported[0]["dev"]["loss"] == pytest.approx(reported[1]["dev"]["loss"], abs=1e-6)
+    assert reported[0]["parameters"] == reported[1]["parameters"]  # the whole network is what was trained
 
 
 def test_nothing_is_cached_where_images_change(command, tmp_path) -> None:
@@ -357,7 +357,7 @@ def test_weights_that_are_not_finite_and_heads_of_other_tasks(source, tmp_path) 
     other.write(tmp_path / "card.json")
     transfer = start(pretrained(tmp_path / "old.safetensors"), card=card)
     transfer(resnet(5))
-    assert "the head anew" in transfer.told()
+    assert "the head anew" in transfer.reported()
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def test_no_knob_is_turned_in_two_directions() -> None:
 
 
 def test_the_larger_gap_comes_first() -> None:
-    """A detector with a bias of 3 % and a variance of 30 % was told to weigh boxes; changed pictures gave more."""
+    """A detector with a bias of 3 % and a variance of 30 % was advised to weigh boxes; changed pictures gave more."""
     now = situation("model=resnet", best_epoch=50, bias=0.03, variance=0.3)
     assert first("high_bias_and_variance", now) == "augment=light"
     other = replace(now, bias=0.3, variance=0.03)
@@ -172,9 +172,9 @@ def test_other_seeds_are_one_command_and_compared_afterwards() -> None:
 
 
 def test_mirrored_images_are_mentioned_where_the_label_forbids_them() -> None:
-    for keeps, said in ((True, False), (False, True)):
+    for keeps, stated in ((True, False), (False, True)):
         now = situation("model=resnet", best_epoch=50, flip_keeps_label=keeps)
-        assert ("flip_keeps_label" in advise("high_variance", [], now)[0].why) is said
+        assert ("flip_keeps_label" in advise("high_variance", [], now)[0].why) is stated
 
 
 def test_an_unclear_verdict_claims_nothing() -> None:

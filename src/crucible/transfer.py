@@ -91,7 +91,7 @@ class NoTransfer:
         """Return what is trained, and on what."""
         return model, batches
 
-    def told(self) -> str:
+    def origin(self) -> str:
         """Return a line for the screen."""
         return ""
 
@@ -187,7 +187,7 @@ class FromRun(NoTransfer):
         splits = [split for split in batches.splits if split != "test"]
         return head(model)[1], batches.replaced({split: _features(model, batches, split) for split in splits})
 
-    def told(self) -> str:
+    def origin(self) -> str:
         """Return a line about what came from where."""
         return f"\n    from  {self._source.file}: {len(self._old)} tensors, the head {'too' if self._kept else 'anew'}"
 
@@ -292,7 +292,7 @@ def _first(found: Sequence[list[nn.Module]], freeze: Freeze) -> Sequence[list[nn
 
 
 def _freeze(module: nn.Module) -> None:
-    """Let a module neither learn nor change: it stays in evaluation mode, whatever its model is told."""
+    """Let a module neither learn nor change: it stays in evaluation mode, whatever its model is set to."""
     module.requires_grad_(False).eval()
     for part in module.modules():
         part.train = MethodType(_stay, part)  # type: ignore[method-assign]  # of this instance

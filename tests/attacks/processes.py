@@ -57,9 +57,9 @@ class End:
         return named.get(self.code, "killed" if self.code is not None and self.code < 0 else "other")
 
     def problem(self, what: str) -> list[str]:
-        """Return nothing where it ended well, else how it ended and what it said last."""
-        said = self.error if self.kind == "traceback" else (self.err or self.out)[-600:]
-        return [] if self.code == 0 else [f"{what} ended {self.kind} ({self.code}): {said}"]
+        """Return nothing where it ended well, else how it ended and what it stated last."""
+        stated = self.error if self.kind == "traceback" else (self.err or self.out)[-600:]
+        return [] if self.code == 0 else [f"{what} ended {self.kind} ({self.code}): {stated}"]
 
     @property
     def error(self) -> str:

@@ -31,16 +31,16 @@ def compared(folder: Path, uri: str) -> list[str]:
 def _differences(folder: Path, uri: str) -> list[str]:
     import mlflow
 
-    client, told = mlflow.MlflowClient(uri), events(folder)
+    client, reported = mlflow.MlflowClient(uri), events(folder)
     experiment = client.get_experiment_by_name("crucible").experiment_id
-    found = client.search_runs([experiment], f"tags.`crucible.journal` = '{told[0]['journal']}'")
+    found = client.search_runs([experiment], f"tags.`crucible.journal` = '{reported[0]['journal']}'")
     if len(found) != 1:
         return [f"{len(found)} runs for this journal"]
     run = found[0]
     own = f"source_run_id = '{run.info.run_id}'"
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     return [
-        *_points(client, run, told),
+        *_points(client, run, reported),
         *([] if run.info.status == "FINISHED" else [f"its status is {run.info.status}"]),
         *(f"{name} is not there" for name in UPLOADED - files),
         *([] if run.data.params else ["there are no parameters"]),
@@ -48,9 +48,9 @@ def _differences(folder: Path, uri: str) -> list[str]:
     ]
 
 
-def _points(client: object, run: object, told: list[dict]) -> list[str]:
+def _points(client: object, run: object, reported: list[dict]) -> list[str]:
     wanted: dict[str, Counter[tuple[int, int, float]]] = {}
-    for event in told:
+    for event in reported:
         if event["kind"] in ("metrics", "end", "evaluate"):
             for name, value in event["values"].items():
                 wanted.setdefault(name, Counter())[event["step"], int(event["time"] * 1000), float(value)] += 1

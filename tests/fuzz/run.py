@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a mirror may still write there
         start = _start(Path(folder) / "start")
         if given.again:
-            told = json.loads(given.again)
-            print(_screen(Case(told["script"], told["words"]), start, given.seconds))
+            reported = json.loads(given.again)
+            print(_screen(Case(reported["script"], reported["words"]), start, given.seconds))
             return 0
         counts = _tried(start, given)
     print(json.dumps(dict(counts.most_common())))

@@ -36,7 +36,7 @@ SPLITS = ("dev", "test", "train", "train_dev")
 
 @dataclass(frozen=True)
 class Settings:
-    """What compare.py was told beside the runs; empty: what the runs declare."""
+    """What compare.py was given beside the runs; empty: what the runs declare."""
 
     split: str | None = None
     out: str = "outputs/compare"
@@ -136,12 +136,12 @@ def _confirmed(search: Path) -> Iterator[Path]:
 
 def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
     """Group the runs by configuration, seeds and run names apart, and order the groups."""
-    told = [_read(folder) for folder in dict.fromkeys(path.resolve() for path in runs)]
-    _require_one_question(told)
-    first = told[0]
+    summaries = [_read(folder) for folder in dict.fromkeys(path.resolve() for path in runs)]
+    _require_one_question(summaries)
+    first = summaries[0]
     monitor = settings.monitor or first["monitor"]["name"]
-    split = settings.split or next(s for s in SPLITS if all(each.get(s) for each in told))
-    groups = [_group(members, split, monitor, settings) for members in _grouped(told)]
+    split = settings.split or next(s for s in SPLITS if all(each.get(s) for each in summaries))
+    groups = [_group(members, split, monitor, settings) for members in _grouped(summaries)]
     goal = _goal(monitor)
     groups.sort(key=lambda each: mean(each.values), reverse=goal == "maximize")
     asked = settings.satisficing if settings.satisficing is not None else first["config"]["task"].get("satisficing", {})
@@ -164,13 +164,19 @@ def _read(folder: Path) -> dict[str, Any]:
             example=f"python src/train.py resume={shlex.quote(str(folder))}",
         )
     require_unchanged(folder, editable=[CONFIG])
-    told = read_summary(folder)
+    summary = read_summary(folder)
     if (folder / "metrics.json").exists():
         judged = _evaluated(folder / "metrics.json")
-        told |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
-        told["diagnosis"] = {**told["diagnosis"], "evidence": judged["diagnosis"].get("evidence", {})}
-    evidence = told["diagnosis"].get("evidence", {})
-    return {**told, "evidence": evidence, "config": read_config(folder), "key": read_card(folder).key, "folder": folder}
+        summary |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
+        summary["diagnosis"] = {**summary["diagnosis"], "evidence": judged["diagnosis"].get("evidence", {})}
+    evidence = summary["diagnosis"].get("evidence", {})
+    return {
+        **summary,
+        "evidence": evidence,
+        "config": read_config(folder),
+        "key": read_card(folder).key,
+        "folder": folder,
+    }
 
 
 def _evaluated(file: Path) -> dict[str, Any]:
@@ -183,19 +189,21 @@ def _evaluated(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _require_one_question(told: Sequence[dict[str, Any]]) -> None:
-    facts = [{"data": each["key"], "monitor": each["monitor"]["name"]} for each in told]
+def _require_one_question(summaries: Sequence[dict[str, Any]]) -> None:
+    facts = [{"data": each["key"], "monitor": each["monitor"]["name"]} for each in summaries]
     for what in ("data", "monitor"):
-        if other := next((each for each, own in zip(told, facts, strict=True) if own[what] != facts[0][what]), None):
+        if other := next(
+            (each for each, own in zip(summaries, facts, strict=True) if own[what] != facts[0][what]), None
+        ):
             raise Refusal(
-                f"{other['folder']}", f"its {what} is not that of {told[0]['folder']}: their numbers cannot be compared",
+                f"{other['folder']}", f"its {what} is not that of {summaries[0]['folder']}: their numbers cannot be compared",
                 allowed="runs on the same prepared data, judged by the same number",
             )  # fmt: skip
 
 
-def _grouped(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def _grouped(summaries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
-    for each in told:
+    for each in summaries:
         members = groups.setdefault(_name(each), [])
         if each["config"]["seed"] not in [
             other["config"]["seed"] for other in members
@@ -204,10 +212,10 @@ def _grouped(told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return list(groups.values())
 
 
-def _name(told: dict[str, Any]) -> str:
-    words = [word for word in overrides_of(told["config"]) if not word.lstrip("+").startswith(NEUTRAL)]
+def _name(summary: dict[str, Any]) -> str:
+    words = [word for word in overrides_of(summary["config"]) if not word.lstrip("+").startswith(NEUTRAL)]
     changes = [
-        each for each in told["diagnosis"].get("controls", []) if each["change"] not in ("checkpoint", "evaluate")
+        each for each in summary["diagnosis"].get("controls", []) if each["change"] not in ("checkpoint", "evaluate")
     ]
     controls = [f"{each['change']}@{each['epoch']}" for each in changes]
     return " ".join([*words, *controls])
@@ -267,11 +275,11 @@ def _chance(members: list[dict[str, Any]], split: str, monitor: str) -> tuple[fl
     return mean(each["low"] for each in facts), mean(each["high"] for each in facts)
 
 
-def _latency(told: dict[str, Any]) -> float:
+def _latency(summary: dict[str, Any]) -> float:
     """Return what evaluate measured, or measure it now."""
-    if "latency_ms_per_example" in told:
-        return float(told["latency_ms_per_example"])
-    saved = load_run(told["folder"], torch.device("cpu"))
+    if "latency_ms_per_example" in summary:
+        return float(summary["latency_ms_per_example"])
+    saved = load_run(summary["folder"], torch.device("cpu"))
     return latency_ms(saved.model, torch.zeros(1, *saved.card.feature_shape))
 
 
@@ -319,7 +327,7 @@ def _between(found: Interval, sign: str = "") -> str:
     return f"{found.mean:{sign}.4f} {span}" if sign else span
 
 
-def told(found: Comparison) -> str:
+def conclusion(found: Comparison) -> str:
     """Return the conclusion in one sentence."""
     if found.chosen is None:
         return "no configuration meets every bound"

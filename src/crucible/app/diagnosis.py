@@ -194,21 +194,21 @@ def _compared(batches: Batches, kind: Kind, split: str) -> tuple[Any, Any]:
     return x, kind.comparable(y)
 
 
-def read_symptoms(told: Mapping[str, Any]) -> Symptoms:
-    """Return what a diagnosis tells of signs and bounds as the advice takes it."""
-    missed = tuple(name for name, row in told["satisficing"].items() if not row["met"])
-    costs = told["error_analysis"]
-    told = told["signs"]
+def read_symptoms(diagnosis: Mapping[str, Any]) -> Symptoms:
+    """Return the symptoms in a diagnosis as the advice takes them."""
+    missed = tuple(name for name, row in diagnosis["satisficing"].items() if not row["met"])
+    costs = diagnosis["error_analysis"]
+    signs = diagnosis["signs"]
     return Symptoms(
-        pattern=told["pattern"],
-        learning=told["learning"],
-        dead_units=max(told["dead_units"].values(), default=0.0),
-        flow=tuple(told["flow"]),
-        shifts=tuple(pair for pair, each in told["shifts"].items() if each["differs"]),
+        pattern=signs["pattern"],
+        learning=signs["learning"],
+        dead_units=max(signs["dead_units"].values(), default=0.0),
+        flow=tuple(signs["flow"]),
+        shifts=tuple(pair for pair, each in signs["shifts"].items() if each["differs"]),
         missed=missed,
-        falling=told.get("falling", False),
-        early=told.get("early", False),
-        below_baseline=told.get("below_baseline", False),
+        falling=signs.get("falling", False),
+        early=signs.get("early", False),
+        below_baseline=signs.get("below_baseline", False),
         costliest=costs[0]["predicted"] if costs and costs[0]["label"] in (OBJECTS, FOUND) else "",
     )
 

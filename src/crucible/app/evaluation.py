@@ -285,7 +285,7 @@ def _worst_named(looked: Evaluation, saved: Saved, batches: Batches, split: str)
     if not worst or batches.names(split) is None:
         return ""
     names = batches.called(split, [each.row for each in worst])
-    named = [f"{name} ({each.said})" for name, each in zip(names, worst, strict=True)]
+    named = [f"{name} ({each.what})" for name, each in zip(names, worst, strict=True)]
     return f"worst mistakes on {split}: {', '.join(named)}"
 
 

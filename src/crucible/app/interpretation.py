@@ -41,7 +41,7 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
 def maps(
     saved: Saved, batches: Batches, split: str, rows: Array, classes: torch.Tensor, titles: list[str], home: Path
 ) -> dict[str, Path]:
-    """Draw where the network found the classes it said, on some images of a split; nothing without maps."""
+    """Draw where the network found the classes it predicted, on some images of a split; nothing without maps."""
     if not len(rows) or not inside.has_maps(saved.model, saved.card.feature_shape):
         return {}
     stored = batches.stored(split)[0][rows]

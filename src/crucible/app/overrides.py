@@ -45,8 +45,8 @@ def changed(overrides: list[str], changes: tuple[str, ...]) -> list[str]:
 
 def without_defaults(overrides: list[str]) -> list[str]:
     """Return overrides without those that say what holds anyway: a group's default choice, a choice's own value."""
-    said = dict(word.partition("=")[::2] for word in overrides)
-    choices = {**_defaults(), **said}
+    given = dict(word.partition("=")[::2] for word in overrides)
+    choices = {**_defaults(), **given}
     return [word for word in overrides if not _is_default(*word.partition("=")[::2], choices)]
 
 

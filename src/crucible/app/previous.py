@@ -61,28 +61,28 @@ def previous_runs(key: str, folder: Path) -> PreviousRuns:
     files = [file for pattern in RUNS for file in Path().glob(f"{pattern}/{SUMMARY}")]
     files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     others = (file for file in files[:MOST] if file.parent.resolve() != folder.resolve())
-    found = [(file, _progress(told := _json(file)), told) for file in others]
+    found = [(file, _progress(summary := _json(file)), summary) for file in others]
     return PreviousRuns(
         tuple(
-            {**told, "overrides": p["overrides"], "folder": str(file.parent)}
-            for file, p, told in found
+            {**summary, "overrides": p["overrides"], "folder": str(file.parent)}
+            for file, p, summary in found
             if p.get("key") == key
         )
     )
 
 
-def _progress(told: Mapping[str, Any]) -> dict[str, Any]:
-    diagnosis = told.get("diagnosis")
+def _progress(summary: Mapping[str, Any]) -> dict[str, Any]:
+    diagnosis = summary.get("diagnosis")
     progress = diagnosis.get("progress") if isinstance(diagnosis, dict) else None
     return progress if isinstance(progress, dict) and "overrides" in progress else {}
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        summary = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return summary if isinstance(summary, dict) else {}
 
 
 def _without_seed(words: Sequence[str]) -> frozenset[str]:
@@ -93,8 +93,8 @@ def _seed(words: Sequence[str]) -> int:
     return next((int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")), 0)
 
 
-def _score(told: Mapping[str, Any]) -> float:
-    return float((told["dev"] or told["train"])[told["monitor"]["name"]])
+def _score(summary: Mapping[str, Any]) -> float:
+    return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
 
 
 def _is_better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -108,7 +108,7 @@ def _opening(job: Job, card: Card, parts: Parts, threads: int, *, epochs_done: i
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
     words += _expected(job, parts, epochs_done)
-    first = f"training {words}\n     run  {job.folder}{parts.transfer.told()}\nif it is interrupted: {following}"
+    first = f"training {words}\n     run  {job.folder}{parts.transfer.origin()}\nif it is interrupted: {following}"
     return "\n".join([first, *(f"{'':>10}{each}" for each in about(card))])
 
 
@@ -154,8 +154,8 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
 
 
 def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:
-    said = [each for event in read_events(folder / NAME) if event["kind"] == "warning" for each in event["what"]]
-    watch = Watch(said)
+    known = [each for event in read_events(folder / NAME) if event["kind"] == "warning" for each in event["what"]]
+    watch = Watch(known)
 
     def aloud(values: dict[str, float]) -> list[str]:
         new = watch(values)

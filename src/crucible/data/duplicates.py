@@ -1,7 +1,7 @@
 """The leak gate: the same example on both sides of a split, exactly or nearly.
 
 Exact copies are found by a hash of the stored values. Near copies of images are looked for among the pairs that a perceptual
-signature (a small grey version without brightness and contrast) finds most alike, are told from look-alikes by their edges
+signature (a small grey version without brightness and contrast) finds most alike, are distinguished from look-alikes by their edges
 (crucible.data.likeness), and reported, not dropped: only a person can judge them.
 """
 

@@ -218,7 +218,7 @@ def _unclear(now: RunContext) -> Iterator[Advice]:
 
 
 def _still_learning(now: RunContext) -> Iterator[Advice]:
-    """Nothing else can be told of a training that was not over."""
+    """Nothing else can be known of a training that was not over."""
     if now.signs.falling and not now.stopped_early and now.chose_late:
         taken = f" after {now.steps:,} steps" if now.steps else ""
         losses = "Both losses still fall" if now.dev_size else "The train loss still falls"

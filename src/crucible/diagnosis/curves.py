@@ -54,7 +54,7 @@ def recognise(rows: Sequence[Mapping[str, float]]) -> Pattern | None:
 def still_falls(rows: Sequence[Mapping[str, float]], best_epoch: int) -> bool:
     """Whether the losses fell to the end, so that more epochs would have given more.
 
-    Of fewer than four epochs, whose trend cannot be told: whether train loss never rose and the last epoch is the best.
+    Of fewer than four epochs, whose trend cannot be known: whether train loss never rose and the last epoch is the best.
 
     Args:
         rows: as of `recognise`. best_epoch: the one that was chosen, from 1.

@@ -40,13 +40,13 @@ def warnings(values: Mapping[str, float]) -> list[str]:
 class Watch:
     """Says each warning of a layer once."""
 
-    def __init__(self, said: Iterable[str] = ()) -> None:
-        self._said = {_about(each) for each in said}
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = {_about(each) for each in known}
 
     def __call__(self, values: Mapping[str, float]) -> list[str]:
         """Return the warnings about these values that were not given before."""
-        new = [each for each in warnings(values) if _about(each) not in self._said]
-        self._said |= {_about(each) for each in new}
+        new = [each for each in warnings(values) if _about(each) not in self._known]
+        self._known |= {_about(each) for each in new}
         return new
 
 

@@ -36,8 +36,8 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], b
         x = torch.from_numpy(values).to(device, predictor.shift.dtype)
         far = far or bool((predictor.normalised(x).flatten(1).nanmean(dim=1).abs() > FAR).any())
         rows = predictor(x).cpu()
-        said = saved.task.kind.say(rows, sizes, saved.card)
-        found += [Answer(name, *each) for name, each in zip(names, said, strict=True)]
+        predicted = saved.task.kind.say(rows, sizes, saved.card)
+        found += [Answer(name, *each) for name, each in zip(names, predicted, strict=True)]
     return found, far
 
 

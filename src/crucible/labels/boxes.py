@@ -71,13 +71,13 @@ class Boxes(Located):
         """Never any box."""
         return torch.full((num_outputs,), -SURE) if single else None, "nothing is ever found"
 
-    def shown(self, said: list[Any], score: float) -> list[Any]:
+    def shown(self, predicted: list[Any], score: float) -> list[Any]:
         """Return the boxes that are sure enough."""
-        return [each for each in said if each["score"] >= score]
+        return [each for each in predicted if each["score"] >= score]
 
-    def in_words(self, said: list[Any]) -> str:
+    def in_words(self, predicted: list[Any]) -> str:
         """Return how many of each class there are: 3 RBC, 1 WBC."""
-        counts = Counter(each["class"] for each in said)
+        counts = Counter(each["class"] for each in predicted)
         return ", ".join(f"{counts[name]} {name}" for name in sorted(counts)) or "nothing"
 
     def columns(self, answers: Sequence[Answer]) -> list[str]:
@@ -86,7 +86,7 @@ class Boxes(Located):
 
     def cells(self, answer: Answer) -> list[list[object]]:
         """Return a row for each box."""
-        return [[answer.name, box["class"], box["score"], *box["box"]] for box in answer.said]
+        return [[answer.name, box["class"], box["score"], *box["box"]] for box in answer.predicted]
 
     def in_pixels(self, answers: Array, sizes: Array, card: Card) -> list[Any]:
         """Return of boxes (N, D, 6) a list of {box: [x0, y0, x1, y1], score, class} for each picture, the highest score first."""
@@ -115,11 +115,11 @@ class Boxes(Located):
         wrong = ((found.label >= 0).sum(dim=1) + (sure[..., 4] > 0).sum(dim=1) - 2 * hits).numpy()
         rows = np.argsort(-wrong, kind="stable")[:WORST]
         rows = rows[wrong[rows] > 0]
-        said = [self.shown(each, score) for each in self.stored(found.answers.numpy()[rows], card)]
+        predicted = [self.shown(each, score) for each in self.stored(found.answers.numpy()[rows], card)]
         words = [f"{wrong[row]} missed or made up" for row in rows]
         return [
             Mistake(row, what, what, _truth(found, row, card), own)
-            for row, what, own in zip(rows.tolist(), words, said, strict=True)
+            for row, what, own in zip(rows.tolist(), words, predicted, strict=True)
         ]
 
     def figures(self, found: Predictions, images: Array, card: Card, home: Path) -> dict[str, Path]:

@@ -68,7 +68,7 @@ class Classes(Kind):
         order = np.argsort(answers[wrong, label[wrong]], kind="stable")[:WORST]
         names, mistakes = card.classes, []
         for row in wrong[order].tolist():
-            said = f"said {names[predicted[row]]}"
-            title = f"{names[label[row]]}, {said}\n{answers[row, predicted[row]]:.2f}"
-            mistakes.append(Mistake(row, said, title))
+            what = f"predicted {names[predicted[row]]}"
+            title = f"{names[label[row]]}, {what}\n{answers[row, predicted[row]]:.2f}"
+            mistakes.append(Mistake(row, what, title))
         return mistakes

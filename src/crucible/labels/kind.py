@@ -41,12 +41,12 @@ class Answer:
     """What a run says of one example.
 
     Attributes:
-        name: file or row. said: the class, the labels that apply, the number, or what stands where. shares: the probability
+        name: file or row. predicted: the class, the labels that apply, the number, or what stands where. shares: the probability
             of each class or label; nothing for a number.
     """
 
     name: str
-    said: Any
+    predicted: Any
     shares: Mapping[str, float]
 
 
@@ -55,12 +55,12 @@ class Mistake:
     """One of the worst mistakes.
 
     Attributes:
-        row: the example's place in its split. said: what was wrong, in a few words. title: what stands above its picture.
+        row: the example's place in its split. what: what was wrong, in a few words. title: what stands above its picture.
         truth, found: what is drawn on the picture, boxes or points in stored pixels; nothing where labels have no place.
     """
 
     row: int
-    said: str
+    what: str
     title: str
     truth: Any = ()
     found: Any = ()
@@ -133,13 +133,13 @@ class Kind(ABC):
             sizes: (n, 2), height and width of the pictures as they came.
         """
 
-    def shown(self, said: Any, score: float) -> Any:
+    def shown(self, predicted: Any, score: float) -> Any:
         """Return what is sure enough to be shown of one answer."""
-        return said
+        return predicted
 
-    def in_words(self, said: Any) -> str:
+    def in_words(self, predicted: Any) -> str:
         """Return one answer in a few words."""
-        return str(said)
+        return str(predicted)
 
     def columns(self, answers: Sequence[Answer]) -> list[str]:
         """Return the columns of a table of answers."""
@@ -147,7 +147,7 @@ class Kind(ABC):
 
     def cells(self, answer: Answer) -> list[list[object]]:
         """Return the rows of one answer in that table."""
-        return [[answer.name, self.in_words(answer.said), *(f"{share:.6f}" for share in answer.shares.values())]]
+        return [[answer.name, self.in_words(answer.predicted), *(f"{share:.6f}" for share in answer.shares.values())]]
 
     @abstractmethod
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What boxes and points have in common: they stand in pictures, and are told in the pixels of the pictures as they came."""
+"""What boxes and points have in common: they stand in pictures, and are written in the pixels of the pictures as they came."""
 
 import json
 from collections.abc import Sequence

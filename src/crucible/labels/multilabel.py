@@ -55,9 +55,9 @@ class Multilabel(Kind):
         rows = [dict(zip(card.classes, row, strict=True)) for row in answers.tolist()]
         return [([name for name, share in shares.items() if share > 0.5], shares) for shares in rows]
 
-    def in_words(self, said: list[str]) -> str:
+    def in_words(self, predicted: list[str]) -> str:
         """Return the labels that apply: red+round."""
-        return "+".join(said)
+        return "+".join(predicted)
 
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:
         """Return 1, 0 or ? for each label in order, as it is and as predicted, and the probability of each."""

@@ -46,9 +46,9 @@ class Numbers(Kind):
         """Return the number."""
         return [(float(row[0]), {}) for row in answers]
 
-    def in_words(self, said: float) -> str:
+    def in_words(self, predicted: float) -> str:
         """Return six digits of it."""
-        return f"{said:.6g}"
+        return f"{predicted:.6g}"
 
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:
         """Return the number and what was predicted."""

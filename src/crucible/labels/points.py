@@ -48,18 +48,18 @@ class Points(Located):
         row[0] = SURE
         return row, "always the mean points of train"
 
-    def in_words(self, said: dict[str, Any]) -> str:
+    def in_words(self, predicted: dict[str, Any]) -> str:
         """Return how many points there are, and how likely."""
-        return f"{len(said['points'])} points ({said['score']:.2f})"
+        return f"{len(predicted['points'])} points ({predicted['score']:.2f})"
 
     def columns(self, answers: Sequence[Answer]) -> list[str]:
         """Return those of one object."""
-        places = range(len(answers[0].said["points"]) if answers else 0)
+        places = range(len(answers[0].predicted["points"]) if answers else 0)
         return ["input", "score", *(f"{axis}{i}" for i in places for axis in "xy")]
 
     def cells(self, answer: Answer) -> list[list[object]]:
         """Return one row."""
-        return [[answer.name, answer.said["score"], *chain(*answer.said["points"])]]
+        return [[answer.name, answer.predicted["score"], *chain(*answer.predicted["points"])]]
 
     def in_pixels(self, answers: Array, sizes: Array, card: Card) -> list[Any]:
         """Return of points (N, 1 + 2 P) {score, points: [[x, y], ...]} for each picture."""
@@ -72,8 +72,8 @@ class Points(Located):
     def worst(self, found: Predictions, card: Card, score: float) -> list[Mistake]:
         """Return the pictures whose points are the farthest off, by the mean distance in pixels."""
         wanted = found.further["points"].cpu()
-        said = found.answers[:, 1:].reshape(wanted.shape)
-        wrong = ((said - wanted).norm(dim=2).mean(dim=1) * (found.label == 1)).numpy()
+        predicted = found.answers[:, 1:].reshape(wanted.shape)
+        wrong = ((predicted - wanted).norm(dim=2).mean(dim=1) * (found.label == 1)).numpy()
         rows = np.argsort(-wrong, kind="stable")[:WORST]
         rows = rows[wrong[rows] > 0]
         own = self.stored(found.answers.numpy()[rows], card)

@@ -27,7 +27,7 @@ class Accumulator(ABC):
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """Return the confusion table (G, G): rows are labels, columns what was said."""
+        """Return the confusion table (G, G): rows are labels, columns what was predicted."""
 
     @abstractmethod
     def mistakes(self) -> Tensor:

@@ -191,11 +191,11 @@ class DetectionMetrics(Accumulator):
         found, k = self.found(bounds=BOUNDS[:1], any_class=True), len(self._names)
         labels, kinds, truth = found.labels, found.given[..., 5].long(), found.truth[0]
         hit, shown = truth >= 0, found.given[..., 4] > 0
-        said = torch.full_like(labels, k)
+        predicted = torch.full_like(labels, k)
         rows = torch.arange(len(labels))[:, None].expand_as(truth)
-        said[rows[hit], truth[hit]] = kinds[hit]
+        predicted[rows[hit], truth[hit]] = kinds[hit]
         real = labels >= 0
-        cells = torch.cat([labels[real] * (k + 1) + said[real], k * (k + 1) + kinds[shown & ~hit]])
+        cells = torch.cat([labels[real] * (k + 1) + predicted[real], k * (k + 1) + kinds[shown & ~hit]])
         return torch.bincount(cells, minlength=(k + 1) ** 2).view(k + 1, k + 1).double()
 
     def mistakes(self) -> Tensor:

@@ -57,9 +57,9 @@ class MultilabelMetrics(Accumulator):
             return {}
         counts = self._counts.cpu()
         known, hits = counts.sum(dim=(1, 2)), counts[:, 0, 0] + counts[:, 1, 1]
-        yes, said = counts[:, 1].sum(dim=1), counts[:, :, 1].sum(dim=1)
+        yes, predicted = counts[:, 1].sum(dim=1), counts[:, :, 1].sum(dim=1)
         both, size = counts[:, 1, 1], max(1.0, float(known.sum()))
-        precision, recall, f1 = _ratio(both, said), _ratio(both, yes), _ratio(2 * both, yes + said)
+        precision, recall, f1 = _ratio(both, predicted), _ratio(both, yes), _ratio(2 * both, yes + predicted)
         right = float(hits.sum()) / size
         there = yes > 0
         means = (float(each[there].mean()) if bool(there.any()) else 0.0 for each in (precision, recall, f1))

@@ -11,7 +11,7 @@ from crucible.metrics.accumulator import Accumulator
 
 
 class LandmarkMetrics(Accumulator):
-    """What was said of each picture, accumulated on the device and read once.
+    """Predictions for each picture, accumulated on the device and read once.
 
     Args:
         loss: outputs and batch to their mean loss (). find: outputs to presence and points (B, 1 + 2 P) in pixels.
@@ -37,22 +37,22 @@ class LandmarkMetrics(Accumulator):
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `points` (B, P, 2) and `label` (B,)."""
         found, wanted = self._find(outputs), batch["points"]
-        said = found[:, 1:].unflatten(1, (-1, 2)).double()
-        nme = normalised_mean_error(said, wanted.double(), self._eyes)
+        predicted = found[:, 1:].unflatten(1, (-1, 2)).double()
+        nme = normalised_mean_error(predicted, wanted.double(), self._eyes)
         self._rows.append(torch.stack([batch["label"].double(), (found[:, 0] >= 0.5).double(), nme]))
         self._total = self._total + self._loss(outputs, batch).double() * len(wanted)
 
     def matrix(self) -> Tensor:
-        """Return the counts (2, 2) of there and not there, rows labels, columns what was said."""
-        label, said, _ = torch.cat(self._rows, dim=1).cpu()
-        cells = (1 - label) * 2 + (1 - said)
+        """Return the counts (2, 2) of there and not there, rows labels, columns what was predicted."""
+        label, predicted, _ = torch.cat(self._rows, dim=1).cpu()
+        cells = (1 - label) * 2 + (1 - predicted)
         return torch.bincount(cells.long(), minlength=4).view(2, 2).double()
 
     def mistakes(self) -> Tensor:
         """Return the counts (2, 2) of what was wrong: nothing seen, something made up, or points too far off."""
-        label, said, nme = torch.cat(self._rows, dim=1).cpu()
-        wrong = (label != said) | ((label == 1) & (nme > self._failure))
-        return torch.bincount(((1 - label) * 2 + (1 - said)).long(), wrong.double(), minlength=4).view(2, 2)
+        label, predicted, nme = torch.cat(self._rows, dim=1).cpu()
+        wrong = (label != predicted) | ((label == 1) & (nme > self._failure))
+        return torch.bincount(((1 - label) * 2 + (1 - predicted)).long(), wrong.double(), minlength=4).view(2, 2)
 
     def costs(self) -> list[dict[str, Any]]:
         """Return the one kind of mistake that the error counts: faces whose points are too far off."""

@@ -12,12 +12,12 @@ from crucible.metrics.accumulator import Accumulator
 
 
 class LocalizationMetrics(Accumulator):
-    """What was said of each picture, accumulated on the device and read once.
+    """Predictions for each picture, accumulated on the device and read once.
 
     Args:
-        num_classes: K. loss: outputs and batch to their mean loss (). find: outputs to the box said (B, 1, 6).
-        score: from which an object is said to be there.
-        within: boxes said (B, 1, 6) and their batch to the boxes within each picture; the stored picture is all of it.
+        num_classes: K. loss: outputs and batch to their mean loss (). find: outputs to the predicted box (B, 1, 6).
+        score: from which an object is predicted to be there.
+        within: predicted boxes (B, 1, 6) and their batch to the boxes within each picture; the stored picture is all of it.
     """
 
     NAMES = ("loss", "error", "accuracy", "mean_iou")
@@ -41,19 +41,19 @@ class LocalizationMetrics(Accumulator):
         found = self._within(self._find(outputs), batch)[:, 0]
         none = torch.full_like(batch["label"][:, 0], self._num_classes)
         label = torch.where(batch["label"][:, 0] >= 0, batch["label"][:, 0], none)
-        said = torch.where(found[:, 4] >= self._score, found[:, 5].long(), none)
+        predicted = torch.where(found[:, 4] >= self._score, found[:, 5].long(), none)
         overlap = iou(found[:, :4], batch["boxes"][:, 0].to(found.dtype))
-        self._rows.append(torch.stack([label.double(), said.double(), overlap.double()]))
+        self._rows.append(torch.stack([label.double(), predicted.double(), overlap.double()]))
         self._total = self._total + self._loss(outputs, batch).double() * len(label)
 
     def matrix(self) -> Tensor:
-        """Return the counts (K + 1, K + 1): rows are labels, columns what was said; the last is background."""
+        """Return the counts (K + 1, K + 1): rows are labels, columns what was predicted; the last is background."""
         return self._counts(torch.ones(0))
 
     def mistakes(self) -> Tensor:
         """Return the counts (K + 1, K + 1) of what was wrong: another class, or the right one in the wrong place."""
-        label, said, overlap = torch.cat(self._rows, dim=1).cpu()
-        return self._counts(((label != said) | ((label < self._num_classes) & (overlap < MATCHED))).double())
+        label, predicted, overlap = torch.cat(self._rows, dim=1).cpu()
+        return self._counts(((label != predicted) | ((label < self._num_classes) & (overlap < MATCHED))).double())
 
     def compute(self) -> dict[str, float]:
         """Return loss; error, the share without the right class at IoU 0.5; accuracy of the class, none is one too; mean_iou.
@@ -62,16 +62,16 @@ class LocalizationMetrics(Accumulator):
         """
         if not self._rows:
             return {}
-        label, said, overlap = torch.cat(self._rows, dim=1).cpu()
+        label, predicted, overlap = torch.cat(self._rows, dim=1).cpu()
         there = label < self._num_classes
-        right = label == said
+        right = label == predicted
         wrong = ~right | (there & (overlap < MATCHED))
         mean = float(overlap[there].mean()) if bool(there.any()) else 0.0
         numbers = (float(self._total) / len(label), float(wrong.double().mean()), float(right.double().mean()), mean)
         return dict(zip(self.NAMES, numbers, strict=True))
 
     def _counts(self, mass: Tensor) -> Tensor:
-        label, said, _ = torch.cat(self._rows, dim=1).cpu()
+        label, predicted, _ = torch.cat(self._rows, dim=1).cpu()
         k = self._num_classes + 1
         weights = mass if len(mass) else torch.ones_like(label)
-        return torch.bincount((label * k + said).long(), weights, minlength=k * k).view(k, k)
+        return torch.bincount((label * k + predicted).long(), weights, minlength=k * k).view(k, k)

@@ -56,7 +56,7 @@ class Row:
         """Input pixels along each side that one value sees; None: all of them."""
         return None if any(each.size == inf for each in self.sight) else tuple(int(each.size) for each in self.sight)
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
         names = ("name", "kind", "shape", "size", "parameters", "multiplications", "receptive_field")
         return {name: getattr(self, name) for name in names}
@@ -182,7 +182,7 @@ class _Trace(TorchDispatchMode):
         self._alive.append(tensor)
 
 
-# torch would import its compiler at the first use, only to say that it must not compile this: said here, as in crucible.optim
+# torch would import its compiler at the first use, only to learn that it must not compile this: declared here, as in crucible.optim
 if (_written := getattr(_Trace.__torch_dispatch__, "__wrapped__", None)) is not None:
     vars(_written).setdefault("__dynamo_disable", _written)
 

@@ -29,21 +29,21 @@ def compared(
         axis.axis("off")
     for axis, image, truth, found, title in zip(axes.flat, images, truths, founds, titles, strict=False):
         axis.imshow(_shades(image), cmap="gray")
-        for said, colour in ((truth, TRUTH), (found, FOUND)):
-            _mark(axis, said, colour)
+        for marks, colour in ((truth, TRUTH), (found, FOUND)):
+            _mark(axis, marks, colour)
         axis.set_title(plain(title), fontsize=7)
     save(figure, path)
 
 
-def _mark(axis: Any, said: Any, colour: str) -> None:
-    if isinstance(said, dict) and not said["points"]:
+def _mark(axis: Any, marks: Any, colour: str) -> None:
+    if isinstance(marks, dict) and not marks["points"]:
         return
-    if isinstance(said, dict):
+    if isinstance(marks, dict):
         axis.plot(
-            *np.array(said["points"]).T - 0.5, ".", color=colour, markersize=3
+            *np.array(marks["points"]).T - 0.5, ".", color=colour, markersize=3
         )  # imshow's pixels lie around whole numbers
         return
-    for each in said:
+    for each in marks:
         x0, y0, x1, y1 = each["box"]
         axis.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1))
         score = f" {each['score']:.2f}" if "score" in each else ""
@@ -76,15 +76,15 @@ def anchors(found: Mapping[str, Mapping[str, Any]], sizes: Array, used: Sequence
     save(figure, path)
 
 
-def drawn(image: Array, said: Any, path: Path) -> None:
+def drawn(image: Array, marks: Any, path: Path) -> None:
     """Write one picture (C, H, W) of 8 bits with boxes or points on it, in its own size."""
     picture = Image.fromarray(_shades(image)).convert("RGB")
     pen, width = ImageDraw.Draw(picture), max(1, min(picture.size) // 200)
-    if isinstance(said, dict):
-        for x, y in said["points"]:
+    if isinstance(marks, dict):
+        for x, y in marks["points"]:
             pen.ellipse((x - 1 - width, y - 1 - width, x + 1 + width, y + 1 + width), fill=FOUND)
     else:
-        for each in said:
+        for each in marks:
             pen.rectangle(each["box"], outline=FOUND, width=width)
             pen.text((each["box"][0] + 2, each["box"][1]), f"{each['class']} {each['score']:.2f}", fill=FOUND)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: P
 def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the share of the error that each kind of mistake makes up, the costliest on top."""
     figure, axis = plt.subplots(figsize=(7, 0.8 + 0.32 * max(2, len(rows))))
-    names = [plain(f"{row['label']}, said {row['predicted']} ({row['count']})") for row in rows]
+    names = [plain(f"{row['label']}, predicted {row['predicted']} ({row['count']})") for row in rows]
     axis.barh(names[::-1], [100 * row["share"] for row in rows][::-1], color=RED)
     axis.set_xlabel("share of the error, per cent: what mending this kind would save")
     save(figure, path)

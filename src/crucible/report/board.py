@@ -22,7 +22,7 @@ def board(metric: str) -> View:
     def tell(standing: SearchState, ended: Trial | None) -> None:
         live.start()
         if ended is not None:
-            live.console.print(told(ended, metric), highlight=False)
+            live.console.print(trial_line(ended, metric), highlight=False)
         live.update(table(standing, metric))
         if not standing.workers[0]:  # nobody works: what is printed next has the screen for itself
             live.stop()
@@ -52,7 +52,7 @@ def table(standing: SearchState, metric: str) -> Any:
     return view
 
 
-def told(trial: Trial, metric: str) -> str:
+def trial_line(trial: Trial, metric: str) -> str:
     """Return a line about a trial that has ended."""
     end = f"{metric} {trial.value:.4f}" if trial.value is not None else f"{trial.state}: {_why(trial)}"
     words = " ".join(
@@ -75,4 +75,4 @@ def _why(trial: Trial) -> str:
 
 def _line(standing: SearchState, ended: Trial | None, metric: str) -> None:
     if ended is not None:
-        print(f"[{standing.done}/{standing.n_trials}] {told(ended, metric)}", file=sys.stderr, flush=True)
+        print(f"[{standing.done}/{standing.n_trials}] {trial_line(ended, metric)}", file=sys.stderr, flush=True)

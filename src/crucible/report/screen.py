@@ -4,7 +4,7 @@ from typing import Any
 
 from crucible.errors import as_called, printable
 
-BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is told beside the monitored number
+BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is shown beside the monitored number
 MOST_NAMED = 10  # of classes
 JUDGED = ("train", "train_dev", "dev", "test")
 
@@ -41,12 +41,12 @@ def result(summary: dict[str, Any]) -> str:
     """Return the monitored number on each split that was judged, and beside it accuracy, or R2."""
     name, scores = summary["monitor"]["name"], judged(summary)
     shown = dict.fromkeys([name, *(other for other in BESIDE if other in scores["train"])])
-    told = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
-    return f"{summary['data']}, {summary['model']}: {'; '.join(told)}"
+    parts = [f"{key} " + ", ".join(f"{split} {each[key]:.4f}" for split, each in scores.items()) for key in shown]
+    return f"{summary['data']}, {summary['model']}: {'; '.join(parts)}"
 
 
 def classes(summary: dict[str, Any]) -> list[str]:
-    """Return in sentences whose precision, recall and F1 are told where they are not those of all classes."""
+    """Return in sentences whose precision, recall and F1 are given where they are not those of all classes."""
     positive = summary.get("positive_class")
     found = [f"precision, recall and F1 are those of {positive!r}"] if positive is not None else []
     for split, scores in judged(summary).items():
@@ -94,12 +94,12 @@ def verdict(diagnosis: dict[str, Any]) -> str:
 def sampling(summary: dict[str, Any]) -> str:
     """Return how far the monitored number may be off by the number of examples alone."""
     facts = {split: each for split, each in summary["diagnosis"].get("evidence", {}).items() if split != "train"}
-    told = [
+    parts = [
         f"{split} {each['low']:.4f} to {each['high']:.4f} ({each['size']:,})"
         for split, each in facts.items()
         if each["low"] is not None
     ]
-    return f"by the number of examples (95 %): {summary['monitor']['name']} on {', '.join(told)}" if told else ""
+    return f"by the number of examples (95 %): {summary['monitor']['name']} on {', '.join(parts)}" if parts else ""
 
 
 def baseline(summary: dict[str, Any]) -> str:

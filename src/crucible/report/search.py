@@ -27,7 +27,7 @@ TEMPLATE = Template(
  table { border-collapse: collapse; font-size: .85rem } td, th { padding: .15rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left }
  pre { background: #f7fafc; padding: .6rem; overflow: auto; font-size: .8rem }
 </style>
-<h1>{{ title }}</h1><pre>{{ told }}</pre>
+<h1>{{ title }}</h1><pre>{{ screen }}</pre>
 {% for heading, picture in pictures %}<h2>{{ heading }}</h2><img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">
 {% endfor %}
 <h2>Every trial</h2>
@@ -79,7 +79,7 @@ def draw(
     return made
 
 
-def page(title: str, told: str, best: str, standing: SearchState, metric: str, pictures: Mapping[str, Path]) -> str:
+def page(title: str, screen: str, best: str, standing: SearchState, metric: str, pictures: Mapping[str, Path]) -> str:
     """Return the self-contained page."""
     trials = [each for own in standing.trials.values() for each in own]
     rows = [
@@ -95,7 +95,7 @@ def page(title: str, told: str, best: str, standing: SearchState, metric: str, p
         for each in trials
     ]
     encoded = [(heading, base64.b64encode(path.read_bytes()).decode()) for heading, path in pictures.items()]
-    return TEMPLATE.render(title=title, told=told, best=best, trials=rows, metric=metric, pictures=encoded)
+    return TEMPLATE.render(title=title, screen=screen, best=best, trials=rows, metric=metric, pictures=encoded)
 
 
 def _value(trial: Trial) -> float | None:

@@ -96,10 +96,10 @@ def require_shares(stages: Mapping[str, Stage]) -> None:
     rest = growing(stages)
     for name, stage in stages.items():
         if (stage.trials is None) != (name == rest):
-            told = "takes what the others leave" if name == rest else "must say its share of n_trials"
+            why = "takes what the others leave" if name == rest else "must say its share of n_trials"
             raise Refusal(
                 f"hydra.sweeper.stages.{name}.trials",
-                f"{'null' if stage.trials is None else stage.trials} is refused: this stage {told}",
+                f"{'null' if stage.trials is None else stage.trials} is refused: this stage {why}",
                 allowed="null" if name == rest else "a share above 0, at most 1",
             )
 

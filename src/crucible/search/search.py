@@ -248,16 +248,16 @@ class Search:
         return None
 
     def _take(self, pool: Pool, worker: Worker, message: Message) -> None:
-        kind, told = message
+        kind, content = message
         if kind == "epoch":
-            self._note(pool, worker, *told)
+            self._note(pool, worker, *content)
         elif kind == "done":
-            job, outcome = told
+            job, outcome = content
             self._end(job, outcome)
-        elif told is not None:
-            self._over.discard(told.stage)
-            self._studies.lose(told.stage, told.number)
-            self._closed(told, ("failed",))
+        elif content is not None:
+            self._over.discard(content.stage)
+            self._studies.lose(content.stage, content.number)
+            self._closed(content, ("failed",))
 
     def _note(self, pool: Pool, worker: Worker, epoch: int, value: float) -> None:
         job = worker.job

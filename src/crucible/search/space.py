@@ -40,15 +40,15 @@ class Range:
     label: str = ""
 
     def __post_init__(self) -> None:
-        told = f"interval({self.low:g}, {self.high:g})"
+        written = f"interval({self.low:g}, {self.high:g})"
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise Refusal(self.key, f"{told} is not finite", allowed="two numbers", example=EXAMPLE)
+            raise Refusal(self.key, f"{written} is not finite", allowed="two numbers", example=EXAMPLE)
         if self.low >= self.high:
             what = "is empty" if self.low == self.high else "is reversed"
-            raise Refusal(self.key, f"{told} {what}", allowed="interval(low, high) with low < high", example=EXAMPLE)
+            raise Refusal(self.key, f"{written} {what}", allowed="interval(low, high) with low < high", example=EXAMPLE)
         if self.log and self.low <= 0:
             raise Refusal(
-                self.key, f"{told} has no logarithm at {self.low:g}", allowed="log with low > 0", example=EXAMPLE
+                self.key, f"{written} has no logarithm at {self.low:g}", allowed="log with low > 0", example=EXAMPLE
             )
 
     @property

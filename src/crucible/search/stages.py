@@ -37,7 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 BEAT_SECONDS, GRACE_SECONDS, PATIENCE_SECONDS = 10, 30, 60.0
 SAMPLED = "sampled"  # the fact that every parameter has its value
-KEPT = ("first", "planned", "seed")  # what a trial is told, and its retry with it
+KEPT = ("first", "planned", "seed")  # what a trial is given, and its retry with it
 MAKING = 5_206_111  # the advisory lock under which tables are made
 LOST = (SQLAlchemyError, StorageInternalError)
 SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
@@ -177,7 +177,7 @@ class Studies:
             trials: how many the stage has in all; None: only those that wait.
         """
         with self._lock():
-            kept = [each for each in self._mend(stage) if each.state != "killed"]
+            kept = [each for each in self._retry_killed(stage) if each.state != "killed"]
             study = self._study(stage)
             waiting = min(
                 (each for each in kept if each.state == "waiting"), key=lambda each: each.origin, default=None
@@ -233,7 +233,7 @@ class Studies:
         with self._lock():
             self._held.pop((stage, number), None)
             self._fail(stage, number)
-            self._mend(stage)
+            self._retry_killed(stage)
 
     @patient
     def release(self) -> None:
@@ -244,7 +244,7 @@ class Studies:
                     trial.set_user_attr("owner", {**self._owner, "released": True})
                 del self._held[stage, number]
                 self._fail(stage, number)
-                self._mend(stage)
+                self._retry_killed(stage)
 
     @patient
     def trials(self, stage: str) -> list[Trial]:
@@ -287,7 +287,7 @@ class Studies:
             pass
         return self._study(stage)
 
-    def _mend(self, stage: str) -> list[Trial]:
+    def _retry_killed(self, stage: str) -> list[Trial]:
         """Fail the trials whose process died, and let those that were killed wait to be tried again, once; return all."""
         study = self._study(stage)
         self.beat()
@@ -498,7 +498,7 @@ def _history(trial: FrozenTrial) -> list[int]:
 
 
 def _again(trial: FrozenTrial) -> FrozenTrial:
-    """Return a waiting trial of the same point, in Optuna's own record of a retry, with nothing of what the first one told.
+    """Return a waiting trial of the same point, in Optuna's own record of a retry, with nothing of what the first one reported.
 
     A point that was not yet sampled to its end is sampled anew, the same.
     """

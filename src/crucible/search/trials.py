@@ -18,7 +18,7 @@ class Trial:
         state: killed is the first attempt of a trial that was killed from outside; it was tried again.
         values: of the parameters, by name. value: the monitored number on dev, None until it is complete.
         curve: the monitored number by epoch, as far as it was reported.
-        facts: what the trial told of itself: folder, epochs, threads, seconds, cause, why, unmet, saved, seed, planned.
+        facts: what the trial reports of itself: folder, epochs, threads, seconds, cause, why, unmet, saved, seed, planned.
         origin: the number of its first attempt.
     """
 
@@ -52,7 +52,7 @@ class TrialRequest:
     """What a worker is given to do.
 
     Attributes:
-        overrides: of the sampled parameters. epochs: how long to train. rungs: epochs after which it is told whether to
+        overrides: of the sampled parameters. epochs: how long to train. rungs: epochs after which it is decided whether to
             go on. seed: None for the configuration's own. folder: where. study: of the stage, for the record.
     """
 

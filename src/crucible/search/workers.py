@@ -31,7 +31,7 @@ class Worker:
     Attributes:
         job: None while it waits. since: when it was given the job, or became free. busy: seconds with a job.
         waited: seconds between one job and the next.
-        ready: whether it has said that it is there.
+        ready: whether it has reported that it is there.
     """
 
     process: Any
@@ -82,7 +82,7 @@ class Pool:
     def messages(self, timeout: float) -> Iterator[tuple[Worker, Message]]:
         """Give what workers say: epoch (epoch, value), done (job, Outcome); and lost, where one is gone, the job it had.
 
-        A worker that is gone is replaced before it is told.
+        A worker that is gone is replaced before it is reported.
         """
         ready = wait([each.pipe for each in self.workers], timeout)
         for worker in [each for each in self.workers if each.pipe in ready]:

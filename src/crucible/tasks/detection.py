@@ -115,10 +115,10 @@ class Detection(MonitoredTask):
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)  # (B, A * cells, 5 + K)
         rows = targets.places[..., None]
         found = boxes.gather(1, rows.expand(-1, -1, 4))
-        said = own.gather(1, rows.expand(-1, -1, own.shape[2]))[..., 5:]
+        predicted = own.gather(1, rows.expand(-1, -1, own.shape[2]))[..., 5:]
         mine = targets.mine
         place = (1 - generalised_iou(found, targets.boxes)) * mine
-        kind = F.cross_entropy(said.transpose(1, 2), targets.labels.clamp(min=0), reduction="none") * mine
+        kind = F.cross_entropy(predicted.transpose(1, 2), targets.labels.clamp(min=0), reduction="none") * mine
         there = torch.zeros_like(own[..., 0]).scatter_reduce(1, targets.places, mine.to(own.dtype), "amax")
         weight = torch.where(there > 0, 1.0, self._weights[2] * (1 - self._covered(boxes, batch)))
         objects = F.binary_cross_entropy_with_logits(own[..., 0] - PRIOR, there, weight, reduction="sum")

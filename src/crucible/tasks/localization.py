@@ -87,11 +87,11 @@ class Localization(MonitoredTask):
         return to_centre(to_fractions(corners, self.size))[:, [0, 1, 3, 2]]
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Return the box said (B, 1, 6)."""
+        """Return the predicted box (B, 1, 6)."""
         return self.postprocess(outputs)
 
     def postprocess(self, outputs: Tensor) -> Tensor:
-        """Return the box said (B, 1, 6): corners in stored pixels, p_c, class."""
+        """Return the predicted box (B, 1, 6): corners in stored pixels, p_c, class."""
         z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         score = z[:, 0].clamp(0, 1) if self._kind == "mean_squared_error" else z[:, 0].sigmoid()
         x, y, h, w = z[:, 1:5].unbind(dim=1)
@@ -100,7 +100,7 @@ class Localization(MonitoredTask):
         return torch.cat([corners, score[:, None], kind[:, None].to(z.dtype)], dim=1)[:, None]
 
     def within(self, found: Tensor, batch: Batch) -> Tensor:
-        """Return boxes said (B, 1, 6) cut at the edges of the batch's pictures, as they came."""
+        """Return predicted boxes (B, 1, 6) cut at the edges of the batch's pictures, as they came."""
         return cut(found, batch["size"], self._card) if "size" in batch else found
 
     def metrics(self) -> LocalizationMetrics:

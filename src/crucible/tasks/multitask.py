@@ -26,7 +26,7 @@ class Multitask(MonitoredTask):
 
     Args:
         card: tells the labels.
-        monitor: the number on dev that picks the best epoch; means over the labels, which are told one by one too.
+        monitor: the number on dev that picks the best epoch; means over the labels, which are given one by one, too.
         goal: `maximize` or `minimize`.
         satisficing: bounds on further numbers.
         loss: the one there is. tolerance: a part of the gap above it is high.

@@ -82,10 +82,10 @@ def replayed(events: Iterable[Event], known: Iterable[str]) -> dict[int, list[di
 
     `done` says of each whether the journal also tells that it was done.
     """
-    told = [event for event in events if event["kind"] == "control"]
-    done, seen = {event["id"] for event in told if event["state"] == "done"}, set(known)
+    recorded = [event for event in events if event["kind"] == "control"]
+    done, seen = {event["id"] for event in recorded if event["state"] == "done"}, set(known)
     found: dict[int, list[dict[str, Any]]] = {}
-    for event in told:
+    for event in recorded:
         if event["state"] == "asked" and event["id"] not in seen:
             seen.add(event["id"])
             request = {"id": event["id"], "change": event["change"], "done": event["id"] in done}

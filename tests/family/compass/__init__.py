@@ -1,1 +1,1 @@
-"""A task family of another package: directions in degrees, told from series of different lengths. Crucible knows nothing of it."""
+"""A task family of another package: directions in degrees, predicted from series of different lengths. Crucible knows nothing of it."""

@@ -47,9 +47,9 @@ class Directions(Kind):
         """Return the degrees."""
         return [(float(row[0]), {}) for row in answers]
 
-    def in_words(self, said: float) -> str:
+    def in_words(self, predicted: float) -> str:
         """Return them with their quarter."""
-        return f"{said:.1f} ({'NESW'[round(said / 90) % 4]})"
+        return f"{predicted:.1f} ({'NESW'[round(predicted / 90) % 4]})"
 
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:
         """Return predictions.csv: direction and prediction."""

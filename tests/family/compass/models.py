@@ -19,5 +19,5 @@ class Steps(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the means over the steps that are there."""
         there = mask_of(x)
-        said = self.each(torch.where(there, x, 0.0)[..., None]) * there[..., None]
-        return said.sum(dim=1) / there.sum(dim=1, keepdim=True)
+        predicted = self.each(torch.where(there, x, 0.0)[..., None]) * there[..., None]
+        return predicted.sum(dim=1) / there.sum(dim=1, keepdim=True)

@@ -18,7 +18,7 @@ QUARTERS = ("north", "east", "south", "west")
 
 
 class DirectionMetrics(Accumulator):
-    """Degrees between what is and what was said."""
+    """Degrees between what is and what was predicted."""
 
     minimised = frozenset({"loss", "error", "degrees"})
 
@@ -36,14 +36,14 @@ class DirectionMetrics(Accumulator):
         """Return loss, and the mean of the degrees apart, which is the error, too."""
         if not self._rows:
             return {}
-        label, said = torch.cat(self._rows, dim=1)
-        degrees = float(apart(label, said).mean())
+        label, predicted = torch.cat(self._rows, dim=1)
+        degrees = float(apart(label, predicted).mean())
         return {"loss": self._total / len(label), "error": degrees, "degrees": degrees}
 
     def matrix(self) -> Tensor:
         """Return the counts (4, 4) of the quarters."""
-        label, said = (each.div(90).round().long() % 4 for each in torch.cat(self._rows, dim=1))
-        return torch.bincount(label * 4 + said, minlength=16).view(4, 4).double()
+        label, predicted = (each.div(90).round().long() % 4 for each in torch.cat(self._rows, dim=1))
+        return torch.bincount(label * 4 + predicted, minlength=16).view(4, 4).double()
 
     def mistakes(self) -> Tensor:
         """Return the counts beside the diagonal."""
@@ -52,8 +52,8 @@ class DirectionMetrics(Accumulator):
 
     def evidence(self, size: int) -> tuple[int, float]:
         """Return the standard error of the mean."""
-        label, said = torch.cat(self._rows, dim=1)
-        return size, float(apart(label, said).std(correction=0)) / size**0.5
+        label, predicted = torch.cat(self._rows, dim=1)
+        return size, float(apart(label, predicted).std(correction=0)) / size**0.5
 
 
 class Bearing(MonitoredTask):

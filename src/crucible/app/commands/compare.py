@@ -19,5 +19,11 @@ def main(arguments: list[str]) -> None:
     files = comparison.write(found, settings)
     print(comparison.table(found))
     print(
-        lined([("result", comparison.told(found)), ("files", "  ".join(files)), ("next", comparison.following(found))])
+        lined(
+            [
+                ("result", comparison.conclusion(found)),
+                ("files", "  ".join(files)),
+                ("next", comparison.following(found)),
+            ]
+        )
     )

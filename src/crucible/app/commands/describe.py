@@ -33,7 +33,7 @@ def main(job: Job) -> None:
         "parameters": parameters,
         "multiplications": multiplications,
     }
-    write_json(picture.with_suffix(".json"), totals | {"layers": [row.told() for row in rows]})
+    write_json(picture.with_suffix(".json"), totals | {"layers": [row.as_dict() for row in rows]})
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     result = f"{title}: {parameters:,} parameters{_in_heads(model)}, {multiplications:,} multiplications an example"

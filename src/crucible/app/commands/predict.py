@@ -40,7 +40,7 @@ def main(words: list[str]) -> None:
     drawn = []
     if kind.where:
         least = saved.task.score if score is None else score
-        found = [replace(each, said=kind.shown(each.said, least)) for each in found]
+        found = [replace(each, predicted=kind.shown(each.predicted, least)) for each in found]
         drawn = _drawn(found, saved, draw) if draw is not None else []
     if out is not None:
         write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found, kind).encode())
@@ -68,7 +68,7 @@ def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:
     for i, each in enumerate(pictures):
         same = sum(Path(other.name).stem == Path(each.name).stem for other in pictures[:i])
         name = f"{printable(Path(each.name).stem)}{f'-{same}' if same else ''}.png"
-        drawn(decode(Path(each.name)), each.said, home / name)
+        drawn(decode(Path(each.name)), each.predicted, home / name)
     home.mkdir(parents=True, exist_ok=True)
     write_atomic(home / "predictions.json", FORMATS["json"](found, saved.task.kind).encode())
     return [*([f"{home}/*.png"] if pictures else []), str(home / "predictions.json")]

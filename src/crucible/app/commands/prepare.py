@@ -26,6 +26,6 @@ def main(job: Job) -> None:
 def _left_out(objects: dict[str, Any]) -> list[str]:
     """Return what of the boxes was left out or cut, a line each, ten at most."""
     dropped, clipped = objects.get("dropped", []), objects.get("clipped", 0)
-    told = [f"out: {each}" for each in dropped[:MOST]]
-    told += [f"out: {len(dropped) - MOST} more, in card.json"] if len(dropped) > MOST else []
-    return [*told, *([f"{clipped} boxes cut at the edge of their picture"] if clipped else [])]
+    lines = [f"out: {each}" for each in dropped[:MOST]]
+    lines += [f"out: {len(dropped) - MOST} more, in card.json"] if len(dropped) > MOST else []
+    return [*lines, *([f"{clipped} boxes cut at the edge of their picture"] if clipped else [])]

@@ -88,8 +88,8 @@ def leave(spec: SearchSpec, studies: Studies, standing: SearchState, folder: Pat
 
         made = pictures.draw(spec.plan, standing, {name: studies.opened(name) for name in spec.plan.stages},
                              _importances(studies, standing), spec.base.monitor, folder / FIGURES)  # fmt: skip
-        told = screen(spec, standing, folder)
-        html = pictures.page(f"Search: {spec.name}", told, text.decode(), standing, spec.base.monitor, made)
+        text_of_screen = screen(spec, standing, folder)
+        html = pictures.page(f"Search: {spec.name}", text_of_screen, text.decode(), standing, spec.base.monitor, made)
         write_atomic(folder / PAGE, html.encode())
     return [str(folder / name) for name in (BEST, PAGE)]
 
@@ -221,7 +221,7 @@ def _diagnosis(folder: Path) -> list[tuple[str, str]]:
     """Return gap, verdict and advice of the winner's own run."""
     if not (folder / SUMMARY).exists():
         return [("note", f"the winner's run is not on this machine: {folder}")]
-    told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    advice = told["diagnosis"]["advice"][0]
-    said = [("advice", advice["why"]), ("", advice["command"] or "")]
-    return [("gap", gap(told)), ("verdict", verdict(told["diagnosis"])), *said]
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    advice = summary["diagnosis"]["advice"][0]
+    advised = [("advice", advice["why"]), ("", advice["command"] or "")]
+    return [("gap", gap(summary)), ("verdict", verdict(summary["diagnosis"])), *advised]

@@ -132,10 +132,10 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
         cfg = base.composed(words)
         tags = {PARENT: base.parent, "optuna.study": job.study, "optuna.trial": str(job.number)}
 
-        def told(epoch: int, total: int, values: dict[str, float]) -> None:
+        def report(epoch: int, total: int, values: dict[str, float]) -> None:
             tell(epoch, values[f"dev/{base.monitor}"])
 
-        train.main(Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=told, mirrored=False))
+        train.main(Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=report, mirrored=False))
     (folder / CHECKPOINT).unlink(missing_ok=True)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
@@ -329,7 +329,7 @@ def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         gone, come = [each for each in before if each not in after], [each for each in after if each not in before]
         return f"space: {', '.join(gone) or 'nothing'}, now {', '.join(come) or 'nothing'}"
     names = {"config": "configuration", "data": "data", "stages": "stages"}
-    return next((told for key, told in names.items() if was[key] != now[key]), "")
+    return next((text for key, text in names.items() if was[key] != now[key]), "")
 
 
 def _journal(spec: SearchSpec, folder: Path, arguments: list[str]) -> Journal:

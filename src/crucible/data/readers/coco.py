@@ -29,11 +29,12 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     found = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
     found = sorted(found, key=lambda each: "instances" not in each.stem)  # not captions, where there are both
     files, root = by_split(path, found, LAYOUT), path if path.is_dir() else path.parent
-    told = {split: _json(file) for split, file in files.items()}
-    names = _names(told, path)
+    contents = {split: _json(file) for split, file in files.items()}
+    names = _names(contents, path)
     order = {number: place for place, number in enumerate(names)}
     pools = {
-        split: pool(_annotated(content, files[split], root, order), root, group_by) for split, content in told.items()
+        split: pool(_annotated(content, files[split], root, order), root, group_by)
+        for split, content in contents.items()
     }
     return Source(
         pools, files_of(pools, root, list(files.values())), classes=[names[number] for number in sorted(names)]
@@ -51,14 +52,16 @@ def _json(file: Path) -> dict[str, list[dict[str, Any]]]:
         ) from None
 
 
-def _names(told: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> dict[Any, str]:
+def _names(contents: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> dict[Any, str]:
     """Return the categories' names by id, in the order of the ids.
 
     Raises:
         Refusal: a category without id or name, or an id with two names.
     """
     try:
-        pairs = sorted({(each["id"], str(each["name"])) for content in told.values() for each in content["categories"]})
+        pairs = sorted(
+            {(each["id"], str(each["name"])) for content in contents.values() for each in content["categories"]}
+        )
     except (KeyError, TypeError) as error:
         raise Refusal(
             f"data.path={path}", f"a category has no id or name: {error}", allowed="id: a number, name"

@@ -37,13 +37,13 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     if label:
         raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
     stems, files = _stems(path), pictures_of(path / "JPEGImages")
-    told = {stem: _objects(path / "Annotations" / f"{stem}.xml") for names in stems.values() for stem in names}
-    classes = sorted({name for objects in told.values() for name, _ in objects})
+    annotations = {stem: _objects(path / "Annotations" / f"{stem}.xml") for names in stems.values() for stem in names}
+    classes = sorted({name for objects in annotations.values() for name, _ in objects})
     pools = {
-        split: pool([_annotated(path, stem, files, told[stem], classes) for stem in names], path, group_by)
+        split: pool([_annotated(path, stem, files, annotations[stem], classes) for stem in names], path, group_by)
         for split, names in stems.items()
     }
-    further = [*(path / "Annotations" / f"{stem}.xml" for stem in told), *_lists(path).values()]
+    further = [*(path / "Annotations" / f"{stem}.xml" for stem in annotations), *_lists(path).values()]
     return Source(pools, files_of(pools, path, further), classes=classes)
 
 
