@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, toy_npz
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -57,6 +57,8 @@ def test_odd_paths_work(command, name) -> None:
 
 
 @settings(deadline=None)
+@example("\\${")
+@example("a\\\\${b'")
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="~"), min_size=1, max_size=12))
 def test_any_text_reaches_a_path_key_unchanged(text: str) -> None:
     from conftest import composed

@@ -54,16 +54,10 @@ DOORS = {
     "optuna": {"search/stages.py"},
     "onnx": {"inference/onnx.py"},
     "onnxruntime": {"inference/onnx.py"},
-    "hydra": {
-        "app/compose.py",
-        "app/quoting.py",
-        "app/overrides.py",
-        "app/search/run.py",
-        "app/search/space.py",
-        "app/search/spec.py",
-    },
+    "hydra": {"app/compose.py", "app/quoting.py", "app/finished.py", "app/search/space.py"},
     "omegaconf": {
         "app/compose.py",
+        "app/finished.py",
         "app/overrides.py",
         "app/search/run.py",
         "app/search/spec.py",

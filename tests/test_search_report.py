@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from crucible.app.search.results import trained_epochs
 from crucible.report import board, search
 from crucible.search.search import SearchState
 from crucible.search.space import Choice, Range, Space
@@ -97,3 +98,9 @@ def test_a_parameter_that_only_some_trials_have_is_drawn_for_these(tmp_path: Pat
     standing = SearchState(trials, with_depth, 0.0, (0, 0), None, 20)
     made = search.draw(planned(20, 1, space=space), standing, {"coarse": {"space": space.plain()}}, {}, "f1", tmp_path)
     assert len(made) == 4
+
+
+def test_the_epochs_of_a_killed_attempt_are_counted_once() -> None:
+    """Killed after it had trained, and before that was recorded: what counts is the attempt that came after it."""
+    attempts = [trial("coarse", 0, "killed", 0.1, epochs=10), trial("coarse", 1, "complete", 0.1, 0.8, epochs=10)]
+    assert trained_epochs([*COARSE, *attempts]) == 4 + 2 + 10

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from crucible.app.compose import guarded, run
+from crucible.app.finished import job_of_run
 from crucible.errors import Refusal
 from crucible.schema import nearest
 
@@ -18,7 +19,7 @@ def run_command(verb: str) -> None:
     """Do one command with the arguments of this process."""
     command = import_module(f"crucible.app.commands.{verb}").main
     if verb in COMPOSED:
-        run(command, judges=verb == "evaluate")
+        run(command, job_of_run, judges=verb == "evaluate")
     else:
         guarded(lambda: command(sys.argv[1:]))
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from crucible.app.compose import named_run
+from crucible.app.finished import finished_run
 from crucible.app.overrides import choices_of, overrides_of, train_command
 from crucible.data.card import read_card
 from crucible.diagnosis.bounds import check, choose
@@ -113,7 +113,7 @@ def folders(word: str) -> Iterator[Path]:
         yield from _confirmed(Path(word))
         return
     below = sorted(path.parent for path in Path(word).glob(f"*/{CONFIG}")) if word != "latest" else []
-    yield from sorted(below, key=lambda path: (len(path.name), path.name)) if below else [named_run(word)]
+    yield from sorted(below, key=lambda path: (len(path.name), path.name)) if below else [finished_run(word)]
 
 
 def _confirmed(search: Path) -> Iterator[Path]:

@@ -17,33 +17,19 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crucible.app.arguments import output_folder
 from crucible.app.project import CONF, conf_folders, own_conf
-from crucible.app.quoting import GROUPS, flags, key_of, quoted, require_choice, require_sound_words
+from crucible.app.quoting import GROUPS, flags, key_of, parse, quoted, require_choice, require_sound_words
 from crucible.errors import Refusal, Stopped
 from crucible.report.progress import Tell
 from crucible.resources import exhausted
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import PARTS, check_node
 
-JUDGED = (
-    "run",
-    "report",
-    "prepared",
-    "data",
-    "tracking",
-    "task.tolerance",
-    "task.satisficing",
-    "trainer.device",
-    "trainer.threads",
-    "transfer.seen",
-    "hydra",
-)
 HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 REFUSED, INTERRUPTED = 2, 130
 
@@ -74,16 +60,16 @@ class Job:
     mirrored: bool = True
 
 
-def run(command: Callable[[Job], Any], *, judges: bool = False) -> None:
+def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], *, judges: bool = False) -> None:
     """Do a command with the arguments of this process; exit 2 on a refusal, with its reasons on one screen.
 
     Args:
-        judges: whether the command is about a finished run, and takes `run`.
+        job_of_run: gives the job of a run that the arguments name. judges: whether the command takes `run`.
     """
-    guarded(lambda: _run(command, judges))
+    guarded(lambda: _run(command, job_of_run, judges))
 
 
-def _run(command: Callable[[Job], Any], judges: bool) -> None:
+def _run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], judges: bool) -> None:
     swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = flags(argv)
@@ -92,7 +78,7 @@ def _run(command: Callable[[Job], Any], judges: bool) -> None:
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
         _hand_to_hydra(command, args, argv)
     else:
-        command(_job(args))
+        command(job_of_run(args) or _job(args))
 
 
 def guarded(work: Callable[[], Any]) -> None:
@@ -166,17 +152,19 @@ def _sources(args: Namespace) -> tuple[Path, str, list[str]]:
     return home, name, [f"hydra.searchpath=[{paths}]"] if others else []
 
 
+def compose_choice(args: Namespace, group: str, choice: str) -> DictConfig:
+    """Return one choice of one group, composed alone."""
+    require_choice(f"{group}={choice}")
+    home, _, more = _sources(args)
+    with hydra.initialize_config_dir(config_dir=str(home), version_base="1.3", job_name=_verb()):
+        return DictConfig(hydra.compose(None, [f"+{group}={choice}", *more])[group])
+
+
 def _job(args: Namespace) -> Job:
-    composed = compose(args, args.overrides)
     keys = [key_of(each) for each in args.overrides]
+    composed = compose(args, args.overrides)
     folder = output_folder("hydra.run.dir", str(composed.hydra.run.dir))
     cfg = plain(composed)
-    if cfg.get("resume") is not None:
-        return _resumed(Path(str(cfg["resume"])), [key for key in keys if key != "resume"])
-    if cfg.get("run") is not None:
-        return _judged(
-            {**cfg, "run": str(cfg["run"])}, keys, args.overrides, folder if "hydra.run.dir" in keys else None
-        )
     validate(cfg)
     return Job(
         cfg, folder, args.overrides, by_hand="DVC_STAGE" not in os.environ, new_folder="hydra.run.dir" not in keys
@@ -196,54 +184,6 @@ def validate(cfg: dict[str, Any]) -> None:
     check(Root, cfg)
     for group in PARTS:
         check_node(cfg["data"]["reader"] if group == "data.reader" else cfg[group], group)
-
-
-def _resumed(folder: Path, others: list[str]) -> Job:
-    from crucible.inference.saved_run import read_config
-
-    if others:
-        raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", example=f"resume={folder}")
-    cfg = read_config(folder := named_run(str(folder)))
-    validate(cfg)
-    return Job({**cfg, "resume": str(folder)}, folder, [f"resume={folder}"])
-
-
-def _judged(cfg: dict[str, Any], keys: list[str], overrides: list[str], named: Path | None) -> Job:
-    """A finished run's configuration, with only what may differ when it is judged taken from the command line."""
-    from crucible.inference.saved_run import read_config
-
-    if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in JUDGED)]:
-        raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(JUDGED))
-    folder = named_run(cfg["run"])
-    own = read_config(folder)
-    own = {**{key: value for key, value in cfg.items() if key not in own}, **own}  # a run of before some key
-    own["trainer"] = {**cfg["trainer"], **own["trainer"]}
-    other = "data" in keys or "data.path" in keys
-    for key in [key for key in keys if key.split(".")[0] != "hydra"]:
-        _copy(cfg, own, key.split("."))
-    if other and "transfer.seen" not in keys:  # other data: what a transfer was allowed says nothing about them
-        policy = cfg["data"]["duplicates"] if "data.duplicates" in keys else "refuse"
-        own["transfer"] = {**own["transfer"], "seen": policy}
-    own = {**own, "run": str(folder), "prepared": None if other else own["prepared"]}
-    validate(own)
-    out = named or (folder / "judged" / own["data"]["name"] if other else folder)
-    return Job(own, out, overrides, other_data=other, new_folder=other and named is None)
-
-
-def _copy(source: dict[str, Any], target: dict[str, Any], path: list[str]) -> None:
-    for part in path[:-1]:
-        source, target = source[part], target[part]
-    target[path[-1]] = source[path[-1]]
-
-
-def named_run(name: str) -> Path:
-    """Return the run folder that `name` means: a path, or `latest`."""
-    folder = Path("outputs/latest") if name == "latest" else Path(name)
-    if not all((folder / name).exists() for name in ("config.yaml", "card.json")):
-        runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/config.yaml"))
-        close = nearest(str(folder), runs) or (runs[-1] if runs else "")
-        raise Refusal(f"run={name}", "there is no run in this folder", allowed="a run folder, or latest", nearest=close)
-    return folder.resolve().relative_to(Path.cwd()) if folder.resolve().is_relative_to(Path.cwd()) else folder.resolve()
 
 
 def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[str]) -> None:
@@ -273,7 +213,7 @@ def _check_sweep(args: Namespace) -> None:
     """Compose and check every job of a plain sweep before the first starts; a search checks its space itself."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    parsed = OverridesParser.create().parse_overrides(args.overrides)
+    parsed = parse(args.overrides)
     if wrong := [
         each.key_or_group for each in parsed if each.is_sweep_override() and each.key_or_group.startswith("hydra.")
     ]:

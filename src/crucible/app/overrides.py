@@ -6,11 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from crucible.app.project import CONF, Config, conf_folders, own_conf
-from crucible.app.quoting import GROUPS, in_quotes, is_lexed, quoted
+from crucible.app.quoting import GROUPS, in_quotes, is_lexed, parse, quoted
 from crucible.errors import as_called
 
 TOP = ("seed",)
@@ -72,12 +71,26 @@ def _lexed(word: str) -> str:
     """Return an override that Hydra's grammar takes, quoted only where it must be."""
     if not is_lexed(word):
         return quoted(word)
-    return in_quotes(word) if OverridesParser.create().parse_override(word).is_sweep_override() else word
+    return in_quotes(word) if parse([word])[0].is_sweep_override() else word
 
 
 def known_keys(group: str, choice: str) -> set[str]:
     """Return the dotted keys that a choice of a group has."""
     return {key.lstrip("+") for key, _ in _differences({}, _choices(group).get(choice, {}), group)}
+
+
+def default_choices() -> dict[str, str]:
+    """Return the default choice of each group that says something about a run."""
+    return {
+        group: choice
+        for group, choice in _defaults().items()
+        if group in GROUPS and group not in ("sweep", "experiment")
+    }
+
+
+def known_values(group: str, choice: str) -> Config:
+    """Return the values that a choice of a group sets."""
+    return _load(group, choice)
 
 
 @cache

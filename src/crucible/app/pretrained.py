@@ -5,7 +5,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from crucible.app.compose import Job, named_run
+from crucible.app.compose import Job
+from crucible.app.finished import finished_run
 from crucible.app.project import ROOT, Config, home
 from crucible.errors import Refusal
 from crucible.tracking.mirror import FETCHED, fetch
@@ -35,7 +36,7 @@ def resolve_source(job: Job) -> Job:
         uri = job.cfg["tracking"].get("uri") or f"sqlite:///{home() / 'mlflow.db'}"
         local = fetch(source, uri, Path("artifacts/transfer"))
     else:
-        local = named_run(source) if source == "latest" else Path(source).expanduser()
+        local = finished_run(source) if source == "latest" else Path(source).expanduser()
         local = ROOT / local if not local.exists() and (ROOT / local).exists() else local
         local = local.resolve()  # a link may point elsewhere tomorrow
         local = local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local

@@ -3,11 +3,13 @@
 import os
 import re
 from argparse import Namespace
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from crucible.app.project import conf_folders
@@ -80,6 +82,11 @@ def flags(argv: list[str]) -> Namespace:
     return args
 
 
+def parse(words: Sequence[str]) -> list[Override]:
+    """Return overrides as Hydra's grammar reads them."""
+    return OverridesParser.create().parse_overrides(list(words))
+
+
 def require_choice(override: str) -> None:
     """Refuse what is no name where the choice of a group belongs; Hydra falls over a number, a bool or a mapping.
 
@@ -88,7 +95,7 @@ def require_choice(override: str) -> None:
     """
     if (group := key_of(override).partition("@")[0]) not in GROUPS or not is_lexed(override):
         return
-    parsed = OverridesParser.create().parse_override(override)
+    [parsed] = parse([override])
     if parsed.is_sweep_override():
         return
     value = parsed.value()
@@ -124,7 +131,7 @@ def quoted(arg: str, swept: bool = False) -> str:
 def is_lexed(arg: str) -> bool:
     """Whether Hydra's grammar takes an override as it is."""
     try:
-        OverridesParser.create().parse_override(arg)
+        parse([arg])
     except (HydraException, ValueError):
         return False
     return True
@@ -137,6 +144,7 @@ def in_quotes(word: str) -> str:
 
 
 def _in_quotes(value: str) -> str:
-    """In Hydra's grammar backslashes count double before a quote, the closing one included, and nowhere else."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped).replace("${", r"\${") + "'"
+    """In Hydra's grammar backslashes count double before a quote, the closing one included; in OmegaConf's before ${."""
+    no_interpolation = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", no_interpolation)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"

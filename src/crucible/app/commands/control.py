@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from crucible.app.compose import named_run
+from crucible.app.finished import finished_run
 from crucible.errors import Refusal
 from crucible.report.screen import lined
 from crucible.tracking.control import parse, send
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     """Ask the process that trains in a run folder for a change, and tell what came of it."""
     if len(arguments) != 2:
         raise Refusal("control.py", f"it takes a run and one change, not {len(arguments)} words", example=EXAMPLE)
-    folder, change = named_run(arguments[0]), arguments[1]
+    folder, change = finished_run(arguments[0]), arguments[1]
     parse(change)
     if (process := holder(folder)) is None:
         ended = has_ended(read_events(folder / NAME))

@@ -5,7 +5,7 @@ import shlex
 import torch
 
 from crucible.app.arguments import output_file, read_arguments
-from crucible.app.compose import named_run
+from crucible.app.finished import finished_run
 from crucible.errors import Refusal
 from crucible.inference.onnx import export
 from crucible.inference.saved_run import load_run
@@ -19,7 +19,7 @@ CHECKED = 8
 def main(words: list[str]) -> None:
     """Export, check the file's answers against the run's, and say how far they are apart."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
-    folder = named_run(given["run"])
+    folder = finished_run(given["run"])
     path = output_file("out", given["out"] or str(folder / "model.onnx"))
     if path.suffix != ".onnx":
         raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")

@@ -6,8 +6,9 @@ import torch
 
 from crucible.app.arguments import one_of, read_arguments, whole_number
 from crucible.app.build import build_batches
-from crucible.app.compose import Job, named_run
+from crucible.app.compose import Job
 from crucible.app.evaluation import judged_data, seen_by_run
+from crucible.app.finished import finished_run
 from crucible.app.interpretation import image_parts
 from crucible.diagnosis.inside import conv_layers, patches, row_of
 from crucible.errors import Refusal
@@ -23,7 +24,7 @@ def main(words: list[str]) -> None:
     """Print and draw the image parts that excite the unit most, the best first."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
     unit, top = whole_number("unit", given["unit"]), whole_number("top", given["top"], least=1)
-    folder = named_run(given["run"])
+    folder = finished_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
     if not saved.card.is_images or not conv_layers(saved.model):
         raise Refusal(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from crucible.app.arguments import fraction, one_of, output_file, output_folder, read_arguments
-from crucible.app.compose import named_run
+from crucible.app.finished import finished_run
 from crucible.errors import Refusal, printable
 from crucible.inference.predict import answers, examples
 from crucible.inference.saved_run import Saved, load_run
@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
     out = output_file("out", given["out"]) if given["out"] else None
     score = fraction("score", given["score"]) if given["score"] else None
     draw = output_folder("draw", given["draw"]) if given["draw"] != "none" else None
-    folder = named_run(given["run"])
+    folder = finished_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
     kind = saved.task.kind
     found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from crucible.app.arguments import fraction, output_folder, read_arguments
-from crucible.app.compose import named_run
+from crucible.app.finished import finished_run
 from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
@@ -30,7 +30,7 @@ def main(words: list[str]) -> None:
         raise Refusal("input", "is missing", allowed="a picture", example=EXAMPLE)
     score, overlap = (fraction(key, given[key]) for key in ("score", "overlap"))
     draw = output_folder("draw", given["draw"])
-    folder, file = named_run(given["run"]), Path(given["input"]).expanduser()
+    folder, file = finished_run(given["run"]), Path(given["input"]).expanduser()
     saved = load_run(folder, torch.device("cpu"))
     if not saved.task.kind.one_class or not saved.card.is_images:
         raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")

@@ -103,7 +103,7 @@ def summary(spec: SearchSpec, standing: SearchState) -> dict[str, Any]:
     """Return what best.yaml holds."""
     plan, found = spec.plan, judged(spec.plan, standing)
     counts = {state: standing.count(state) for state in ("complete", "pruned", "failed")}
-    trained = {name: sum(each.epochs for each in own) for name, own in standing.trials.items()}
+    trained = {name: trained_epochs(own) for name, own in standing.trials.items()}
     facts = {
         "monitor": {"name": spec.base.monitor, "goal": plan.goal},
         "epochs": {
@@ -144,6 +144,11 @@ def _candidate(plan: Plan, standing: SearchState, each: Candidate) -> dict[str, 
         "seeds": each.values,
         "runs": {seed: str(short(Path(runs[seed].facts["folder"]))) for seed in each.values},
     }
+
+
+def trained_epochs(trials: Sequence[Trial]) -> int:
+    """Return the epochs of trials; an attempt that was killed is tried again, and counted then."""
+    return sum(each.epochs for each in trials if each.state != "killed")
 
 
 def _failures(standing: SearchState, stages: Sequence[str]) -> dict[str, int]:

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from hydra._internal.utils import get_args_parser
-
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job, compose, plain
 from crucible.app.identity import config_text, identity, record
 from crucible.app.prepared import CACHE, Accept, prepared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import home
-from crucible.app.quoting import quoted
+from crucible.app.quoting import flags, quoted
 from crucible.app.search.results import leave, opening, screen, short
 from crucible.app.search.space import corners, space_of, split, swept_groups
 from crucible.app.search.spec import Base, SearchSpec
@@ -181,7 +179,7 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
 
 def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchSpec:
     """Check everything that can be refused before a trial; prepared folders that are new go to `made`."""
-    args = get_args_parser().parse_args(sys.argv[1:])
+    args = flags(sys.argv[1:])
     fixed, swept = split(words)
     firsts = [f"{group}={options[0]}" for group, options in swept_groups(swept).items()]
     composed = compose(args, [*fixed, *firsts])

@@ -5,11 +5,10 @@ from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, ValueType
 
 from crucible.app.overrides import known_keys
-from crucible.app.quoting import GROUPS
+from crucible.app.quoting import GROUPS, parse
 from crucible.errors import Refusal
 from crucible.schema import nearest
 from crucible.search.space import Choice, Conditions, Parameter, Range, Space, Value
@@ -29,7 +28,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[Override]]:
 
     A key that only some options of a searched group have is swept, too: over its one value, where it exists.
     """
-    parsed = OverridesParser.create().parse_overrides(list(words))
+    parsed = parse(words)
     for each in parsed:
         if each.value_type == ValueType.GLOB_CHOICE_SWEEP:
             raise Refusal(
@@ -71,7 +70,7 @@ def space_of(
         group, _, option = label.partition("=")
         when: Conditions = ((group, (option,)),) if option in groups.get(group, ()) else ()
         if when or not option or (group not in groups and choices.get(group) == option):
-            parsed = OverridesParser.create().parse_overrides([f"{key}={text}" for key, text in ranges.items()])
+            parsed = parse([f"{key}={text}" for key, text in ranges.items()])
             more += [_parameter(each, when) for each in parsed if each.key_or_group not in taken]
     found = [*own, *_merged(more)]
     if not found:

@@ -1,0 +1,104 @@
+"""The configuration of a run that is there: read from its folder, not composed, with what an evaluation may change."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from crucible.app.arguments import output_folder
+from crucible.app.compose import Job, compose_choice, plain, validate
+from crucible.app.overrides import default_choices, known_values
+from crucible.app.project import CONF, Config
+from crucible.app.quoting import GROUPS, key_of, parse
+from crucible.errors import Refusal
+from crucible.schema import nearest
+
+CHANGEABLE = (
+    "run", "report", "prepared", "data", "tracking", "task.tolerance", "task.satisficing", "trainer.device", "trainer.threads",
+    "transfer.seen", "hydra.run.dir",
+)  # fmt: skip
+
+
+def finished_run(name: str) -> Path:
+    """Return the run folder that `name` means: a path, or `latest`.
+
+    Raises:
+        Refusal: there is no run; with the nearest one.
+    """
+    folder = Path("outputs/latest") if name == "latest" else Path(name)
+    if not all((folder / name).exists() for name in ("config.yaml", "card.json")):
+        runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/config.yaml"))
+        close = nearest(str(folder), runs) or (runs[-1] if runs else "")
+        raise Refusal(f"run={name}", "there is no run in this folder", allowed="a run folder, or latest", nearest=close)
+    return folder.resolve().relative_to(Path.cwd()) if folder.resolve().is_relative_to(Path.cwd()) else folder.resolve()
+
+
+def job_of_run(args: Namespace) -> Job | None:
+    """Return the job about the run that `resume` or `run` names; None where neither does."""
+    values = {each.key_or_group: each for each in parse(args.overrides) if each.key_or_group in ("resume", "run")}
+    named = {key: str(each.value()) for key, each in values.items() if each.value() is not None}
+    if "resume" in named:
+        return _resumed(named["resume"], [key_of(each) for each in args.overrides])
+    return _evaluated(named["run"], args) if "run" in named else None
+
+
+def _resumed(name: str, keys: list[str]) -> Job:
+    from crucible.inference.saved_run import read_config
+
+    if others := [key for key in keys if key != "resume"]:
+        raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", example=f"resume={name}")
+    folder = finished_run(name)
+    cfg = read_config(folder)
+    validate(cfg)
+    return Job({**cfg, "resume": str(folder)}, folder, [f"resume={folder}"])
+
+
+def _evaluated(name: str, args: Namespace) -> Job:
+    """Return the job of an evaluation: the run's configuration, and from the command line only what may differ."""
+    keys = [key_of(each) for each in args.overrides]
+    if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE)]:
+        raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(CHANGEABLE))
+    folder = finished_run(name)
+    changes = {each.key_or_group: each for each in parse(args.overrides)}
+    named = changes.pop("hydra.run.dir", None)
+    other = "data" in keys or "data.path" in keys
+    cfg = _changed(_with_defaults(folder, args), list(changes.values()), args)
+    if other and "transfer.seen" not in keys:  # other data: what a transfer was allowed says nothing about them
+        policy = cfg["data"]["duplicates"] if "data.duplicates" in keys else "refuse"
+        cfg["transfer"] = {**cfg["transfer"], "seen": policy}
+    cfg |= {"run": str(folder), "prepared": None if other else cfg["prepared"]}
+    validate(cfg)
+    place = folder / "judged" / cfg["data"]["name"] if other else folder
+    out = output_folder("hydra.run.dir", str(named.value())) if named else place
+    return Job(cfg, out, args.overrides, other_data=other, new_folder=other and named is None)
+
+
+def _with_defaults(folder: Path, args: Namespace) -> Config:
+    """Return the configuration of a run; a run of before some key takes the key's default."""
+    from crucible.inference.saved_run import read_config
+
+    own = read_config(folder)
+    root = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    top = {key: value for key, value in root.items() if key not in ("defaults", "hydra")}
+    new = {
+        group: plain(compose_choice(args, group, choice))
+        for group, choice in default_choices().items()
+        if group not in own
+    }
+    trainer = {**known_values("trainer", default_choices()["trainer"]), **own["trainer"]}
+    return {**top, **new, **own, "trainer": trainer}
+
+
+def _changed(cfg: Config, changes: list[Override], args: Namespace) -> Config:
+    """Return a configuration with choices of groups first, then values, in place of its own."""
+    for each in [each for each in changes if each.key_or_group in GROUPS]:
+        cfg[each.key_or_group] = plain(compose_choice(args, each.key_or_group, str(each.value())))
+    known = OmegaConf.create(cfg)
+    OmegaConf.set_struct(known, True)
+    for each in [each for each in changes if each.key_or_group not in GROUPS]:
+        OmegaConf.update(
+            known, each.key_or_group, each.value(), merge=False, force_add=each.is_add() or each.is_force_add()
+        )
+    return plain(known)
