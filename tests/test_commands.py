@@ -366,3 +366,21 @@ def test_journal_and_weights_do_not_depend_on_being_watched(tmp_path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_runs_own_configuration_is_read_not_composed(command, monkeypatch) -> None:
+    """A model that is no choice any more can be evaluated: only what the command line changes is composed."""
+    assert command("train", *QUICK).code == 0
+    monkeypatch.setattr("crucible.app.compose.compose", lambda *_: pytest.fail("the defaults were composed"))
+    assert command("evaluate", "run=latest", "report=none").code == 0
+    assert command("train", "resume=latest").code == 0
+    toy_npz(Path("a.npz"))
+    done = command("evaluate", "run=latest", "data=npz", "data.path=a.npz", "report=none")
+    assert done.code == 0 and Path(LATEST, "judged", "npz", "metrics.json").exists(), done.err
+    done = command("evaluate", "run=latest", "data=npy")
+    assert done.code == 2 and "there is no choice 'npy'" in done.err
+    done = command("evaluate", "run=latest", "task.satisficing.parameters=<= 1", "report=none")
+    assert done.code == 0, done.err
+    assert not json.loads((LATEST / "metrics.json").read_text())["diagnosis"]["satisficing"]["parameters"]["met"]
+    done = command("evaluate", "run=latest", "hydra.run.dir=elsewhere", "report=none")
+    assert done.code == 0 and Path("elsewhere/metrics.json").exists()

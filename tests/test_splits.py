@@ -1,11 +1,11 @@
-"""Splits: everybody goes somewhere once, in the declared shares, and what belongs together stays together."""
+"""Splits: everybody goes somewhere once, in the declared shares, and what belongs connected_groups stays connected_groups."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crucible.data.splits import assign, require_classes, shares, together
+from crucible.data.splits import assign, connected_groups, require_classes, shares
 from crucible.errors import Refusal
 
 RATIOS = st.sampled_from([(0.6, 0.2, 0.2), (0.98, 0.01, 0.01), (0.7, 0.0, 0.3), (0.9, 0.1, 0.0)])
@@ -46,7 +46,7 @@ def test_groups_are_stratified_by_the_class_of_their_first_member() -> None:
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
 def test_together_joins_whatever_is_linked_by_any_partition(pairs: list[tuple[int, int]]) -> None:
     first, second = (np.array(part) for part in zip(*pairs, strict=True))
-    joined = together(first, second)
+    joined = connected_groups(first, second)
     reachable = np.eye(len(first), dtype=bool) | (first[:, None] == first) | (second[:, None] == second)
     for _ in range(len(first).bit_length()):
         reachable = (reachable.astype(int) @ reachable.astype(int)) > 0  # transitive closure by squaring

@@ -24,7 +24,7 @@ from crucible.data.objects import Resize
 from crucible.data.ragged import OFFSETS, Examples, Lengths
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.seen import packed
-from crucible.data.splits import SPLITS, assign, shares, together
+from crucible.data.splits import SPLITS, assign, connected_groups, shares
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
 
@@ -269,7 +269,7 @@ def _split(
     for name, pool in source.pools.items():
         same = [scans[name].digests, *([pool.groups] if pool.groups is not None else [])]
         split_of[name] = assign(
-            labels[name], together(*same), ratios[name], stratify=recipe.stratify, seed=recipe.split["seed"]
+            labels[name], connected_groups(*same), ratios[name], stratify=recipe.stratify, seed=recipe.split["seed"]
         )
     _require_groups_apart(source, split_of)
     return split_of
