@@ -195,3 +195,23 @@ def test_keys_and_ranges_come_from_the_signature() -> None:
 def test_what_the_pipeline_supplies_cannot_be_declared() -> None:
     with pytest.raises(Refusal, match="no key 'feature_shape'"):
         check_node({"_target_": "crucible.models.logistic.Logistic", "feature_shape": [3]}, "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("def f(:\n", "SyntaxError"),
+    ],
+)
+def test_a_module_that_breaks_is_not_called_missing(tmp_path, monkeypatch, text, what) -> None:
+    (tmp_path / "broken_parts.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_parts", raising=False)
+    with pytest.raises(Refusal, match=f"broken_parts cannot be imported: .*{what}"):
+        resolve("broken_parts.Model", "model")
+    with pytest.raises(Refusal, match=r"there is no broken_part\.Model"):
+        resolve("broken_part.Model", "model")
+    with pytest.raises(Refusal, match=r"there is no torch\.nn\.Lineal"):
+        resolve("torch.nn.Lineal", "model")

@@ -181,7 +181,7 @@ def test_a_resumed_transfer_gives_the_same_bytes_and_latest_means_what_it_meant(
 
 
 def test_a_new_rate_keeps_the_share_of_old_layers() -> None:
-    from crucible.tracking.control import set_starting_rate
+    from crucible.training.controls import set_starting_rate
 
     a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.01}])
@@ -357,7 +357,7 @@ def test_weights_that_are_not_finite_and_heads_of_other_tasks(source, tmp_path) 
     other.write(tmp_path / "card.json")
     transfer = start(pretrained(tmp_path / "old.safetensors"), card=card)
     transfer(resnet(5))
-    assert "the head anew" in transfer.reported()
+    assert "the head anew" in transfer.origin()
 
 
 @pytest.mark.slow

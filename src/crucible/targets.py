@@ -150,7 +150,10 @@ def _find(path: str, part: Part, where: str) -> Any:
         raise _refused(path, part, where)  # what cannot be a choice is not even imported
     try:
         return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError):
+    except Exception as error:  # noqa: BLE001  (a module of somebody's raises what it likes)
+        if not _is_about(error, path):
+            what = f"{module_name} cannot be imported: {type(error).__name__}: {error}"
+            raise Refusal(where, what, allowed="a module that Python can import") from None
         known = vars(sys.modules.get(module_name, object))
         close = nearest(name, [each for each, value in known.items() if _is_choice(value, part)])
         raise Refusal(
@@ -159,6 +162,13 @@ def _find(path: str, part: Part, where: str) -> Any:
             allowed="what Python can import here; a project's own parts after pip install -e .",
             nearest=f"{module_name}.{close}" if close else "",
         ) from None
+
+
+def _is_about(error: Exception, path: str) -> bool:
+    """Whether an import failed because nothing has this dotted path, rather than inside what has it."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{path}.".startswith(f"{error.name}.")
+    return isinstance(error, AttributeError | ValueError)
 
 
 def _refused(path: str, part: Part, where: str) -> Refusal:
