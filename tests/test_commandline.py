@@ -107,3 +107,21 @@ def test_a_number_of_any_length_is_refused(text: str) -> None:
 def test_a_sweep_of_no_run_leaves_nothing(command, tmp_path) -> None:
     done = command("evaluate", "-m")
     assert done.code == 2 and "one at a time" in done.err and not any(tmp_path.iterdir())
+
+
+def test_an_interruption_while_the_commands_are_imported_is_no_traceback(monkeypatch, capsys) -> None:
+    import builtins
+
+    from crucible.app import cli
+
+    imported = builtins.__import__
+
+    def interrupted(name, *rest, **more):
+        if name == "crucible.app.compose":
+            raise KeyboardInterrupt
+        return imported(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.run_command("train")
+    assert end.value.code == 130 and "stopped by you" in capsys.readouterr().err

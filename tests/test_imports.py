@@ -21,6 +21,7 @@ SHOWS = (
     "app/arguments",
     "app/cli",
     "app/compose",
+    "app/finished",
     "app/project",
     "app/quoting",
     "errors",

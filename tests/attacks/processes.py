@@ -19,6 +19,8 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[2]
 WARM = (
     "torch",
+    "crucible.app.cli",
+    "crucible.app.finished",
     "crucible.app.commands.train",
     "crucible.app.commands.evaluate",
     "crucible.app.search.run",
@@ -33,7 +35,7 @@ def warm() -> None:
     """Import what the commands need, once; one thread, so that a fork finds torch as it must be."""
     sys.path[:0] = [str(ROOT / "src")]
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "DVC_NO_ANALYTICS": "1"}
-    for name in WARM:
+    for name in (*WARM, "train", "prepare", "evaluate"):  # the last three in src/
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
 
@@ -207,7 +209,7 @@ def command(script: str, words: Sequence[str], home: Path, mark: str = "") -> Ch
 
 
 def _call(script: str, words: Sequence[str]) -> None:
-    from crucible.app.cli import run_command
+    from crucible.app.cli import run_command  # both are warm: an interruption finds the command, not this
 
     sys.modules["__main__"] = importlib.import_module(script)  # what workers of a search import
     sys.argv = [str(ROOT / "src" / f"{script}.py"), *words]

@@ -3,25 +3,40 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from importlib import import_module
-
-from crucible.app.compose import guarded, run
-from crucible.app.finished import job_of_run
-from crucible.errors import Refusal
-from crucible.schema import nearest
 
 COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
 BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide", "new")  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)
+INTERRUPTED = 130  # what shells expect of a process that was
 
 
 def run_command(verb: str) -> None:
-    """Do one command with the arguments of this process."""
+    """Do one command with the arguments of this process; what is refused, or interrupted, ends on one screen."""
+    _guarded(lambda: _run(verb))
+
+
+def _run(verb: str) -> None:
+    from crucible.app.compose import run
+    from crucible.app.finished import job_of_run
+
     command = import_module(f"crucible.app.commands.{verb}").main
     if verb in COMPOSED:
         run(command, job_of_run, judges=verb == "evaluate")
     else:
-        guarded(lambda: command(sys.argv[1:]))
+        command(sys.argv[1:])
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """Do some work guarded; its imports take a second, in which an interruption is an interruption, too."""
+    try:
+        from crucible.app.compose import guarded
+
+        guarded(work)
+    except KeyboardInterrupt:
+        print("\nstopped by you before anything was begun", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def main() -> None:
@@ -34,7 +49,7 @@ def main() -> None:
         _complete()
         return
     sys.argv = [f"crucible {verb}", *sys.argv[2:]]
-    guarded(lambda: _require_verb(verb))
+    _guarded(lambda: _require_verb(verb))
     run_command(verb)
 
 
@@ -48,6 +63,9 @@ def _complete() -> None:
 
 
 def _require_verb(verb: str) -> None:
+    from crucible.errors import Refusal
+    from crucible.schema import nearest
+
     if verb not in VERBS:
         raise Refusal(verb, "there is no such command", allowed=", ".join(VERBS), nearest=nearest(verb, VERBS),
                       example="crucible train model=resnet optimizer=adam")  # fmt: skip

@@ -61,15 +61,11 @@ class Job:
 
 
 def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], *, judges: bool = False) -> None:
-    """Do a command with the arguments of this process; exit 2 on a refusal, with its reasons on one screen.
+    """Do a command with the arguments of this process.
 
     Args:
         job_of_run: gives the job of a run that the arguments name. judges: whether the command takes `run`.
     """
-    guarded(lambda: _run(command, job_of_run, judges))
-
-
-def _run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], judges: bool) -> None:
     swept = any(arg in ("-m", "--multirun") for arg in sys.argv[1:])
     argv = [quoted(arg, swept) for arg in sys.argv[1:]]
     args = flags(argv)
