@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused_before_training(command, tmp_path) -> No
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(60, 4)), y=y)
     own = ["data=npz", "data.path=data.npz", *QUICK]
     done = command("train", *own)
-    assert done.code == 2 and "the label '1' is never no in it" in done.err
+    assert done.code == 2 and "no example in it has no for the label '1'" in done.err
     done = command("train", "data=digit_traits", *QUICK, "data.sampling=balanced")
     assert done.code == 2 and "these data have no classes" in done.err
     done = command("train", "data=digit_traits", *QUICK, "task.goal=minimize")

@@ -121,7 +121,7 @@ def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: in
 def _require_maps(task: MonitoredTask, model: nn.Module) -> None:
     if task.wants_maps is not isinstance(model, Detector):
         wanted = "model=yolo" if task.wants_maps else "task=detection"
-        raise Refusal("task, model", "only model=yolo says something of every cell, and only task=detection takes that",
+        raise Refusal("task, model", "only model=yolo predicts for every cell of a grid, and only task=detection learns that",
                       allowed="model=yolo task=detection, or neither", example=wanted)  # fmt: skip
 
 

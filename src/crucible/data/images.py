@@ -84,7 +84,7 @@ class Fit:
         odd = [(name, list(shape)) for shape, names in first.items() if shape != most for name in names][:NAMED]
         others = count.total() - count[most]
         listed = "; ".join(f"{name} {shape}" for name, shape in odd[1:])
-        more = f"; {others} of {count.total()} are not as most are, also {listed}" if others > 1 else ""
+        more = f"; {others} of {count.total()} differ from most, among them {listed}" if others > 1 else ""
         return self._other_shape(odd[0][1], odd[0][0], list(most), more + (", ..." if others > NAMED else ""))
 
     def _shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:

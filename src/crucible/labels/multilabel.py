@@ -37,7 +37,7 @@ class Multilabel(Kind):
         for name, column in zip(classes, train.T, strict=True):
             if not {0, 1} <= set(column.tolist()):
                 raise Refusal(
-                    "the train split", f"the label {name!r} is never {'yes' if 1 not in column else 'no'} in it",
+                    "the train split", f"no example in it has {'yes' if 1 not in column else 'no'} for the label {name!r}",
                     allowed="both answers for every label: more examples, or leave the label away",
                 )  # fmt: skip
 

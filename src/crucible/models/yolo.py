@@ -112,7 +112,7 @@ def _levels(backbone: Backbone, feature_shape: Sequence[int], stride: int) -> li
     grids = [each for each in found if rows <= each < 2 * rows]
     if not grids:
         raise Refusal(
-            "model.stride", f"{stride} makes {rows} rows of {feature_shape[1]} pixels, this backbone's maps have {', '.join(map(str, found))}",
+            "model.stride", f"a stride of {stride} on {feature_shape[1]} pixels makes {rows} rows; the maps of this backbone have {', '.join(map(str, found))}",
             allowed="a stride that the backbone has", example=f"model.stride={max(1, feature_shape[1] // max(min(found), 1))}",
         )  # fmt: skip
     return [found[each] for each in sorted(found, reverse=True) if each <= min(grids)]
