@@ -355,3 +355,16 @@ def test_bccd_has_its_known_counts_and_two_boxes_without_area(tmp_path) -> None:
 def test_every_preset_names_a_reader() -> None:
     for name in ("bccd", "face_keypoints", "digit_scenes"):
         assert composed(f"data={name}")["data"]["reader"]["_target_"].startswith("crucible.data.readers.")
+
+
+def test_official_splits_that_are_judged_keep_their_boxes(tmp_path) -> None:
+    voc_folder(tmp_path, EASY)
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for name, stems in (("train", "p0\np1\n"), ("test", "p2\np3\np4\np5\n")):
+        (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text(stems)
+    home = prepared(voc.read(tmp_path), tmp_path / "made", judge=["cat", "dog"], duplicates="keep")
+    assert sorted(each.name for each in home.iterdir() if each.is_dir()) == ["test"]
+    assert np.load(home / "test" / "boxes.npy").shape == (4, 2, 4) and np.load(home / "test" / "size.npy").shape == (
+        4,
+        2,
+    )

@@ -20,7 +20,7 @@ from crucible.data.kind import LabelKind
 from crucible.data.likeness import compared
 from crucible.data.moments import Moments
 from crucible.data.names import names_of, source_name, write_names
-from crucible.data.objects import Resize
+from crucible.data.objects import Objects, Resize
 from crucible.data.ragged import OFFSETS, Examples, Lengths
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.seen import packed
@@ -144,11 +144,9 @@ def _write(
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
     moments = _write_examples(source, fit, split_of, scans, folder)
-    further = {pool: each.arrays for pool, each in placed.items()}
-    _write_arrays(split_of, {pool: {"y": labels[pool], **further.get(pool, {})} for pool in split_of}, folder)
+    _write_arrays(split_of, {pool: _known(pool, labels, placed) for pool in split_of}, folder)
     write_names(names, split_of, folder)
     split, y = _joined(split_of, split_of.__getitem__), _joined(split_of, labels.__getitem__)
-    steps = _joined(split_of, lambda pool: scans[pool].steps)
     return Card(
         name=name,
         key=key,
@@ -163,9 +161,14 @@ def _write(
         columns=list(source.columns) if source.columns is not None else None,
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
         examples=_hashes_of(split, _joined(split_of, lambda pool: scans[pool].sources)),
-        lengths=_lengths(steps, split) if isinstance(fit, Lengths) else None,
+        lengths=_lengths(split_of, scans) if isinstance(fit, Lengths) else None,
         **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
+
+
+def _known(pool: str, labels: Mapping[str, Array], placed: Mapping[str, Objects]) -> dict[str, Array]:
+    """Return what is known of the examples of a pool, besides themselves."""
+    return {"y": labels[pool], **(placed[pool].arrays if placed else {})}
 
 
 def _joined(pools: Iterable[str], of: Callable[[str], Array]) -> Array:
@@ -364,9 +367,9 @@ def _normalize(kind: str, moments: Moments, fit: Fit | Lengths) -> dict[str, Any
     return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
 
 
-def _lengths(steps: Array, split: Array) -> dict[str, Any]:
-    kept = steps[split >= 0]
-    return {"shortest": int(kept.min()), "mean": float(kept.mean()), "longest": int(kept.max())}
+def _lengths(split_of: Mapping[str, Array], scans: Mapping[str, _Scan]) -> dict[str, Any]:
+    steps = _joined(split_of, lambda pool: scans[pool].steps)[_joined(split_of, split_of.__getitem__) >= 0]
+    return {"shortest": int(steps.min()), "mean": float(steps.mean()), "longest": int(steps.max())}
 
 
 def _sizes(split: Array, labels: Array, num_classes: int, kind: LabelKind) -> dict[str, dict[str, Any]]:

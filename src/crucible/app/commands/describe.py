@@ -37,9 +37,8 @@ def main(job: Job) -> None:
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     result = f"{title}: {parameters:,} parameters{_in_heads(model)}, {multiplications:,} multiplications an example"
-    print(
-        lined([*found, ("result", result), ("files", "  ".join(map(str, files))), ("next", training_of_declared(job))])
-    )
+    files_made = "  ".join(map(str, files))
+    print(lined([*found, ("result", result), ("files", files_made), ("next", training_of_declared(job))]))
 
 
 def _in_heads(model: torch.nn.Module) -> str:

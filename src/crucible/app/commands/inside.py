@@ -10,7 +10,7 @@ from crucible.app.compose import Job
 from crucible.app.evaluation import judged_data, seen_by_run
 from crucible.app.finished import finished_run
 from crucible.app.interpretation import image_parts
-from crucible.diagnosis.inside import conv_layers, patches, row_of
+from crucible.diagnosis.inside import Patch, conv_layers, patches, row_of
 from crucible.errors import Refusal
 from crucible.inference.saved_run import load_run, read_config
 from crucible.plots.inside import grid
@@ -39,13 +39,12 @@ def main(words: list[str]) -> None:
     found = patches(saved.model, layer, unit, batches.evaluation(given["split"]), saved.card.feature_shape, top=top)
     picture = folder / "inside" / f"{layer}-{unit}.png"
     grid([image_parts(saved, batches, given["split"], found)], [f"{layer}, {unit}"], picture)
-    lines = [
-        (
-            f"{each.value:.3f}",
-            f"{given['split']}/{each.row}, rows {each.box[0]} to {each.box[2] - 1}, columns {each.box[1]} to {each.box[3] - 1}",
-        )
-        for each in found
-    ]
     result = f"the parts of {given['split']} that excite unit {unit} of {layer} most; other layers: {', '.join(conv_layers(saved.model))}"
     following = f"python src/evaluate.py run={shlex.quote(given['run'])} report=full"
+    lines = [_line(each, given["split"]) for each in found]
     print(lined([*lines, ("result", result), ("files", str(picture)), ("next", following)]))
+
+
+def _line(patch: Patch, split: str) -> tuple[str, str]:
+    top, left, bottom, right = patch.box
+    return f"{patch.value:.3f}", f"{split}/{patch.row}, rows {top} to {bottom - 1}, columns {left} to {right - 1}"

@@ -29,34 +29,42 @@ def main(words: list[str]) -> None:
     given = read_arguments(words, KEYS, example=EXAMPLE)
     if not given["input"]:
         raise Refusal("input", "is missing", allowed="a picture, a folder, an array or a table", example=EXAMPLE)
-    write = FORMATS[one_of("format", given["format"], FORMATS)]
+    one_of("format", given["format"], FORMATS)
     out = output_file("out", given["out"]) if given["out"] else None
     score = fraction("score", given["score"]) if given["score"] else None
     draw = output_folder("draw", given["draw"]) if given["draw"] != "none" else None
     folder = finished_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
-    kind = saved.task.kind
     found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))
-    drawn = []
-    if kind.where:
-        least = saved.task.score if score is None else score
-        found = [replace(each, predicted=kind.shown(each.predicted, least)) for each in found]
-        drawn = _drawn(found, saved, draw) if draw is not None else []
+    found = _shown(found, saved, score)
+    files = _drawn(found, saved, draw) if saved.task.kind.where and draw is not None else []
+    _write(found, saved, given["format"], out)
+    if out is not None or given["format"] == "table":
+        _last_screen(given, folder, len(found), [*([given["out"]] if out else []), *files], far=far)
+
+
+def _shown(found: list[Answer], saved: Saved, score: float | None) -> list[Answer]:
+    """Return answers with only what is sure enough to be shown."""
+    least = saved.task.score if score is None else score
+    return [replace(each, predicted=saved.task.kind.shown(each.predicted, least)) for each in found]
+
+
+def _write(found: list[Answer], saved: Saved, form: str, out: Path | None) -> None:
+    """Write all answers into a file, or print them; of a table the first ones."""
+    kind = saved.task.kind
     if out is not None:
-        write_atomic(out, FORMATS["json" if given["format"] == "json" else "csv"](found, kind).encode())
-    elif given["format"] != "table":
-        print(write(found, kind), end="")
-        return
-    if given["format"] == "table":
-        print(write(found[:MOST], kind) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
-    files = "  ".join([*([given["out"]] if given["out"] else []), *drawn]) or "none: out=FILE writes all of them"
-    lines = [
-        ("result", f"{len(found)} example(s), by {folder}"),
-        ("files", files),
-        ("next", f"python src/export.py run={shlex.quote(given['run'])}"),
-    ]
+        write_atomic(out, FORMATS["json" if form == "json" else "csv"](found, kind).encode())
+    elif form != "table":
+        print(FORMATS[form](found, kind), end="")
+    if form == "table":
+        print(FORMATS[form](found[:MOST], kind) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
+
+
+def _last_screen(given: dict[str, str], folder: Path, count: int, files: list[str], *, far: bool) -> None:
     note = [("note", "far from all this run has learned from: other units, or another kind of picture?")] if far else []
-    print(lined([*lines[:1], *note, *lines[1:]]))
+    print(lined([("result", f"{count} example(s), by {folder}"), *note,
+                 ("files", "  ".join(files) or "none: out=FILE writes all of them"),
+                 ("next", f"python src/export.py run={shlex.quote(given['run'])}")]))  # fmt: skip
 
 
 def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:

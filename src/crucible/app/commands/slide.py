@@ -34,16 +34,15 @@ def main(words: list[str]) -> None:
     saved = load_run(folder, torch.device("cpu"))
     if not saved.task.kind.one_class or not saved.card.is_images:
         raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")
-    net = convolutional(saved.model)
-    image = decode(file) if file.is_file() else None
-    if image is None:
+    if not file.is_file():
         raise Refusal(f"input={file}", "it is no file", allowed="a picture", example=EXAMPLE)
+    net, image = convolutional(saved.model), decode(file)
     found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
     picture = draw / f"{printable(file.stem)}.png"
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    h, w = saved.card.feature_shape[1:]
-    print(lined([("result", f"{Boxes().in_words(found)}, in {windows} windows of {h}x{w}, {net.stride} pixels apart, by {folder}"),
+    window = "x".join(map(str, saved.card.feature_shape[1:]))
+    print(lined([("result", f"{Boxes().in_words(found)}, in {windows} windows of {window}, {net.stride} pixels apart, by {folder}"),
                  ("note", "a window says what, not exactly where: a box of any shape needs task=detection"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
                  ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
