@@ -384,3 +384,17 @@ def test_a_runs_own_configuration_is_read_not_composed(command, monkeypatch) -> 
     assert not json.loads((LATEST / "metrics.json").read_text())["diagnosis"]["satisficing"]["parameters"]["met"]
     done = command("evaluate", "run=latest", "hydra.run.dir=elsewhere", "report=none")
     assert done.code == 0 and Path("elsewhere/metrics.json").exists()
+
+
+def test_an_evaluation_takes_odd_names_as_they_are_and_refuses_what_is_no_one_value(command) -> None:
+    Path("p${q").mkdir()
+    toy_npz(Path("p${q/a.npz"))
+    run = "hydra.run.dir=r${s"
+    assert command("train", *QUICK, "data=npz", "data.path=p${q/a.npz", run).code == 0
+    done = command("evaluate", "run=r${s", "report=none", "hydra.run.dir=o${t")
+    assert done.code == 0 and Path("o${t/metrics.json").exists(), done.err
+    refused = {"~task.tolerance": "taken away", "~data": "taken away", "task.tolerance=0.1,0.2": "several values",
+               "data=digits,signs": "several values", "data.paht=x": "nearest: path", "data=[1]": "names no choice"}  # fmt: skip
+    for word, what in refused.items():
+        done = command("evaluate", "run=r${s", word)
+        assert done.code == 2 and what in done.err, done.err

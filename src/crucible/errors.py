@@ -4,6 +4,7 @@ import re
 import sys
 from unicodedata import category
 
+INTERRUPTED = 130  # the exit code that shells expect of a process that was
 MOST, ENDING = 1000, 100  # letters of a line on the screen, and of those the last ones where it is cut
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats such as the marks of direction, lone surrogates, separators
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from crucible.errors import INTERRUPTED, Refusal
+
 COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
 BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide", "new")  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)
-INTERRUPTED = 130  # what shells expect of a process that was
 
 
 def run_command(verb: str) -> None:
@@ -32,11 +33,10 @@ def _guarded(work: Callable[[], None]) -> None:
     """Do some work guarded; its imports take a second, in which an interruption is an interruption, too."""
     try:
         from crucible.app.compose import guarded
-
-        guarded(work)
     except KeyboardInterrupt:
         print("\nstopped by you before anything was begun", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    guarded(work)
 
 
 def main() -> None:
@@ -63,7 +63,6 @@ def _complete() -> None:
 
 
 def _require_verb(verb: str) -> None:
-    from crucible.errors import Refusal
     from crucible.schema import nearest
 
     if verb not in VERBS:

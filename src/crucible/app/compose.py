@@ -7,7 +7,6 @@ screen. Hydra itself takes over only for -m and for its own flags (--help, --cfg
 
 import os
 import re
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -24,14 +23,14 @@ from omegaconf.errors import OmegaConfBaseException
 from crucible.app.arguments import output_folder
 from crucible.app.project import CONF, conf_folders, own_conf
 from crucible.app.quoting import GROUPS, flags, key_of, parse, quoted, require_choice, require_sound_words
-from crucible.errors import Refusal, Stopped
+from crucible.errors import INTERRUPTED, Refusal, Stopped
 from crucible.report.progress import Tell
 from crucible.resources import exhausted
 from crucible.schema import Root, check, nearest, unknown_key
 from crucible.targets import PARTS, check_node
 
 HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")
-REFUSED, INTERRUPTED = 2, 130
+REFUSED = 2
 
 
 @dataclass(frozen=True)
@@ -272,8 +271,3 @@ def _siblings(key: str) -> list[str]:
     for part in parents:
         node = node.get(part, {}) if isinstance(node, dict) else {}
     return [*map(str, node), *(() if parents else GROUPS)] if isinstance(node, dict) else []
-
-
-def typed(overrides: list[str]) -> str:
-    """Return overrides as a person would type them in a shell."""
-    return " ".join(shlex.quote(each) for each in overrides)

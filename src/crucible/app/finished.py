@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.override_parser.types import Override
@@ -9,11 +10,11 @@ from omegaconf import OmegaConf
 
 from crucible.app.arguments import output_folder
 from crucible.app.compose import Job, compose_choice, plain, validate
-from crucible.app.overrides import default_choices, known_values
+from crucible.app.overrides import default_choices, load_choice
 from crucible.app.project import CONF, Config
-from crucible.app.quoting import GROUPS, key_of, parse
+from crucible.app.quoting import GROUPS, key_of, parse, require_choice
 from crucible.errors import Refusal
-from crucible.schema import nearest
+from crucible.schema import nearest, unknown_key
 
 CHANGEABLE = (
     "run", "report", "prepared", "data", "tracking", "task.tolerance", "task.satisficing", "trainer.device", "trainer.threads",
@@ -37,8 +38,8 @@ def finished_run(name: str) -> Path:
 
 def job_of_run(args: Namespace) -> Job | None:
     """Return the job about the run that `resume` or `run` names; None where neither does."""
-    values = {each.key_or_group: each for each in parse(args.overrides) if each.key_or_group in ("resume", "run")}
-    named = {key: str(each.value()) for key, each in values.items() if each.value() is not None}
+    own = [each for each in parse(args.overrides) if each.key_or_group in ("resume", "run")]
+    named = {each.key_or_group: str(_value(each)) for each in own if each.value() is not None}
     if "resume" in named:
         return _resumed(named["resume"], [key_of(each) for each in args.overrides])
     return _evaluated(named["run"], args) if "run" in named else None
@@ -61,7 +62,7 @@ def _evaluated(name: str, args: Namespace) -> Job:
     if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE)]:
         raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(CHANGEABLE))
     folder = finished_run(name)
-    changes = {each.key_or_group: each for each in parse(args.overrides)}
+    changes = _changes(args.overrides)
     named = changes.pop("hydra.run.dir", None)
     other = "data" in keys or "data.path" in keys
     cfg = _changed(_with_defaults(folder, args), list(changes.values()), args)
@@ -71,7 +72,7 @@ def _evaluated(name: str, args: Namespace) -> Job:
     cfg |= {"run": str(folder), "prepared": None if other else cfg["prepared"]}
     validate(cfg)
     place = folder / "judged" / cfg["data"]["name"] if other else folder
-    out = output_folder("hydra.run.dir", str(named.value())) if named else place
+    out = output_folder("hydra.run.dir", str(_value(named))) if named else place
     return Job(cfg, out, args.overrides, other_data=other, new_folder=other and named is None)
 
 
@@ -87,18 +88,43 @@ def _with_defaults(folder: Path, args: Namespace) -> Config:
         for group, choice in default_choices().items()
         if group not in own
     }
-    trainer = {**known_values("trainer", default_choices()["trainer"]), **own["trainer"]}
+    trainer = {**load_choice("trainer", default_choices()["trainer"]), **own["trainer"]}
     return {**top, **new, **own, "trainer": trainer}
 
 
 def _changed(cfg: Config, changes: list[Override], args: Namespace) -> Config:
     """Return a configuration with choices of groups first, then values, in place of its own."""
     for each in [each for each in changes if each.key_or_group in GROUPS]:
-        cfg[each.key_or_group] = plain(compose_choice(args, each.key_or_group, str(each.value())))
-    known = OmegaConf.create(cfg)
-    OmegaConf.set_struct(known, True)
+        cfg[each.key_or_group] = plain(compose_choice(args, each.key_or_group, str(_value(each))))
     for each in [each for each in changes if each.key_or_group not in GROUPS]:
-        OmegaConf.update(
-            known, each.key_or_group, each.value(), merge=False, force_add=each.is_add() or each.is_force_add()
-        )
-    return plain(known)
+        *parents, last = each.key_or_group.split(".")
+        node: Any = cfg
+        for part in parents:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (last not in node and not (each.is_add() or each.is_force_add())):
+            raise unknown_key(each.key_or_group, list(node or cfg))
+        node[last] = _value(each)
+    return cfg
+
+
+def _changes(words: list[str]) -> dict[str, Override]:
+    """Return what a command line changes, by key.
+
+    Raises:
+        Refusal: a key is taken away, or given several values.
+    """
+    changes = {each.key_or_group: each for each in parse(words)}
+    for key, each in changes.items():
+        if each.is_delete() or each.is_sweep_override():
+            what = "it cannot be taken away" if each.is_delete() else "several values"
+            raise Refusal(key, what, allowed="one value; a list is [1,2]")
+    for word in words:
+        require_choice(word)
+    return changes
+
+
+def _value(change: Override) -> Any:
+    """Return the value of an override as Hydra would compose it: \\${ is ${."""
+    node = OmegaConf.to_container(OmegaConf.create({"value": change.value()}), resolve=True)
+    assert isinstance(node, dict)
+    return node["value"]

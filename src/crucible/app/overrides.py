@@ -88,22 +88,18 @@ def default_choices() -> dict[str, str]:
     }
 
 
-def known_values(group: str, choice: str) -> Config:
-    """Return the values that a choice of a group sets."""
-    return _load(group, choice)
-
-
 @cache
 def _choices(group: str) -> dict[str, Config]:
     names = {path.stem for home in conf_folders() for path in (home / group).glob("*.yaml")} - {"base"}
-    return {name: _load(group, name) for name in sorted(names)}
+    return {name: load_choice(group, name) for name in sorted(names)}
 
 
-def _load(group: str, choice: str) -> Config:
+def load_choice(group: str, choice: str) -> Config:
+    """Return the values that a choice of a group sets, those that it takes from others included."""
     node: Any = OmegaConf.to_container(OmegaConf.load(_file(f"{group}/{choice}")))
     parents = [each for each in node.pop("defaults", []) if each != "_self_"] if node else []
     merged: Config = {}
-    for part in [*(_load(group, parent) for parent in parents), node or {}]:
+    for part in [*(load_choice(group, parent) for parent in parents), node or {}]:
         merged = _merge(merged, part)
     return merged
 
