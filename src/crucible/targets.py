@@ -150,7 +150,7 @@ def _find(path: str, part: Part, where: str) -> Any:
         raise _refused(path, part, where)  # what cannot be a choice is not even imported
     try:
         return getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # noqa: BLE001  (a module of somebody's raises what it likes)
+    except (ImportError, SyntaxError, NameError, OSError, *UNKNOWN) as error:
         if not _is_about(error, path):
             what = f"{module_name} cannot be imported: {type(error).__name__}: {error}"
             raise Refusal(where, what, allowed="a module that Python can import") from None
