@@ -150,6 +150,14 @@ def test_what_is_no_series_is_refused_with_its_line(tmp_path, text, message) -> 
     assert not (tmp_path / "made").exists()
 
 
+def test_a_file_that_is_no_utf_8_is_refused_and_a_mark_of_order_is_no_class(tmp_path) -> None:
+    (tmp_path / "s.tsv").write_bytes("é 1 2\n".encode("latin-1"))
+    with pytest.raises(Refusal, match="no text in UTF-8"):
+        series.read(tmp_path / "s.tsv")
+    (tmp_path / "s.tsv").write_bytes("\ufeffa 1 2\n".encode())
+    assert series.read(tmp_path / "s.tsv").pools["all"].labels.tolist() == ["a"]
+
+
 def test_padding_of_the_file_is_left_out(tmp_path) -> None:
     (tmp_path / "s.tsv").write_text("a,1,2,NaN,NaN\nb,3,4,5,6\n\n")
     pool = series.read(tmp_path / "s.tsv").pools["all"]

@@ -139,7 +139,7 @@ def mask_of(x: Tensor) -> Tensor:
 def in_buckets(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
     """Return the same rows (N,) so that a batch holds examples of like length: less is padded.
 
-    The random order is cut into pieces of 50 batches, each is sorted by length, and the batches come in random order; the
+    The random order is cut into pieces of POOLED batches, each is sorted by length, and the batches come in random order; the
     last, which may be smaller, stays last.
     """
     pieces = [piece[lengths[piece].argsort(stable=True)] for piece in order.split(POOLED * batch_size)]

@@ -65,17 +65,18 @@ def examples(path: Path, saved: Saved) -> Iterator[Examples]:
 
 def _series(path: Path, saved: Saved) -> Iterator[Examples]:
     """Give examples of different lengths: one array, or a file with one a line."""
-    if saved.card.example_shape or path.suffix.lower() not in (".npy", ".tsv", ".csv", ".txt"):
+    suffix = path.suffix.lower()
+    if saved.card.example_shape or suffix not in (".npy", ".tsv", ".csv", ".txt"):
         raise Refusal(
             f"input={path}",
             "this run takes examples of different lengths",
             allowed="an array (L), or a text file of series",
         )
-    named = iter([(str(path), npz.load(path, "x").reshape(-1))]) if path.suffix == ".npy" else series.series(path)
-    fit = Lengths()
+    named = iter([(str(path), npz.load(path, "x").reshape(-1))]) if suffix == ".npy" else series.series(path)
+    fit, dtype = Lengths(), np.dtype(saved.card.dtype)
     while some := list(islice(named, AT_A_TIME)):
         names, values = zip(*some, strict=True)
-        examples = fit(list(values), names.__getitem__)
+        examples = fit([each.astype(dtype) for each in values], names.__getitem__)
         offsets = torch.from_numpy(np.cumsum([0, *examples.lengths]))
         yield list(names), Padded(torch.from_numpy(examples.values), offsets)[:].numpy(), _sizes([])
 

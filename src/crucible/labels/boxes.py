@@ -27,7 +27,6 @@ class Boxes(Located):
     """Classes (N, M), below 0 for none, and corners (N, M, 4)."""
 
     name = "boxes"
-    key = "boxes"
     pictures = ("data=voc", "data.path=FOLDER")
 
     def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:

@@ -1,6 +1,7 @@
 """What boxes and points have in common: they stand in pictures, and are written in the pixels of the pictures as they came."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +17,10 @@ from crucible.labels.kind import Kind, Predictions
 
 
 class Located(Kind):
-    """A kind of label that says where something is.
-
-    Attributes:
-        key: of the array in a prepared folder.
-    """
+    """A kind of label that says where something is."""
 
     where = True
     worst_picture = "worst.png"
-    key: str
 
     def require_images(self, shape: Sequence[int]) -> None:
         """Refuse examples that are no images.
@@ -39,9 +35,9 @@ class Located(Kind):
         """Return what stands where."""
         return [(each, {}) for each in self.in_pixels(answers.numpy(), sizes, card)]
 
+    @abstractmethod
     def in_pixels(self, answers: Array, sizes: Array, card: Card) -> list[Any]:
-        """Return for each picture what predictions.json tells; answers (N, ...) are in stored pixels."""
-        raise NotImplementedError
+        """Return for each picture what predictions.json holds; answers (N, ...) are in stored pixels."""
 
     def stored(self, answers: Array, card: Card) -> list[Any]:
         """Return what answers say, in stored pixels."""

@@ -21,7 +21,6 @@ class Points(Located):
     """1 or 0 (N,), whether there are points, and the points (N, P, 2)."""
 
     name = "points"
-    key = "points"
     no_mirror = "a mirrored left eye is a right one: points cannot be mirrored"
     has_classes = False
 

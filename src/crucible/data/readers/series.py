@@ -39,10 +39,13 @@ def _chunks(path: Path) -> Iterator[list[Array]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if words := line.replace(",", " ").split():
-                yield number, words
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if words := line.replace(",", " ").split():
+                    yield number, words
+    except UnicodeDecodeError as error:
+        raise Refusal(str(path), f"it is no text in UTF-8: {error.reason}", allowed=WANTED) from None
 
 
 def _numbers(path: Path, number: int, words: list[str]) -> Array:
