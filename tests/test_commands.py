@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, toy_npz
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -398,3 +399,13 @@ def test_an_evaluation_takes_odd_names_as_they_are_and_refuses_what_is_no_one_va
     for word, what in refused.items():
         done = command("evaluate", "run=r${s", word)
         assert done.code == 2 and what in done.err, done.err
+
+
+def test_a_run_of_before_some_key_takes_its_default(command) -> None:
+    assert command("train", *QUICK).code == 0
+    config = LATEST / "config.yaml"
+    cfg = yaml.safe_load(config.read_text())
+    del cfg["trainer"]["log_every"], cfg["transfer"], cfg["report"]
+    config.write_text(yaml.safe_dump(cfg))
+    done = command("evaluate", "run=latest", "report=none")
+    assert done.code == 0 and "it was edited" in done.err, done.err
