@@ -23,10 +23,10 @@ from crucible.optim.optimizers import adam
 from crucible.optim.schedules import constant
 from crucible.seeds import generator
 from crucible.tasks.classification import Classification
+from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.journal import Journal, read_events
 from crucible.tracking.mirror import Mlflow
 from crucible.training.best import Best
-from crucible.training.checkpoint import Checkpoints
 from crucible.training.fit import fit
 from crucible.training.run import Run
 

@@ -6,7 +6,7 @@ import torch
 from conftest import composed
 
 from crucible.data.augment import Light, Strong
-from crucible.targets import build
+from crucible.instantiate import build
 
 OFF = {"shift": 0.0, "crop": 0.0, "rotation_degrees": 0.0, "colour": 0.0, "noise": 0.0}
 

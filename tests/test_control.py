@@ -17,9 +17,9 @@ from torch import nn
 from crucible.errors import Refusal
 from crucible.optim import optimizers, schedules
 from crucible.optim.guard import GuardedOptimizer
+from crucible.tracking import checkpoint
 from crucible.tracking.control import control_requests, parse, replayed, send
 from crucible.tracking.journal import Journal, read_events
-from crucible.training import checkpoint
 from crucible.training.controls import Controls, set_starting_rate
 from crucible.training.run import Run
 

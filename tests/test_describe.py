@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crucible.models.measure import measure
+from crucible.models.profile import measure
 
 VGG = ["model=vgg16", "data.feature_shape=[3,224,224]", "data.num_classes=1000"]
 

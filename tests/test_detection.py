@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from crucible.boxes import iou
 from crucible.data.objects import find_anchors
 from crucible.errors import Refusal
+from crucible.instantiate import build
 from crucible.models.yolo import Yolo
-from crucible.targets import build
 from crucible.tasks.detection import PRIOR, Detection
 
 K, ANCHORS, SIDE = 3, [[10.0, 20.0], [24.0, 12.0]], 60

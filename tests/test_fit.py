@@ -17,9 +17,9 @@ from crucible.optim.schedules import inverse_time
 from crucible.regularizers import L2
 from crucible.seeds import derive
 from crucible.tasks.classification import Classification
+from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.journal import Journal, read_events
 from crucible.training.best import Best
-from crucible.training.checkpoint import Checkpoints
 from crucible.training.fit import evaluate, fit
 from crucible.training.locate import locate_nonfinite
 from crucible.training.run import NonFinite, Run
@@ -103,7 +103,7 @@ def test_fit_is_the_loop_written_by_hand_to_the_last_bit(tmp_path, max_norm) -> 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
 def test_resumed_is_uninterrupted_to_the_last_bit(tmp_path, killed_after) -> None:
-    from crucible.training import checkpoint
+    from crucible.tracking import checkpoint
 
     whole = trained(tmp_path / "a", network(), 0.05)
     trained(tmp_path / "b", network(), 0.05, total=killed_after)

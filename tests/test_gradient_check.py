@@ -7,7 +7,7 @@ from conftest import ROOT, card_of, composed
 from torch import nn
 
 from crucible.errors import Refusal
-from crucible.targets import build
+from crucible.instantiate import build
 from crucible.training.gradient_check import LIMIT, STEPS, _slope, gradient_check, require_right
 
 LARGE = ("alexnet", "vgg16", "inception", "yolo")  # minutes each, of the layers that the others are made of

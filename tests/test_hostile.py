@@ -36,8 +36,8 @@ from crucible.plots import boxes, figures
 from crucible.report.answers import FORMATS
 from crucible.report.screen import lined
 from crucible.text import csv_text, redacted, steady
+from crucible.tracking import checkpoint
 from crucible.tracking import mlflow as door
-from crucible.training import checkpoint
 from crucible.training.evaluation import Evaluation, confusion_csv
 from crucible.transfer import pretrained
 

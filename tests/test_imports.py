@@ -37,7 +37,7 @@ BUILT = (
     "optim",
     "regularizers",
     "seeds",
-    "targets",
+    "instantiate",
     "transfer",
 )  # loaded, because a training builds them
 CHANGES_NOTHING = {
@@ -47,7 +47,7 @@ CHANGES_NOTHING = {
     "evaluate": (*SHOWS, *BUILT),
 }  # fmt: skip
 ORDER = [
-    "errors", "files", "integrity", "text", "resources", "schema", "targets", "seeds", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
+    "errors", "files", "integrity", "text", "resources", "schema", "instantiate", "seeds", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
     "optim", "inference", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {

@@ -13,8 +13,8 @@ from crucible.diagnosis import inside
 from crucible.errors import Refusal
 from crucible.models.convnet import ConvNet
 from crucible.models.lenet5 import LeNet5
-from crucible.models.measure import measure
 from crucible.models.mlp import MLP
+from crucible.models.profile import measure
 from crucible.models.resnet import ResNet
 
 LATEST = Path("outputs/latest")

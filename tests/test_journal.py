@@ -11,11 +11,11 @@ import pytest
 from conftest import card_of
 
 from crucible.errors import Refusal
+from crucible.tracking import checkpoint
 from crucible.tracking.folder import locked, write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events, set_aside
 from crucible.tracking.looks import count_look
-from crucible.training import checkpoint
-from crucible.training.start import Identity, begin, open_run, require_same
+from crucible.tracking.start import Identity, begin, open_run, require_same
 
 WHO = Identity("config", "data", "code")
 

@@ -6,9 +6,9 @@ import torch
 from conftest import ROOT, composed
 
 from crucible.errors import Refusal
+from crucible.instantiate import build
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
-from crucible.targets import build
 
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml"))
 SHAPES = {

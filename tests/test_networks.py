@@ -12,7 +12,7 @@ from crucible.models.convnet import ConvNet
 from crucible.models.inception import Inception
 from crucible.models.layers import Style, TooSmall, output_size, parse, stack
 from crucible.models.lenet5 import SEEN, LeNet5, PartialConv, ScaledTanh, Subsampling
-from crucible.models.measure import measure, savings
+from crucible.models.profile import measure, savings
 from crucible.models.resnet import Block, Bottleneck, ResNet
 from crucible.models.vgg16 import VGG16
 from crucible.tasks.classification import Classification
@@ -365,7 +365,7 @@ def test_channels_last_computes_the_same(name: str) -> None:
     from conftest import composed
 
     from crucible.inference.saved_run import placed
-    from crucible.targets import build
+    from crucible.instantiate import build
 
     x, label = torch.randn(8, 1, 32, 32), torch.arange(8) % 3
     task = Classification(card_of((1, 32, 32)), monitor="f1", goal="maximize", tolerance=0.02)

@@ -9,14 +9,14 @@ from conftest import card_of, composed
 from sklearn.metrics import f1_score, precision_score, recall_score
 from torch import nn
 
+from crucible.diagnosis.averages import averages
 from crucible.diagnosis.gap import diagnose
 from crucible.losses import binary_cross_entropy, cross_entropy
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.models.activations import ACTIVATIONS, Step
-from crucible.models.measure import measure
 from crucible.models.mlp import MLP
 from crucible.models.perceptron import Perceptron
-from crucible.optim.averages import averages
+from crucible.models.profile import measure
 from crucible.tasks.classification import Binary, Classification
 
 TASK = {"monitor": "f1", "goal": "maximize", "tolerance": 0.02}

@@ -15,9 +15,9 @@ from crucible.data.objects import frames, placed, to_original
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.data.readers import coco, keypoints, scenes, voc, yolo
 from crucible.errors import Refusal
+from crucible.instantiate import build
 from crucible.labels.boxes import Boxes
 from crucible.labels.points import Points
-from crucible.targets import build
 
 SPLIT = {"train": 0.6, "dev": 0.2, "test": 0.2, "train_dev": 0, "seed": 0}
 XML = "<annotation>{}</annotation>"

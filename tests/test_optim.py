@@ -6,9 +6,9 @@ import torch
 from conftest import ROOT, composed
 from torch import nn
 
+from crucible.instantiate import build
 from crucible.optim import optimizers, schedules
 from crucible.optim.guard import GuardedOptimizer
-from crucible.targets import build
 
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
 GRADIENTS = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)

@@ -72,7 +72,7 @@ def test_a_goal_against_the_metric_is_refused(monitor, goal) -> None:
 
 
 @pytest.mark.parametrize("bad", [["1.5", "x"], [1.0, float("nan")], [1.0, float("inf")]])
-def test_targets_that_are_no_finite_numbers_are_refused_by_row(bad) -> None:
+def test_instantiate_that_are_no_finite_numbers_are_refused_by_row(bad) -> None:
     with pytest.raises(Refusal, match="row 1"):
         numbers({"all": np.array(bad)})
 

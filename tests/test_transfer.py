@@ -12,11 +12,11 @@ from conftest import ROOT, card_of, composed, toy_npz
 from safetensors.torch import load_file, save_file
 
 from crucible.errors import Refusal
+from crucible.instantiate import build
 from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
-from crucible.targets import build
 from crucible.transfer import FromRun, blocks, head, pretrained
 
 QUICK = ["model=resnet", "model.width=4", "trainer.total_epochs=4", "tracking=none"]

@@ -2,7 +2,7 @@
 
 The map, in the order the data travels; a module imports only from those above it:
 
-    errors, files, resources, schema, targets   refusals, file names, memory and disk, the typed configuration,
+    errors, files, resources, schema, instantiate   refusals, file names, memory and disk, the typed configuration,
                                 what `_target_` may name
     data/            1 READ     raw files -> splits without leaks -> prepared arrays -> batches on the device
     models/          2 MODEL    one file per architecture

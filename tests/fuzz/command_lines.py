@@ -16,7 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
 from crucible.app.compose import CONF, GROUPS, compose, plain
-from crucible.targets import PARTS
+from crucible.instantiate import PARTS
 
 BAD = ["1e400", "-1e400", "1e308", "1e-320", "-1", "0", "1", "2", "3.5", "0.5", "nan", "inf", "-inf", ".nan", "", "null", "true", "false", "[]", "{}",
     "[1,2]", "[1,2,3]", "[-1]", "[0,0]", "[null]", "[[1]]", "{a: 1}", "{a: null}", "[{}]", "[{conv: 8}]", "é", "猫", "a b", "x" * 5000, "x" * 50000,

@@ -16,9 +16,9 @@ from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
 from crucible.inference.saved_run import placed
+from crucible.instantiate import build
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
-from crucible.targets import build
 from crucible.tasks.task import Task
 from crucible.training.device import (
     compiled,

@@ -12,11 +12,11 @@ from crucible.data.card import Card
 from crucible.data.ragged import Padded
 from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
+from crucible.instantiate import build, refusing
 from crucible.models.activations import Step
 from crucible.models.contracts import Detector
-from crucible.models.measure import measure
+from crucible.models.profile import measure
 from crucible.resources import available_memory
-from crucible.targets import build, refusing
 from crucible.tasks.task import MonitoredTask
 from crucible.training.device import choose_device, require_compiler
 

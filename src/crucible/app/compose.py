@@ -24,10 +24,10 @@ from crucible.app.arguments import output_folder
 from crucible.app.project import CONF, conf_folders, own_conf
 from crucible.app.quoting import GROUPS, flags, key_of, parse, quoted, require_choice, require_sound_words
 from crucible.errors import INTERRUPTED, Refusal, Stopped
+from crucible.instantiate import PARTS, check_node
 from crucible.report.progress import Tell
 from crucible.resources import exhausted
 from crucible.schema import Root, check, nearest, unknown_key
-from crucible.targets import PARTS, check_node
 
 HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 REFUSED = 2

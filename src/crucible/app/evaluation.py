@@ -24,13 +24,13 @@ from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
 from crucible.files import CARD, CURVES, WEIGHTS
 from crucible.inference.saved_run import Saved, read_summary
+from crucible.instantiate import build
 from crucible.integrity import sha256_of
 from crucible.labels.kind import Kind
 from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
-from crucible.targets import build
 from crucible.tracking.curves import read_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events

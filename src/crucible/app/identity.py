@@ -16,7 +16,7 @@ from crucible.app.project import CHECKOUT, IN_CHECKOUT, PACKAGE, ROOT, Config
 from crucible.data.card import Card
 from crucible.integrity import sha256_of
 from crucible.text import redacted
-from crucible.training.start import Identity
+from crucible.tracking.start import Identity
 
 NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
 

@@ -9,7 +9,7 @@ import torch
 from crucible.data.batches import Batches
 from crucible.diagnosis import inside
 from crucible.inference.saved_run import Saved
-from crucible.models.measure import measure
+from crucible.models.profile import measure
 from crucible.plots import inside as draw
 
 LAYERS, UNITS, PATCHES, FILTERS = 4, 4, 9, 64  # in a report

@@ -14,8 +14,8 @@ from crucible.app.project import ROOT, Config
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.errors import Refusal
+from crucible.instantiate import build, resolve
 from crucible.labels.kind import Kind
-from crucible.targets import build, resolve
 from crucible.tasks.task import MonitoredTask
 
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")

@@ -33,17 +33,18 @@ from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
 from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.instantiate import build
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.report.leaks import about
 from crucible.report.progress import Tell
 from crucible.report.screen import screen
 from crucible.resources import exhausted
-from crucible.targets import build
+from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.curves import write_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
+from crucible.tracking.start import Identity, begin, open_run, require_same
 from crucible.training.best import Best
-from crucible.training.checkpoint import Checkpoints
 from crucible.training.device import (
     be_deterministic,
     choose_device,
@@ -55,7 +56,6 @@ from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.locate import locate_nonfinite
 from crucible.training.probe import Probe
 from crucible.training.run import NonFinite, Observers, Run
-from crucible.training.start import Identity, begin, open_run, require_same
 
 CHECKED_EXAMPLES = 8
 

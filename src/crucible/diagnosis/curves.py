@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from crucible.optim.averages import averages
+from crucible.diagnosis.averages import averages
 
 WINDOW, LEAST = 1 / 3, 4  # the last third of the epochs, at least four of them
 CHANGE = 0.05  # a curve that changes less over the window is level

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from crucible.data.batches import Batch
 from crucible.errors import Refusal
-from crucible.models.measure import ReceptiveField, Row, layers, measure
+from crucible.models.profile import ReceptiveField, Row, layers, measure
 from crucible.schema import nearest
 from crucible.transfer import head
 

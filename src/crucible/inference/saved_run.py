@@ -17,8 +17,8 @@ from crucible.data.batches import WIDE, shift_and_scale
 from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
+from crucible.instantiate import build
 from crucible.integrity import require_unchanged
-from crucible.targets import build
 from crucible.tasks.task import MonitoredTask
 
 NEEDED = ("data", "model", "monitor", "epochs", "train", "diagnosis", "threads", "parameters")  # of train.json

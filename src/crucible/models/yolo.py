@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.errors import Refusal
+from crucible.instantiate import section_of
 from crucible.models.alexnet import AlexNet
 from crucible.models.contracts import Backbone, Detector
 from crucible.models.convnet import ConvNet, require_images
@@ -19,7 +20,6 @@ from crucible.models.lenet5 import LeNet5
 from crucible.models.resnet import ResNet
 from crucible.models.vgg16 import VGG16
 from crucible.schema import Count, check, nearest
-from crucible.targets import section_of
 
 Name = Literal["resnet", "vgg16", "inception", "alexnet", "lenet5", "convnet"]
 LAYERS = [

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from crucible.models.measure import Row, Saving
+from crucible.models.profile import Row, Saving
 
 COLUMNS = ("layer", "kind", "shape", "values", "parameters", "multiplications", "sees", "memory")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from crucible.errors import Refusal
-from crucible.models.measure import measure
+from crucible.models.profile import measure
 
 SMALL_STEP = (
     1e9  # floating-point operations, about 15 ms on a core: below, a second thread gains little and, on a busy machine,

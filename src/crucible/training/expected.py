@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from crucible.data.batches import Batch, Batches
-from crucible.models.measure import measure
+from crucible.models.profile import measure
 from crucible.tasks.task import Task, total_of
 
 RATE, STEP_SECONDS = 5e9, 1e-3  # multiplications a second of one slow core; what a step costs beside them

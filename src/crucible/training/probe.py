@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batch
 from crucible.models.activations import Step
-from crucible.models.measure import uncompiled
+from crucible.models.profile import uncompiled
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CAN_DIE = (nn.ReLU, Step)

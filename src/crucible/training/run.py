@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from crucible.files import WEIGHTS
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
+from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal, read_events
 from crucible.training.best import Best
-from crucible.training.checkpoint import Checkpoints
 from crucible.training.controls import Controls
 
 Values = dict[str, float]

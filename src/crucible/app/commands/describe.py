@@ -9,10 +9,10 @@ from crucible.app.overrides import choices_of
 from crucible.app.prepared import described, training_of_declared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import write_json
-from crucible.models.measure import measure, savings
+from crucible.instantiate import build
+from crucible.models.profile import measure, savings
 from crucible.report import architecture
 from crucible.report.screen import lined
-from crucible.targets import build
 
 
 def main(job: Job) -> None:

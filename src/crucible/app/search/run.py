@@ -29,6 +29,7 @@ from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
 from crucible.errors import Pruned, Refusal, Stopped
 from crucible.files import CHECKPOINT, SUMMARY
+from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
 from crucible.search.plan import Settings, allotted, require_shares
@@ -37,7 +38,6 @@ from crucible.search.space import Space
 from crucible.search.stages import Studies, machine, require_reachable
 from crucible.search.trials import Trial, TrialRequest, TrialResult
 from crucible.search.workers import Tell
-from crucible.targets import build
 from crucible.tracking.folder import locked
 from crucible.tracking.journal import NAME, PARENT, Journal, read_events
 

@@ -8,7 +8,7 @@ from conftest import composed
 
 from crucible.app.compose import CONF
 from crucible.errors import Refusal
-from crucible.targets import PARTS, build, check_node, resolve
+from crucible.instantiate import PARTS, build, check_node, resolve
 
 ATTACKS = [
     "torch.utils.collect_env.run",
@@ -20,11 +20,11 @@ ATTACKS = [
     "builtins.eval",
     "importlib.import_module",
     "pathlib.Path",
-    "crucible.training.checkpoint.torch.load",
+    "crucible.tracking.checkpoint.torch.load",
     "crucible.inference.saved_run.yaml.safe_load",
     "crucible.tracking.mirror.subprocess.Popen",
     "crucible.tracking.mirror.os.system",
-    "crucible.training.checkpoint.write_atomic.__globals__",
+    "crucible.tracking.checkpoint.write_atomic.__globals__",
     "crucible.tracking.folder._unmake",
     "crucible.data.prepare.shutil.rmtree",
     "crucible.tracking.mlflow.main",

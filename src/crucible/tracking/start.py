@@ -9,9 +9,9 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.files import CARD, CHECKPOINT, CONFIG, CONTROL, CURVES, EVALUATION, SEEN, SUMMARY, WEIGHTS
 from crucible.integrity import SUMS
+from crucible.tracking import checkpoint
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Event, Journal, has_ended, read_events, set_aside
-from crucible.training import checkpoint
 
 STALE = (CHECKPOINT, WEIGHTS, SUMMARY, CURVES, SEEN, SUMS, *EVALUATION)
 
