@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, get_origin, get_type_hints
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 from pydantic import create_model
 
@@ -135,7 +135,7 @@ def _checked(node: Mapping[str, Any], group: str) -> tuple[Callable[..., Any], d
     target = resolve(node["_target_"], group)
     keys = {key: value for key, value in node.items() if key != "_target_"}
     ours = _is_ours(target, node["_target_"], group)
-    declared = _declared(target, ours)
+    declared = section_of(target).model_fields if ours else _named(target)
     if unknown := [key for key in keys if key not in declared]:
         raise unknown_key(f"{group}.{unknown[0]}", declared)
     return target, check(section_of(target), keys, prefix=group) if ours else keys
@@ -225,21 +225,32 @@ def _supplied(target: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(name for name, each in inspect.signature(target).parameters.items() if each.kind in kinds)
 
 
-def _declared(target: Callable[..., Any], ours: bool) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(target).parameters
-    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return {
-        name: parameter
-        for name, parameter in parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY or (parameter.kind is positional and not ours)
-    }
+def _named(target: Callable[..., Any]) -> list[str]:
+    """Return the parameters that can be given by name."""
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, each in inspect.signature(target).parameters.items() if each.kind in kinds]
 
 
 @cache
 def section_of(target: Callable[..., Any]) -> type[Section]:
-    """Return the schema that the signature of a class or function of this package declares: its keyword-only parameters."""
+    """Return the schema that a signature of this package declares: keyword-only parameters, `**settings: Unpack[TypedDict]` too."""
     hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    empty = inspect.Parameter.empty
-    declared = _declared(target, ours=True)
-    fields = {name: (hints[name], ... if p.default is empty else p.default) for name, p in declared.items()}
+    fields: dict[str, tuple[Any, Any]] = {}
+    for name, each in inspect.signature(target).parameters.items():
+        if each.kind is inspect.Parameter.KEYWORD_ONLY:
+            fields[name] = (hints[name], ... if each.default is inspect.Parameter.empty else each.default)
+        elif each.kind is inspect.Parameter.VAR_KEYWORD:
+            fields |= _unpacked(*get_args(hints[name]))
     return create_model(target.__name__, __base__=Section, **fields)  # type: ignore[call-overload]  # dynamic fields
+
+
+def _unpacked(shared: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the fields of a generic TypedDict, its variables replaced; one that is not required is None by default."""
+    variables = dict(zip(get_origin(shared).__parameters__, get_args(shared), strict=True))
+    fields = {}
+    for name, hint in get_type_hints(get_origin(shared), include_extras=True).items():
+        optional = get_origin(hint) is NotRequired
+        kind = get_args(hint)[0] if optional else hint
+        own = tuple(variables[each] for each in getattr(kind, "__parameters__", ()))
+        fields[name] = (variables.get(kind) or (kind[own] if own else kind), None if optional else ...)
+    return fields

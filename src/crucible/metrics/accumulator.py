@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from crucible.data.batches import Batch
@@ -29,9 +30,10 @@ class Accumulator(ABC):
     def matrix(self) -> Tensor:
         """Return the confusion table (G, G): rows are labels, columns what was predicted."""
 
-    @abstractmethod
     def mistakes(self) -> Tensor:
-        """Return the error (G, G) of each cell of that table."""
+        """Return the error (G, G) of each cell of that table: the counts beside its diagonal, unless it is another."""
+        counts = self.matrix()
+        return counts - torch.diag(counts.diagonal())
 
     def costs(self) -> list[dict[str, Any]] | None:
         """Return what each kind of mistake costs; None where the confusion matrix tells it."""
@@ -52,3 +54,8 @@ class Accumulator(ABC):
     def suggested(self) -> dict[str, Any] | None:
         """Return settings that these data suggest."""
         return None
+
+
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole of counts; 0 where there is nothing of the whole."""
+    return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.batches import Batch
-from crucible.metrics.accumulator import Accumulator
+from crucible.metrics.accumulator import Accumulator, ratio
 
 
 class ConfusionMatrix(Accumulator):
@@ -38,11 +38,6 @@ class ConfusionMatrix(Accumulator):
         """Return the counts (K, K): rows are labels, columns predictions."""
         return torch.as_tensor(self._counts).view(self.num_classes, self.num_classes).cpu()
 
-    def mistakes(self) -> Tensor:
-        """Return the counts (K, K) of what was wrong."""
-        counts = self.matrix()
-        return counts - torch.diag(counts.diagonal())
-
     def absent(self) -> list[int]:
         """Return the classes without an example."""
         return (self.matrix().sum(1) == 0).nonzero()[:, 0].tolist()
@@ -54,11 +49,7 @@ class ConfusionMatrix(Accumulator):
         counts = self.matrix()
         hits, labels, predictions = counts.diagonal(), counts.sum(1), counts.sum(0)
         chosen = torch.arange(self.num_classes) == 1 if self.num_classes == 2 else labels > 0
-        ratios = (_ratio(hits, predictions), _ratio(hits, labels), _ratio(2 * hits, labels + predictions))
+        ratios = (ratio(hits, predictions), ratio(hits, labels), ratio(2 * hits, labels + predictions))
         size = float(counts.sum())
         values = (float(self._total) / size, 1 - float(hits.sum()) / size, float(hits.sum()) / size)
         return dict(zip(self.NAMES, (*values, *(float(ratio[chosen].mean()) for ratio in ratios)), strict=True))
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))

@@ -198,11 +198,6 @@ class DetectionMetrics(Accumulator):
         cells = torch.cat([labels[real] * (k + 1) + predicted[real], k * (k + 1) + kinds[shown & ~hit]])
         return torch.bincount(cells, minlength=(k + 1) ** 2).view(k + 1, k + 1).double()
 
-    def mistakes(self) -> Tensor:
-        """Return the counts (K + 1, K + 1) beside the diagonal."""
-        counts = self.matrix()
-        return counts - torch.diag(counts.diagonal())
-
     def costs(self) -> list[dict[str, Any]]:
         """Return what mending each kind of mistake would give, the costliest first: rows as of an error analysis."""
         found, classes = self.found(bounds=BOUNDS[:1]), len(self._names)

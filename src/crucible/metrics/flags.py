@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.batches import Batch
-from crucible.metrics.accumulator import Accumulator
+from crucible.metrics.accumulator import Accumulator, ratio
 
 
 class MultilabelMetrics(Accumulator):
@@ -38,11 +38,6 @@ class MultilabelMetrics(Accumulator):
         """Return the counts (2 T, 2 T), a block for each label: rows no and yes are labels, columns predictions."""
         return torch.block_diag(*torch.as_tensor(self._counts).cpu())
 
-    def mistakes(self) -> Tensor:
-        """Return the counts (2 T, 2 T) of what was wrong."""
-        counts = self.matrix()
-        return counts - torch.diag(counts.diagonal())
-
     def absent(self) -> list[int]:
         """Return the places in the matrix of a yes that is no example's."""
         yes = torch.as_tensor(self._counts).cpu()[:, 1].sum(dim=1)
@@ -59,12 +54,12 @@ class MultilabelMetrics(Accumulator):
         known, hits = counts.sum(dim=(1, 2)), counts[:, 0, 0] + counts[:, 1, 1]
         yes, predicted = counts[:, 1].sum(dim=1), counts[:, :, 1].sum(dim=1)
         both, size = counts[:, 1, 1], max(1.0, float(known.sum()))
-        precision, recall, f1 = _ratio(both, predicted), _ratio(both, yes), _ratio(2 * both, yes + predicted)
+        precision, recall, f1 = ratio(both, predicted), ratio(both, yes), ratio(2 * both, yes + predicted)
         right = float(hits.sum()) / size
         there = yes > 0
         means = (float(each[there].mean()) if bool(there.any()) else 0.0 for each in (precision, recall, f1))
         found = dict(zip(self.NAMES, (float(self._total) / size, 1 - right, right, *means), strict=True))
-        for name, share, score, *has in zip(self._names, _ratio(hits, known), f1, known > 0, there, strict=True):
+        for name, share, score, *has in zip(self._names, ratio(hits, known), f1, known > 0, there, strict=True):
             found |= {f"accuracy/{_plain(name)}": float(share)} if has[0] else {}
             found |= {f"f1/{_plain(name)}": float(score)} if has[1] else {}
         return found
@@ -73,7 +68,3 @@ class MultilabelMetrics(Accumulator):
 def _plain(name: str) -> str:
     """Return a name that a tracking store takes."""
     return re.sub(r"[^\w.\- ]", "_", name)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))

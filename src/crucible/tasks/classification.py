@@ -1,8 +1,7 @@
 """One class for each example: softmax over K classes, or one sigmoid unit for two (notes 000, parts 1 and 6)."""
 
-from collections.abc import Mapping
 from math import log
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 import torch
 from pydantic import Field
@@ -14,8 +13,8 @@ from crucible.errors import Refusal
 from crucible.labels.classes import Classes
 from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
-from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.schema import Positive
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 Loss = Literal["cross_entropy", "mean_squared_error"]
@@ -31,13 +30,10 @@ class Classification(MonitoredTask):
 
     Args:
         card: tells the classes.
-        monitor: the number on dev that picks the best epoch.
-        goal: `maximize` or `minimize`.
-        satisficing: bounds on further numbers, as in {latency_ms_per_example: "<= 1"}.
         loss: `cross_entropy`, or `mean_squared_error` of the probabilities (to see why not).
         label_smoothing: the share of a label's probability that is spread over all classes.
         class_weights: `none`; `balanced`: m / (K m_k) for class k, as if classes were equally frequent; or one a class.
-        tolerance: a part of the gap above it is high.
+        settings: see Monitoring.
 
     Raises:
         Refusal: a goal against the metric, or another number of weights than classes.
@@ -45,20 +41,18 @@ class Classification(MonitoredTask):
 
     kind = Classes()
     metrics_class = ConfusionMatrix
+    usual = "f1 task.goal=maximize"
 
     def __init__(
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["maximize", "minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Loss = "cross_entropy",
         label_smoothing: Smoothing = 0.0,
         class_weights: Weights = "none",
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
+        super().__init__(card, **settings)
         self.confusion_labels, self.num_classes = card.classes, len(card.classes)
         self.positive = card.classes[1] if self.num_classes == 2 else None
         self.num_outputs = self._outputs()

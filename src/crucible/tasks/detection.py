@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import torch
 from pydantic import Field
@@ -18,8 +18,8 @@ from crucible.errors import Refusal
 from crucible.labels.boxes import Boxes
 from crucible.labels.located import cut
 from crucible.metrics.detection import DetectionMetrics
-from crucible.schema import Bound, Count, NonNegative, Positive, Probability
-from crucible.tasks.task import Measured, MonitoredTask
+from crucible.schema import Count, NonNegative, Positive, Probability
+from crucible.tasks.task import MonitoredTask, Monitoring
 
 Score = Literal["loss", "error", "map50", "map50_95"]
 Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
@@ -56,13 +56,12 @@ class Detection(MonitoredTask):
 
     Args:
         card: tells the classes, the images' size and the anchors found in the boxes of train.
-        monitor: the number on dev that picks the best epoch. goal: `maximize` or `minimize`.
-        satisficing: bounds on further numbers. tolerance: a part of the gap above it is high.
         anchors: how many of those found, or sizes w, h in stored pixels.
         near: whether the two cells nearest to an object's centre learn it, too (YOLOv5's way to more examples).
         box_weight, class_weight, background_weight: of these parts of the loss; that of p_c where there is an object is 1.
         ignore: overlap with an object from which a cell that is not its own is left alone.
         score: from which a box is shown (the notes' 0.6). overlap: of two boxes of a class from which the weaker is dropped.
+        settings: see Monitoring.
 
     Raises:
         Refusal: a goal against the metric, more anchors than there are different boxes.
@@ -70,6 +69,7 @@ class Detection(MonitoredTask):
 
     kind = Boxes()
     metrics_class = DetectionMetrics
+    usual = "map50 task.goal=maximize"
     anchors: Tensor
     wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
 
@@ -77,10 +77,6 @@ class Detection(MonitoredTask):
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["maximize", "minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         anchors: Anchors,
         near: bool,
         box_weight: NonNegative,
@@ -89,8 +85,9 @@ class Detection(MonitoredTask):
         ignore: Probability,
         score: Probability,
         overlap: Probability,
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="map50 task.goal=maximize")
+        super().__init__(card, **settings)
         self._card = card
         self.names, self.confusion_labels = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])

@@ -1,7 +1,6 @@
 """Points of one object: the corners of the eyes, the line of the chin (notes 000, part 11, section 2)."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 import torch
 from pydantic import Field
@@ -13,8 +12,8 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.points import Points
 from crucible.metrics.landmarks import LandmarkMetrics
-from crucible.schema import Bound, NonNegative, Positive, Whole
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.schema import Positive, Whole
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "nme"]
 Place = Whole
@@ -27,12 +26,10 @@ class Landmarks(MonitoredTask):
 
     Args:
         card: tells the points and the images' size.
-        monitor: the number on dev that picks the best epoch. goal: it is minimised.
-        satisficing: bounds on further numbers. tolerance: a part of the gap above it is high.
         distance: what errors are divided by: `outer_eyes`, the distance of the outer corners of the eyes, or `diagonal`, that
             of the box around the points.
         eyes: the places of these two corners among the points, from 0; 36 and 45 of the usual 68.
-        failure: the normalised mean error above which a face counts as an error.
+        failure: the normalised mean error above which a face counts as an error. settings: see Monitoring.
 
     Raises:
         Refusal: a goal against the metric, eyes that are no points.
@@ -40,25 +37,23 @@ class Landmarks(MonitoredTask):
 
     kind = Points()
     metrics_class = LandmarkMetrics
+    usual = "nme task.goal=minimize"
     confusion_labels = ("there", "not there")
 
     def __init__(
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         distance: Literal["outer_eyes", "diagonal"],
         eyes: Annotated[list[Place], Field(min_length=2, max_length=2)],
         failure: Positive,
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
         facts = card.objects or {"points": 0, "mean": [], "deviation": 1.0}
         if distance == "outer_eyes" and max(eyes) >= facts["points"]:
             raise Refusal("task.eyes", f"{eyes} are asked for, there are {facts['points']} points", allowed=f"0 to {facts['points'] - 1}",
                           example="task.distance=diagonal")  # fmt: skip
-        super().__init__(monitor, goal, tolerance, satisficing, example="nme task.goal=minimize")
+        super().__init__(card, **settings)
         self.num_outputs = 1 + 2 * facts["points"]
         self._size = torch.tensor([float(n) for n in card.feature_shape[:0:-1]])
         self._mean, self._deviation = torch.tensor(facts["mean"]), facts["deviation"]

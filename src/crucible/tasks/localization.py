@@ -1,7 +1,6 @@
 """One object in a picture, or none: what it is and where (notes 000, part 11, section 1)."""
 
-from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,8 @@ from crucible.errors import Refusal
 from crucible.labels.boxes import Boxes
 from crucible.labels.located import cut
 from crucible.metrics.localization import LocalizationMetrics
-from crucible.schema import Bound, NonNegative, Positive
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.schema import Positive
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "mean_iou"]
 
@@ -25,11 +24,10 @@ class Localization(MonitoredTask):
 
     Args:
         card: tells the classes and the images' size.
-        monitor: the number on dev that picks the best epoch. goal: `maximize` or `minimize`.
-        satisficing: bounds on further numbers. tolerance: a part of the gap above it is high.
         loss: `mean_squared_error`, the notes' form: of all numbers where there is an object, of p_c alone where there is
             none; `log_loss`: log loss of p_c and of the class, squared error of the box.
         box_weight: of the box's squared error, 1 in the notes; shares of a picture have small squares.
+        settings: see Monitoring.
 
     Raises:
         Refusal: a goal against the metric, or pictures with several objects.
@@ -37,20 +35,18 @@ class Localization(MonitoredTask):
 
     kind = Boxes()
     metrics_class = LocalizationMetrics
+    usual = "mean_iou task.goal=maximize"
     single = True  # a picture holds one object at most
 
     def __init__(
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["maximize", "minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Literal["mean_squared_error", "log_loss"],
         box_weight: Positive,
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="mean_iou task.goal=maximize")
+        super().__init__(card, **settings)
         if (most := (card.objects or {}).get("most", 1)) > 1:
             raise Refusal(
                 "task=localization",

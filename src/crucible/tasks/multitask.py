@@ -3,9 +3,8 @@
 A label that nobody gave is left out: it adds nothing to the loss, to its gradient or to any number.
 """
 
-from collections.abc import Mapping
 from math import log
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,7 @@ from crucible.data.card import Card
 from crucible.labels.multilabel import Multilabel
 from crucible.losses import masked_binary_cross_entropy
 from crucible.metrics.flags import MultilabelMetrics
-from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 
@@ -25,11 +23,8 @@ class Multitask(MonitoredTask):
     """T sigmoid units, one for each label; the loss is the mean over the labels that are known.
 
     Args:
-        card: tells the labels.
-        monitor: the number on dev that picks the best epoch; means over the labels, which are given one by one, too.
-        goal: `maximize` or `minimize`.
-        satisficing: bounds on further numbers.
-        loss: the one there is. tolerance: a part of the gap above it is high.
+        card: tells the labels. loss: the one there is.
+        settings: see Monitoring; the numbers are means over the labels, which are given one by one, too.
 
     Raises:
         Refusal: a goal against the metric.
@@ -37,18 +32,16 @@ class Multitask(MonitoredTask):
 
     kind = Multilabel()
     metrics_class = MultilabelMetrics
+    usual = "f1 task.goal=maximize"
 
     def __init__(
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["maximize", "minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Literal["cross_entropy"] = "cross_entropy",
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="f1 task.goal=maximize")
+        super().__init__(card, **settings)
         self.names, self.num_outputs = card.classes, len(card.classes)
         self.confusion_labels = [f"{name}: {answer}" for name in self.names for answer in ("no", "yes")]
         self._known = card.splits.get("train", {}).get("known", [])

@@ -1,8 +1,7 @@
 """A number for each example: identity output and squared error (notes 000, introduction: house prices; 002, 3.4, 4.2)."""
 
-from collections.abc import Mapping
 from math import sqrt
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,7 @@ from crucible.errors import Refusal
 from crucible.labels.numbers import Numbers
 from crucible.losses import mean_squared_error
 from crucible.metrics.regression import RegressionMetrics
-from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "rmse", "r2"]
 
@@ -26,12 +24,8 @@ class Regression(MonitoredTask):
     error that bias and variance are measured in, is in the target's unit.
 
     Args:
-        card: tells the target's mean, deviation and quartiles on train.
-        monitor: the number on dev that picks the best epoch.
-        goal: `maximize` or `minimize`.
-        satisficing: bounds on further numbers, as in {latency_ms_per_example: "<= 1"}.
-        loss: the one there is.
-        tolerance: a part of the gap above it is high; as a share of the target's deviation.
+        card: tells the target's mean, deviation and quartiles on train. loss: the one there is.
+        settings: see Monitoring; the tolerance is a share of the target's deviation.
 
     Raises:
         Refusal: a goal against the metric.
@@ -39,6 +33,7 @@ class Regression(MonitoredTask):
 
     kind = Numbers()
     metrics_class = RegressionMetrics
+    usual = "rmse task.goal=minimize"
     error = "rmse"
     num_outputs = 1
 
@@ -46,17 +41,14 @@ class Regression(MonitoredTask):
         self,
         card: Card,
         *,
-        monitor: Score,
-        goal: Literal["maximize", "minimize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
         loss: Literal["mean_squared_error"] = "mean_squared_error",
+        **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="rmse task.goal=minimize")
+        super().__init__(card, **settings)
         if card.target is None:
             raise Refusal("task=regression", "these data were prepared with classes", example="prepared=null")
         self._mean, self._std = card.target["mean"], card.target["std"]
-        self.tolerance = tolerance * self._std
+        self.tolerance = self.tolerance * self._std
         self._edges = card.target["quartiles"]
         low, middle, high = (f"{edge:.4g}" for edge in self._edges)
         self.confusion_labels = [f"below {low}", f"{low} to {middle}", f"{middle} to {high}", f"above {high}"]

@@ -5,16 +5,32 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Generic, Literal, NotRequired, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from torch import Tensor, nn
 
 from crucible.data.batches import Batch
+from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.kind import Kind
 from crucible.metrics.accumulator import Accumulator
+from crucible.schema import Bound, NonNegative
 
 Measured = Literal["latency_ms_per_example", "parameters"]  # numbers of every model that a bound may be about
+Score = TypeVar("Score", bound=str)  # a task's own: the names of its numbers
+
+
+class Monitoring(TypedDict, Generic[Score]):
+    """What is declared for every task.
+
+    monitor: the number on dev that picks the best epoch. goal: `maximize` or `minimize`, as the number wants.
+    tolerance: a part of the gap above it is high. satisficing: bounds, as in {latency_ms_per_example: "<= 1"}.
+    """
+
+    monitor: Score
+    goal: Literal["maximize", "minimize"]
+    tolerance: NonNegative
+    satisficing: NotRequired[Mapping[Measured | Score, Bound] | None]
 
 
 @runtime_checkable
@@ -35,15 +51,13 @@ class MonitoredTask(ABC):
     """A task with all that evaluates and explains it, and neutral answers where only some tasks have one.
 
     Args:
-        monitor: the number on dev that picks the best epoch. goal: `maximize` or `minimize`, as the number wants.
-        tolerance: a part of the gap above it is high. satisficing: bounds on further numbers.
-        example: what is monitored usually, for the message.
+        settings: see Monitoring; a task says as Monitoring[...] which numbers it has.
 
     Attributes:
         kind: of its labels. metrics_class: of what `metrics` returns. num_outputs: of the model. confusion_labels: of the rows and columns of the confusion table.
         error: the name of the number that bias and variance are measured in. positive: the class that precision and recall
             are of. single: whether a picture holds one object at most. wants_maps: whether the model gives
-            (B, channels, rows, columns). score: from which a box or a point is shown.
+            (B, channels, rows, columns). score: from which a box or a point is shown. usual: what is monitored, for a message.
 
     Raises:
         Refusal: a goal against the number.
@@ -53,18 +67,19 @@ class MonitoredTask(ABC):
     metrics_class: type[Accumulator]
     num_outputs: int
     confusion_labels: Sequence[str]
+    usual: str
     error = "error"
     positive: str | None = None
     single = False
     wants_maps = False
     score = 0.5
 
-    def __init__(
-        self, monitor: str, goal: str, tolerance: float, satisficing: Mapping[Any, str] | None, *, example: str
-    ) -> None:
-        if (monitor in self.metrics_class.minimised) != (goal == "minimize"):
-            raise Refusal("task.goal", f"{goal} {monitor} makes models worse", example=f"task.monitor={example}")
-        self.monitor, self.goal, self.tolerance, self.satisficing = monitor, goal, tolerance, dict(satisficing or {})
+    def __init__(self, card: Card, **settings: Unpack[Monitoring[Any]]) -> None:
+        self.monitor, self.goal, self.tolerance = settings["monitor"], settings["goal"], settings["tolerance"]
+        self.satisficing = dict(settings.get("satisficing") or {})
+        if (self.monitor in self.metrics_class.minimised) != (self.goal == "minimize"):
+            what = f"{self.goal} {self.monitor} makes models worse"
+            raise Refusal("task.goal", what, example=f"task.monitor={self.usual}")
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

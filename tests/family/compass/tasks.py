@@ -1,7 +1,7 @@
 """Learn a direction as a point of the unit circle."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,7 @@ from compass.labels import Directions, apart
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.metrics.accumulator import Accumulator
-from crucible.schema import Bound, NonNegative
-from crucible.tasks.task import Measured, MonitoredTask, loss_terms
+from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "degrees"]
 QUARTERS = ("north", "east", "south", "west")
@@ -45,11 +44,6 @@ class DirectionMetrics(Accumulator):
         label, predicted = (each.div(90).round().long() % 4 for each in torch.cat(self._rows, dim=1))
         return torch.bincount(label * 4 + predicted, minlength=16).view(4, 4).double()
 
-    def mistakes(self) -> Tensor:
-        """Return the counts beside the diagonal."""
-        counts = self.matrix()
-        return counts - torch.diag(counts.diagonal())
-
     def evidence(self, size: int) -> tuple[int, float]:
         """Return the standard error of the mean."""
         label, predicted = torch.cat(self._rows, dim=1)
@@ -61,20 +55,13 @@ class Bearing(MonitoredTask):
 
     kind = Directions()
     metrics_class = DirectionMetrics
+    usual = "degrees task.goal=minimize"
     error = "degrees"
     num_outputs = 2
     confusion_labels = QUARTERS
 
-    def __init__(
-        self,
-        card: Card,
-        *,
-        monitor: Score,
-        goal: Literal["minimize", "maximize"],
-        tolerance: NonNegative,
-        satisficing: Mapping[Measured | Score, Bound] | None = None,
-    ) -> None:
-        super().__init__(monitor, goal, tolerance, satisficing, example="degrees task.goal=minimize")
+    def __init__(self, card: Card, **settings: Unpack[Monitoring[Score]]) -> None:
+        super().__init__(card, **settings)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of series `x` (B, L) with `label` (B,) degrees; `mask` (B, L) says where they are."""
