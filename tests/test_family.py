@@ -1,5 +1,6 @@
 """A family costs its own files: a kind of label, its reader, metrics, task and model, all of another package."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -87,6 +88,9 @@ def test_it_is_judged_on_other_data_searched_and_compared(command, family) -> No
     assert done.code == 0, done.err
     done = command("compare", "two")
     assert done.code == 0 and "degrees" in done.out, done.err
+    rows = list(csv.DictReader((family / "outputs/compare/compare.csv").open()))
+    means = {row["chosen"]: float(row["mean"]) for row in rows}
+    assert means["True"] < means["False"]  # fewer degrees are better: its metrics say so
 
 
 def test_what_its_kind_and_its_signatures_refuse_is_refused_before_any_work(command, family) -> None:

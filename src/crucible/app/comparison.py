@@ -15,6 +15,7 @@ import yaml
 
 from crucible.app.finished import finished_run
 from crucible.app.overrides import choices_of, overrides_of, train_command
+from crucible.app.prepared import task_class
 from crucible.data.card import read_card
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
@@ -142,7 +143,7 @@ def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
     monitor = settings.monitor or first["monitor"]["name"]
     split = settings.split or next(s for s in SPLITS if all(each.get(s) for each in summaries))
     groups = [_group(members, split, monitor, settings) for members in _grouped(summaries)]
-    goal = _goal(monitor)
+    goal = "minimize" if monitor in task_class(first["config"]).metrics_class.minimised else "maximize"
     groups.sort(key=lambda each: mean(each.values), reverse=goal == "maximize")
     asked = settings.satisficing if settings.satisficing is not None else first["config"]["task"].get("satisficing", {})
     candidates = [{**each.numbers, monitor: mean(each.values)} for each in groups]
@@ -150,10 +151,6 @@ def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
     base = groups[chosen or 0].values
     compared = [Group(**{**vars(each), "against": difference(base, each.values)}) for each in groups]
     return Comparison(compared, chosen, monitor, split)
-
-
-def _goal(monitor: str) -> str:
-    return "minimize" if monitor in ("loss", "error", "rmse", "nme") else "maximize"
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -24,21 +24,22 @@ def main(job: Job) -> None:
     rows = measure(model, card.feature_shape)
     name = choices_of(job.cfg)["model"]
     title = f"{name} on {'x'.join(map(str, card.feature_shape))}"
-    parameters, multiplications = sum(p.numel() for p in model.parameters()), sum(row.multiplications for row in rows)
     picture = (Path("outputs/describe") if job.new_folder else job.folder) / f"{title.replace(' on ', '-')}.png"
     files = architecture.draw(title, rows, picture)
     totals = {
-        "model": name,
-        "feature_shape": card.feature_shape,
-        "parameters": parameters,
-        "multiplications": multiplications,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "multiplications": sum(row.multiplications for row in rows),
     }
-    write_json(picture.with_suffix(".json"), totals | {"layers": [row.as_dict() for row in rows]})
+    facts = {"model": name, "feature_shape": card.feature_shape, **totals, "layers": [row.as_dict() for row in rows]}
+    write_json(picture.with_suffix(".json"), facts)
     print(architecture.table(card.feature_shape, rows))
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
-    result = f"{title}: {parameters:,} parameters{_in_heads(model)}, {multiplications:,} multiplications an example"
-    files_made = "  ".join(map(str, files))
-    print(lined([*found, ("result", result), ("files", files_made), ("next", training_of_declared(job))]))
+    print(lined([*found, ("result", f"{title}: {_counted(model, **totals)}"), ("files", "  ".join(map(str, files))),
+                 ("next", training_of_declared(job))]))  # fmt: skip
+
+
+def _counted(model: torch.nn.Module, parameters: int, multiplications: int) -> str:
+    return f"{parameters:,} parameters{_in_heads(model)}, {multiplications:,} multiplications an example"
 
 
 def _in_heads(model: torch.nn.Module) -> str:

@@ -1,6 +1,7 @@
 """What excites one unit of a finished run: python src/inside.py run=latest layer=stem.0 unit=3 [split=train] [top=9]."""
 
 import shlex
+from pathlib import Path
 
 import torch
 
@@ -12,7 +13,7 @@ from crucible.app.finished import finished_run
 from crucible.app.interpretation import image_parts
 from crucible.diagnosis.inside import Patch, conv_layers, patches, row_of
 from crucible.errors import Refusal
-from crucible.inference.saved_run import load_run, read_config
+from crucible.inference.saved_run import Saved, load_run, read_config
 from crucible.plots.inside import grid
 from crucible.report.screen import lined
 
@@ -25,11 +26,7 @@ def main(words: list[str]) -> None:
     given = read_arguments(words, KEYS, example=EXAMPLE)
     unit, top = whole_number("unit", given["unit"]), whole_number("top", given["top"], least=1)
     folder = finished_run(given["run"])
-    saved = load_run(folder, torch.device("cpu"))
-    if not saved.card.is_images or not conv_layers(saved.model):
-        raise Refusal(
-            f"run={folder}", "its network looks at no parts of images", allowed="a convolutional network on images"
-        )
+    saved = _convolutional(folder)
     layer = given["layer"] or next(iter(conv_layers(saved.model)))
     row_of(saved.model, layer, unit, saved.card.feature_shape)
     one_of("split", given["split"], [each for each in saved.card.splits if each != "test"])
@@ -43,6 +40,19 @@ def main(words: list[str]) -> None:
     following = f"python src/evaluate.py run={shlex.quote(given['run'])} report=full"
     lines = [_line(each, given["split"]) for each in found]
     print(lined([*lines, ("result", result), ("files", str(picture)), ("next", following)]))
+
+
+def _convolutional(folder: Path) -> Saved:
+    """Return a run whose network looks at parts of images.
+
+    Raises:
+        Refusal: it is another network, or on other examples.
+    """
+    saved = load_run(folder, torch.device("cpu"))
+    if not saved.card.is_images or not conv_layers(saved.model):
+        what = "its network looks at no parts of images"
+        raise Refusal(f"run={folder}", what, allowed="a convolutional network on images")
+    return saved
 
 
 def _line(patch: Patch, split: str) -> tuple[str, str]:

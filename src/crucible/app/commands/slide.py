@@ -26,16 +26,10 @@ EXAMPLE = "python src/slide.py run=latest input=picture.png"
 def main(words: list[str]) -> None:
     """Print and draw the windows whose class is sure enough, suppressed class by class; every window is looked at at once."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
-    if not given["input"]:
-        raise Refusal("input", "is missing", allowed="a picture", example=EXAMPLE)
     score, overlap = (fraction(key, given[key]) for key in ("score", "overlap"))
     draw = output_folder("draw", given["draw"])
-    folder, file = finished_run(given["run"]), Path(given["input"]).expanduser()
-    saved = load_run(folder, torch.device("cpu"))
-    if not saved.task.kind.one_class or not saved.card.is_images:
-        raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")
-    if not file.is_file():
-        raise Refusal(f"input={file}", "it is no file", allowed="a picture", example=EXAMPLE)
+    folder, file = finished_run(given["run"]), _picture(given["input"])
+    saved = _classifier(folder)
     net, image = convolutional(saved.model), decode(file)
     found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
     picture = draw / f"{printable(file.stem)}.png"
@@ -46,6 +40,21 @@ def main(words: list[str]) -> None:
                  ("note", "a window says what, not exactly where: a box of any shape needs task=detection"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
                  ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
+
+
+def _picture(name: str) -> Path:
+    if not name:
+        raise Refusal("input", "is missing", allowed="a picture", example=EXAMPLE)
+    if not (file := Path(name).expanduser()).is_file():
+        raise Refusal(f"input={file}", "it is no file", allowed="a picture", example=EXAMPLE)
+    return file
+
+
+def _classifier(folder: Path) -> Saved:
+    saved = load_run(folder, torch.device("cpu"))
+    if not saved.task.kind.one_class or not saved.card.is_images:
+        raise Refusal(f"run={folder}", "it tells no classes of images", allowed="a classifier of images")
+    return saved
 
 
 def _prepared(saved: Saved, image: object, file: Path) -> torch.Tensor:
