@@ -28,7 +28,8 @@ ADDED_CHOICES = {"series"}
 PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
 }
-ADDED = {"card": {"lengths: NoneType"}, "train": PARTS, "metrics": PARTS, "files": set[str]()}
+ERROR = {"error.name: str", "error.is_rate: bool"}
+ADDED = {"card": {"lengths: NoneType"}, "train": PARTS | ERROR, "metrics": PARTS | ERROR, "files": set[str]()}
 
 
 def paths(value: Any, at: str = "") -> Iterator[str]:

@@ -47,6 +47,8 @@ def test_it_is_trained_evaluated_explained_and_asked(command, family) -> None:
     assert done.code == 0, done.err
     done = command("evaluate", "run=latest")
     assert done.code == 0 and "degrees" in done.out and "degrees off)" in done.out, done.err
+    gap = next(line for line in done.out.splitlines() if line.strip().startswith("gap"))
+    assert " degrees " in gap and "%" not in gap  # degrees are no share of mistakes
     run = (family / "outputs" / "latest").resolve()
     numbers = json.loads((run / "metrics.json").read_text())
     assert numbers["test"]["degrees"] < 30 < numbers["diagnosis"]["baseline"]["test"]

@@ -91,6 +91,7 @@ def diagnosed(
     positive, reasons, worse = task.positive, read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": positive} if positive is not None else {}),
+        "error": {"name": task.error, "is_rate": task.kind.is_rate},
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {

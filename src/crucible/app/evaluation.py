@@ -225,7 +225,7 @@ def _figures(
     rows = read_curves(run / CURVES)
     best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
-    figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"])
+    figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
     figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
     shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
     if rows:

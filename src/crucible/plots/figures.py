@@ -52,21 +52,21 @@ def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, mean
     save(figure, path)
 
 
-def gap(steps: Sequence[tuple[str, float]], tolerance: float, unit: str, path: Path) -> None:
+def gap(steps: Sequence[tuple[str, float]], tolerance: float, name: str, path: Path, *, is_rate: bool) -> None:
     """Draw the errors from human level to test as bars, each step's growth written on it, red above the tolerance.
 
     Args:
-        unit: `error`: rates, drawn as per cent; else what the numbers are, drawn as they are.
+        name: of the error. is_rate: whether it is drawn as per cent.
     """
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
-    factor, sign = (100.0, " %") if unit == "error" else (1.0, "")
+    factor, sign = (100.0, " %") if is_rate else (1.0, "")
     names, values = [name for name, _ in steps], [factor * value for _, value in steps]
     growths = [0.0, *np.diff(values)]
     colours = [GREY, *(RED if growth > factor * tolerance else BLUE for growth in growths[1:])]
     axis.bar(names, values, color=colours)
     for i, (value, growth) in enumerate(zip(values, growths, strict=True)):
         axis.text(i, value, f"{value:.1f}{sign}" + (f"\n({growth:+.1f})" if i else ""), ha="center", va="bottom")
-    axis.set_ylabel("error, per cent" if unit == "error" else unit)
+    axis.set_ylabel(f"{name}, per cent" if is_rate else name)
     axis.margins(y=0.25)
     save(figure, path)
 

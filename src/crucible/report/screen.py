@@ -71,7 +71,7 @@ def suggested(summary: dict[str, Any]) -> str:
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts."""
     human = summary["human"]
-    unknown = human["assumed"] and "rmse" in summary["train"]  # an RMSE is not held against an assumed 0
+    unknown = human["assumed"] and not error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
     steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
     steps += [f"{split} {amount(scores['error'], summary)}" for split, scores in judged(summary).items()]
     parts = [
@@ -135,15 +135,21 @@ def judged(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {split: summary[split] for split in JUDGED if summary.get(split)}
 
 
+def error_facts(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what the gap is measured in: the `name` of the error, and whether it `is_rate`, a share of mistakes."""
+    names = {"rmse": "RMSE", "map50": "1 - mAP50"}  # runs of before did not say it
+    name = next((name for key, name in names.items() if key in summary["train"]), "error")
+    return dict(summary.get("error") or {"name": name, "is_rate": name != "RMSE"})
+
+
 def error_name(summary: dict[str, Any]) -> str:
     """Return what the gap is measured in: the error rate, the RMSE, or what is left to a mean average precision of 1."""
-    names = {"rmse": "RMSE", "map50": "1 - mAP50"}
-    return next((name for key, name in names.items() if key in summary["train"]), "error")
+    return str(error_facts(summary)["name"])
 
 
 def amount(value: float, summary: dict[str, Any]) -> str:
     """Return an error rate as per cent, an RMSE in the target's unit."""
-    return f"{value:.4g}" if "rmse" in summary["train"] else percent(value)
+    return percent(value) if error_facts(summary)["is_rate"] else f"{value:.4g}"
 
 
 def percent(share: float) -> str:

@@ -70,6 +70,7 @@ class Detection(MonitoredTask):
     kind = Boxes()
     metrics_class = DetectionMetrics
     usual = "map50 task.goal=maximize"
+    error = "1 - mAP50"
     anchors: Tensor
     wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
 

@@ -34,7 +34,7 @@ class Regression(MonitoredTask):
     kind = Numbers()
     metrics_class = RegressionMetrics
     usual = "rmse task.goal=minimize"
-    error = "rmse"
+    error = "RMSE"
     num_outputs = 1
 
     def __init__(

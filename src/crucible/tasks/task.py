@@ -55,7 +55,7 @@ class MonitoredTask(ABC):
 
     Attributes:
         kind: of its labels. metrics_class: of what `metrics` returns. num_outputs: of the model. confusion_labels: of the rows and columns of the confusion table.
-        error: the name of the number that bias and variance are measured in. positive: the class that precision and recall
+        error: what the number is called that bias and variance are measured in. positive: the class that precision and recall
             are of. single: whether a picture holds one object at most. wants_maps: whether the model gives
             (B, channels, rows, columns). score: from which a box or a point is shown. usual: what is monitored, for a message.
 
