@@ -6,7 +6,7 @@ import pytest
 from conftest import card_of, composed
 
 from crucible.app.compose import quoted, validate
-from crucible.app.diagnosis import situation
+from crucible.app.diagnosis import run_context
 from crucible.app.overrides import changed, overrides_of
 from crucible.diagnosis.advice import advise
 from crucible.diagnosis.gap import diagnose
@@ -58,7 +58,7 @@ CONFIGURATIONS = [
 )
 def test_advice_is_runnable_and_never_what_is_on_already(verdict, overrides) -> None:
     cfg = composed(*[quoted(each) for each in overrides])
-    now = situation(cfg, card_of((1, 8, 8)), stopped_early=False)
+    now = run_context(cfg, card_of((1, 8, 8)), stopped_early=False)
     runnable = [each for each in advise(verdict, [], now) if each.overrides]
     assert runnable
     for each in runnable:
@@ -69,6 +69,6 @@ def test_advice_is_runnable_and_never_what_is_on_already(verdict, overrides) -> 
 
 
 def test_dev_overfit_asks_for_a_larger_dev_set() -> None:
-    now = situation(composed(), card_of((1, 8, 8)), stopped_early=True)
+    now = run_context(composed(), card_of((1, 8, 8)), stopped_early=True)
     found = [each for each in advise("just_right", ["dev_overfit"], now) if "larger dev set" in each.why]
     assert found[0].overrides == ("data.split.dev=0.3",)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crucible.data import duplicates
-from crucible.data.duplicates import ALIKE, gate, hashes, near, signatures
+from crucible.data.duplicates import ALIKE, deduplicate, hashes, near, signatures
 from crucible.errors import Refusal
 
 SPLITS = {"train": 0, "dev": 1, "test": 2}
@@ -22,7 +22,7 @@ def setup(pools: dict[str, list[int]]) -> tuple[dict[str, np.ndarray], dict[str,
 @given(POOLS)
 def test_drop_leaves_no_value_on_two_sides_and_never_touches_test(pools: dict[str, list[int]]) -> None:
     split_of, digests = setup(pools)
-    gate(split_of, digests, "drop")
+    deduplicate(split_of, digests, "drop")
     left = {name: {v for v, s in zip(values, split_of[name], strict=True) if s >= 0} for name, values in pools.items()}
     assert not left["train"] & left["test"] and not left["train"] & left["dev"] and not left["dev"] & left["test"]
     assert np.all(split_of["test"] == 2)
@@ -39,14 +39,14 @@ def test_refuse_says_so_exactly_when_a_value_stands_on_two_sides(pools: dict[str
     split_of, digests = setup(pools)
     if shared:
         with pytest.raises(Refusal, match=r"data\.duplicates=drop"):
-            gate(split_of, digests, "refuse")
+            deduplicate(split_of, digests, "refuse")
     else:
-        assert gate(split_of, digests, "refuse") == []
+        assert deduplicate(split_of, digests, "refuse") == []
 
 
 def test_keep_changes_nothing_and_names_the_pairs() -> None:
     split_of, digests = setup({"train": [7, 1], "dev": [2], "test": [9, 7]})
-    assert gate(split_of, digests, "keep") == [{"kept": "test/1", "copy": "train/0", "dropped": None}]
+    assert deduplicate(split_of, digests, "keep") == [{"kept": "test/1", "copy": "train/0", "dropped": None}]
     assert np.all(split_of["train"] == 0)
 
 

@@ -126,12 +126,12 @@ def test_a_corner_is_stepped_around_or_seen(place, found) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 14, 21])
 def test_a_residual_network_stored_channels_last_passes_with_any_seed(seed) -> None:
     from crucible import initializers
-    from crucible.inference.saved_run import placed
+    from crucible.inference.saved_run import on_device
 
     torch.manual_seed(seed)
     net = build("model", composed("model=resnet")["model"], [3, 8, 8], 3)
     initializers.he()(net)
-    net = placed(net, torch.device("cpu"), channels_last=True)
+    net = on_device(net, torch.device("cpu"), channels_last=True)
     batch = {"x": torch.randn(8, 3, 8, 8), "label": torch.arange(8) % 3}
     assert gradient_check(net, penalised("none", "classification", 3), batch, seed=0).worst < LIMIT / 10
 

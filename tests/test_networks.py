@@ -364,7 +364,7 @@ def test_a_transposed_convolution_starts_at_the_scale_of_its_inputs() -> None:
 def test_channels_last_computes_the_same(name: str) -> None:
     from conftest import composed
 
-    from crucible.inference.saved_run import placed
+    from crucible.inference.saved_run import on_device
     from crucible.instantiate import build
 
     x, label = torch.randn(8, 1, 32, 32), torch.arange(8) % 3
@@ -372,7 +372,7 @@ def test_channels_last_computes_the_same(name: str) -> None:
     found = []
     for channels_last in (False, True):
         torch.manual_seed(0)
-        model = placed(
+        model = on_device(
             build("model", composed(f"model={name}")["model"], [1, 32, 32], 3),
             torch.device("cpu"),
             channels_last=channels_last,

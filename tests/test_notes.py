@@ -224,11 +224,11 @@ def test_satisficing_takes_b() -> None:
 
 def test_hundreds_of_images_need_a_rule_and_batches_too() -> None:
     """000, part 3, section 3 and part 5, section 1."""
-    from crucible.app.diagnosis import situation
+    from crucible.app.diagnosis import run_context
     from crucible.diagnosis.advice import advise
 
-    few = situation(composed(), card_of((1, 8, 8), train=1200), stopped_early=False)
-    many = situation(composed("trainer.batch_size=8"), card_of((1, 8, 8), train=60000), stopped_early=False)
+    few = run_context(composed(), card_of((1, 8, 8), train=1200), stopped_early=False)
+    many = run_context(composed("trainer.batch_size=8"), card_of((1, 8, 8), train=60000), stopped_early=False)
     reported = [[(each.why, each.overrides) for each in advise("just_right", [], now)] for now in (few, many)]
     assert any("1000 images a class, the smallest has 400" in why for why, _ in reported[0])
     assert any(overrides == ("trainer.batch_size=null",) for _, overrides in reported[0])

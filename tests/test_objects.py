@@ -11,7 +11,7 @@ from PIL import Image
 
 from crucible.data.augment import Strong
 from crucible.data.card import read_card
-from crucible.data.objects import frames, placed, to_original
+from crucible.data.objects import frames, to_model_pixels, to_original
 from crucible.data.prepare import PrepareConfig, prepare
 from crucible.data.readers import coco, keypoints, scenes, voc, yolo
 from crucible.errors import Refusal
@@ -258,14 +258,14 @@ def test_frames_are_where_pixels_go_and_come_back_exactly(resize: str) -> None:
     sizes = np.array([[100, 200], [300, 90], [64, 64], [37, 91]])
     own = frames(sizes, (1, 64, 96), resize)
     points = np.random.default_rng(0).uniform(0, 30, (4, 5, 2))
-    assert to_original(placed(points, own), own) == pytest.approx(points, abs=1e-12)
+    assert to_original(to_model_pixels(points, own), own) == pytest.approx(points, abs=1e-12)
     for size, frame in zip(sizes, own, strict=True):
         h, w = size
         image = np.zeros((1, h, w), np.uint8)
         image[:, h // 4 : h // 2, w // 4 : 3 * w // 4] = 255
         found = Fit([64, 96], None, resize)([image], lambda i: "")[0, 0] > 184  # brighter than the grey around it
         rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-        corners = placed(np.array([[[w // 4, h // 4], [3 * w // 4, h // 2]]], float), frame[None])[0]
+        corners = to_model_pixels(np.array([[[w // 4, h // 4], [3 * w // 4, h // 2]]], float), frame[None])[0]
         assert [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] == pytest.approx(corners.ravel(), abs=1.5)
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, card_of, composed, toy_npz
 
 from crucible.app.compose import quoted, validate
-from crucible.app.diagnosis import situation
+from crucible.app.diagnosis import run_context
 from crucible.app.overrides import changed, overrides_of
 from crucible.app.quoting import is_lexed
 from crucible.diagnosis.advice import Symptoms, advise
@@ -163,7 +163,7 @@ ALL_SIGNS = Symptoms(
 )  # fmt: skip
 def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob(overrides) -> None:
     cfg = composed(*overrides)
-    now = situation(cfg, card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    now = run_context(cfg, card_of((1, 8, 8)), stopped_early=False, symptoms=ALL_SIGNS)
     found = advise("high_bias_and_variance", ["dev_overfit", "mismatch"], now)
     keys = [each.overrides for each in found if each.overrides]
     assert len(keys) == len(set(keys))
@@ -181,7 +181,7 @@ def test_urgent_advice_comes_first_and_every_command_is_valid_and_turns_one_knob
 
 
 def test_the_first_reason_for_a_knob_is_the_one_that_is_told() -> None:
-    now = situation(composed("init=normal"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    now = run_context(composed("init=normal"), card_of((1, 8, 8)), stopped_early=False, symptoms=ALL_SIGNS)
     whys = [each.why for each in advise("high_bias", [], now) if each.overrides == ("init=he",)]
     assert len(whys) == 1 and whys[0].startswith("The loss stays at that of guessing")
 
@@ -194,7 +194,7 @@ def test_reasons_name_what_was_seen() -> None:
 
 
 def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> None:
-    now = situation(composed("optimizer=sgd"), card_of((1, 8, 8), train=6000), stopped_early=False)
+    now = run_context(composed("optimizer=sgd"), card_of((1, 8, 8), train=6000), stopped_early=False)
     whys = [each.overrides[0].partition("=")[0] for each in advise("high_bias_and_variance", [], now) if each.overrides]
     wanted = ["model.layers", "trainer.total_epochs", "optimizer", "model", "augment", "regularizer", "model.keep_prob"]
     assert [each for each in whys if each in wanted][: len(wanted)] == wanted
@@ -202,7 +202,7 @@ def test_the_order_of_the_notes_bias_before_variance_data_before_penalty() -> No
 
 def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
     signs = Symptoms(pattern="bottleneck")
-    now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=signs)
+    now = run_context(composed(), card_of((1, 8, 8)), stopped_early=False, symptoms=signs)
     keys = [each.overrides for each in advise("high_bias", [], now)]
     assert ("optimizer.lr=0.00033",) in keys and not any(k and k[0].startswith("trainer.total") for k in keys)
 
@@ -210,9 +210,9 @@ def test_a_level_loss_asks_for_smaller_steps_and_not_for_more_epochs() -> None:
 def test_uneven_classes_are_to_be_weighed() -> None:
     card = card_of((4,), classes=2)
     card.splits["train"]["class_counts"] = [90, 10]
-    keys = [each.overrides for each in advise("just_right", [], situation(composed(), card, stopped_early=True))]
+    keys = [each.overrides for each in advise("just_right", [], run_context(composed(), card, stopped_early=True))]
     assert ("task.class_weights=balanced",) in keys
-    on = situation(composed("task.class_weights=balanced"), card, stopped_early=True)
+    on = run_context(composed("task.class_weights=balanced"), card, stopped_early=True)
     assert ("task.class_weights=balanced",) not in [each.overrides for each in advise("just_right", [], on)]
 
 
@@ -246,14 +246,14 @@ def test_what_is_judged_is_judged_by_the_tolerance_and_the_bounds_of_the_moment(
 
 def test_a_bound_on_a_score_does_not_make_the_network_smaller() -> None:
     for missed, smaller in ((("recall",), False), (("parameters", "recall"), True)):
-        now = situation(composed(), card_of((1, 8, 8)), stopped_early=False, signs=Symptoms(missed=missed))
+        now = run_context(composed(), card_of((1, 8, 8)), stopped_early=False, symptoms=Symptoms(missed=missed))
         assert (("model.layers=[64,32]",) in [each.overrides for each in advise("high_bias", [], now)]) is smaller
 
 
 def test_single_examples_are_not_sent_to_batch_norm_and_a_clipped_gradient_not_to_the_clip() -> None:
-    one = situation(composed("trainer.batch_size=1"), card_of((1, 8, 8)), stopped_early=False)
+    one = run_context(composed("trainer.batch_size=1"), card_of((1, 8, 8)), stopped_early=False)
     assert not any("model=resnet" in each.overrides for each in advise("high_bias_and_variance", [], one))
-    clipped = situation(composed("trainer.max_norm=1"), card_of((1, 8, 8)), stopped_early=False, signs=ALL_SIGNS)
+    clipped = run_context(composed("trainer.max_norm=1"), card_of((1, 8, 8)), stopped_early=False, symptoms=ALL_SIGNS)
     assert ("trainer.max_norm=1",) not in [each.overrides for each in advise("high_bias", [], clipped)]
 
 

@@ -106,9 +106,9 @@ def test_the_bias_of_an_epoch_that_few_pictures_chose_is_no_bias() -> None:
     assert "avoidable_bias" not in early.reasons and "avoidable_bias" in early.unclear
 
 
-def situation(*overrides: str, **facts):
+def run_context(*overrides: str, **facts):
     """Return the facts about a run, as a training leaves them."""
-    now = diagnosis.situation(composed(*overrides), card_of((1, 8, 8), train=3000), stopped_early=False)
+    now = diagnosis.run_context(composed(*overrides), card_of((1, 8, 8), train=3000), stopped_early=False)
     return replace(now, epochs=now.total_epochs, steps=1000, dev_size=500, tolerance=TOLERANCE, **facts)
 
 
@@ -123,31 +123,31 @@ FALLING = Symptoms(falling=True, pattern="still_learning")
 @pytest.mark.parametrize("model", ["mlp", "logistic", "resnet"])
 @pytest.mark.parametrize("verdict", ["high_bias", "high_variance", "high_bias_and_variance", "unclear"])
 def test_while_both_losses_fall_nothing_comes_before_longer(model, verdict) -> None:
-    now = situation(f"model={model}", best_epoch=50, signs=FALLING, unclear=("variance",))
+    now = run_context(f"model={model}", best_epoch=50, symptoms=FALLING, unclear=("variance",))
     assert first(verdict, now) == "trainer.total_epochs=100"
 
 
 def test_longer_is_not_advised_where_an_early_epoch_was_the_best() -> None:
     """diabetes: the best of 50 epochs was the 20th; a longer run gave the same bits."""
     for verdict in ("high_bias", "high_variance", "high_bias_and_variance"):
-        given = [word for each in advise(verdict, [], situation(best_epoch=20)) for word in each.overrides]
+        given = [word for each in advise(verdict, [], run_context(best_epoch=20)) for word in each.overrides]
         assert not any(word.startswith("trainer.total_epochs=") for word in given)
     assert any(
-        "trainer.total_epochs=100" in each.overrides for each in advise("high_bias", [], situation(best_epoch=50))
+        "trainer.total_epochs=100" in each.overrides for each in advise("high_bias", [], run_context(best_epoch=50))
     )
 
 
 def test_no_knob_is_turned_in_two_directions() -> None:
     signs = Symptoms(pattern="bottleneck", dead_units=0.5, flow=("gradients vanish in a",), learning=False)
     for verdict, dev in product(("high_bias", "high_variance", "high_bias_and_variance"), (0, 500)):
-        now = replace(situation(best_epoch=50, signs=signs), dev_size=dev)
+        now = replace(run_context(best_epoch=50, symptoms=signs), dev_size=dev)
         knobs = [each.overrides[0].partition("=")[0] for each in advise(verdict, [], now) if each.overrides]
         assert len(knobs) == len(set(knobs))
 
 
 def test_the_larger_gap_comes_first() -> None:
     """A detector with a bias of 3 % and a variance of 30 % was advised to weigh boxes; changed pictures gave more."""
-    now = situation("model=resnet", best_epoch=50, bias=0.03, variance=0.3)
+    now = run_context("model=resnet", best_epoch=50, bias=0.03, variance=0.3)
     assert first("high_bias_and_variance", now) == "augment=light"
     other = replace(now, bias=0.3, variance=0.03)
     assert not first("high_bias_and_variance", other).startswith("augment")
@@ -157,14 +157,16 @@ def test_level_losses_at_the_end_of_a_schedule_are_its_doing() -> None:
     signs = Symptoms(pattern="bottleneck")
     spent = [
         each.why
-        for each in advise("high_bias", [], situation("schedule=cosine", best_epoch=50, signs=signs, rate_left=0.01))
+        for each in advise(
+            "high_bias", [], run_context("schedule=cosine", best_epoch=50, symptoms=signs, rate_left=0.01)
+        )
     ]
-    constant = [each.why for each in advise("high_bias", [], situation(best_epoch=50, signs=signs))]
+    constant = [each.why for each in advise("high_bias", [], run_context(best_epoch=50, symptoms=signs))]
     assert any("level" in why for why in constant) and not any("level" in why for why in spent)
 
 
 def test_other_seeds_are_one_command_and_compared_afterwards() -> None:
-    now = situation(best_epoch=50)
+    now = run_context(best_epoch=50)
     advice = advise("just_right", [], now)[0]
     assert advice.sweep == ("seed=1,2,3",) and "compare.py" in advice.why
     again = advise("just_right", [], replace(now, seeds_tried=(1, 2, 3)))[0]
@@ -173,19 +175,19 @@ def test_other_seeds_are_one_command_and_compared_afterwards() -> None:
 
 def test_mirrored_images_are_mentioned_where_the_label_forbids_them() -> None:
     for keeps, stated in ((True, False), (False, True)):
-        now = situation("model=resnet", best_epoch=50, flip_keeps_label=keeps)
+        now = run_context("model=resnet", best_epoch=50, flip_keeps_label=keeps)
         assert ("flip_keeps_label" in advise("high_variance", [], now)[0].why) is stated
 
 
 def test_an_unclear_verdict_claims_nothing() -> None:
-    now = situation(best_epoch=50, unclear=("variance",), variance=0.03)
+    now = run_context(best_epoch=50, unclear=("variance",), variance=0.03)
     whys = [each.why for each in advise("unclear", [], now)]
     assert "more of them would tell" in whys[0] and not any(why.startswith("High") for why in whys)
 
 
 def test_after_a_transfer_no_other_split_is_advised() -> None:
     """It would be refused: the source has learned from what another split tests on."""
-    now = situation(best_epoch=50, unclear=("variance",), variance=0.03, freeze="all")
+    now = run_context(best_epoch=50, unclear=("variance",), variance=0.03, freeze="all")
     given = [word for each in advise("unclear", ["dev_overfit"], now) for word in each.overrides]
     assert not any(word.startswith("data.split") for word in given)
 

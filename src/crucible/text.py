@@ -13,14 +13,14 @@ HIDDEN = "***"
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV; text cells are `inert`, numbers stay as they are."""
+    """Return rows as CSV; text cells are `spreadsheet_safe`, numbers stay as they are."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer.writerows([spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return buffer.getvalue()
 
 
-def inert(cell: str) -> str:
+def spreadsheet_safe(cell: str) -> str:
     """Return text that a spreadsheet takes for text: an apostrophe before what it would take for a formula.
 
     What would begin a new line or cell, or turn the reading direction, stands as an escape.

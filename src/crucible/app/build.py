@@ -15,7 +15,7 @@ from crucible.app.project import Config
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
-from crucible.inference.saved_run import placed
+from crucible.inference.saved_run import on_device
 from crucible.instantiate import build
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
@@ -92,7 +92,7 @@ def build_model(cfg: Config, data: Data, task: Any) -> tuple[nn.Module, NoTransf
     build("init", cfg["init"])(model)
     transfer = build("transfer", cfg["transfer"], source_of(cfg), data.card)
     transfer(model)
-    model = placed(model, data.device, channels_last=trainer["channels_last"])
+    model = on_device(model, data.device, channels_last=trainer["channels_last"])
     return compiled(with_precision(model, data.device, trainer["precision"]), wanted=trainer["compile"]), transfer
 
 

@@ -25,7 +25,7 @@ from crucible.inference.saved_run import load_run, read_config, read_summary
 from crucible.integrity import require_unchanged
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
-from crucible.text import inert
+from crucible.text import spreadsheet_safe
 from crucible.tracking.folder import write_atomic
 from crucible.training.evaluation import latency_ms
 
@@ -370,7 +370,7 @@ def _row(each: Group, chosen: bool, metric: str) -> dict[str, Any]:
     own, apart = within(each.values, metric), each.against
     assert apart is not None
     return {
-        "name": inert(each.name),
+        "name": spreadsheet_safe(each.name),
         "runs": len(each.values),
         "mean": own.mean,
         "sd": stdev(each.values) if len(each.values) > 1 else 0.0,

@@ -29,7 +29,7 @@ from crucible.training.run import Run
 NOTHING_SEEN = Symptoms()
 
 
-def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Symptoms = NOTHING_SEEN) -> RunContext:
+def run_context(cfg: Config, card: Card, *, stopped_early: bool, symptoms: Symptoms = NOTHING_SEEN) -> RunContext:
     """Return the facts that advice depends on."""
     chosen = choices_of(cfg)
     return RunContext(
@@ -52,7 +52,7 @@ def situation(cfg: Config, card: Card, *, stopped_early: bool, signs: Symptoms =
         stopped_early=stopped_early,
         train_size=card.size("train"),
         seed=cfg["seed"],
-        signs=signs,
+        symptoms=symptoms,
         flip_keeps_label=cfg["data"]["flip_keeps_label"],
         freeze=cfg["transfer"].get("freeze"),
         cached=cfg["transfer"].get("cache") is True,
@@ -84,7 +84,7 @@ def diagnosed(
     )  # fmt: skip
     words, trial = overrides_without_paths(cfg), in_pipeline(job.folder) or job.tell is not None
     runs = PreviousRuns() if trial else previous_runs(seen["progress"].get("key", ""), job.folder)
-    now = _with_gap(situation(cfg, card, stopped_early=stopped_early, signs=read), found, seen, human, task)
+    now = _with_gap(run_context(cfg, card, stopped_early=stopped_early, symptoms=read), found, seen, human, task)
     now = replace(now, seeds_tried=runs.other_seeds(words))
     own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
     advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
@@ -125,9 +125,9 @@ def _why_unclear(part: str, now: RunContext, found: Diagnosis) -> str:
         return "unknown: there is no split to judge on"
     if part == "avoidable_bias" and now.human_missing:
         return "unknown without data.human_error"
-    if part == "avoidable_bias" and now.signs.early:
+    if part == "avoidable_bias" and now.symptoms.early:
         return "not decided: few dev examples chose an early epoch"
-    return "not told by this many examples"
+    return "not decided by this many examples"
 
 
 def _command(job: Job, cfg: dict[str, Any], advice: Advice) -> str | None:

@@ -68,7 +68,7 @@ def require_run(job: Job) -> Path:
     return Path(job.cfg["run"])
 
 
-def as_judged(job: Job, saved: Saved) -> Saved:
+def with_bounds(job: Job, saved: Saved) -> Saved:
     """Return the run with the tolerance and the bounds that the job asks for."""
     trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
     config = {**job.cfg, **saved.config, "trainer": trainer}
@@ -77,7 +77,7 @@ def as_judged(job: Job, saved: Saved) -> Saved:
     return replace(saved, config=config, task=task)
 
 
-def judged_data(job: Job, own: Card) -> tuple[Path, Card]:
+def evaluation_data(job: Job, own: Card) -> tuple[Path, Card]:
     """Return the prepared folder to judge a finished run on: its own data, or other data in its image shape.
 
     Raises:

@@ -157,13 +157,13 @@ def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:
     known = [each for event in read_events(folder / NAME) if event["kind"] == "warning" for each in event["what"]]
     watch = Watch(known)
 
-    def aloud(values: dict[str, float]) -> list[str]:
+    def warn(values: dict[str, float]) -> list[str]:
         new = watch(values)
         for each in new:
             print(f"warning: {each}", file=sys.stderr)
         return new
 
-    return aloud
+    return warn
 
 
 def point_latest(folder: Path) -> None:

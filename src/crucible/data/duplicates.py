@@ -50,7 +50,7 @@ def signatures(chunk: Array) -> Array:
     return (cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-6)).astype(np.float16)
 
 
-def gate(
+def deduplicate(
     split_of: Mapping[str, Array],
     digests: Mapping[str, Array],
     policy: str,

@@ -49,14 +49,14 @@ def inner_size(size: Sequence[int] | Array, outer: Sequence[int]) -> tuple[int, 
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
-def placed(points: Array, frames: Array) -> Array:
+def to_model_pixels(points: Array, frames: Array) -> Array:
     """Return points (N, ..., 2) of pictures where they stand in the stored ones."""
     scale, offset = _spread(frames, points.ndim)
     return points * scale + offset
 
 
 def to_original(points: Array, frames: Array) -> Array:
-    """Return points (N, ..., 2) of stored pictures in the pixels of the pictures as they came: the inverse of `placed`."""
+    """Return points (N, ..., 2) of stored pictures in the pixels of the pictures as they came: the inverse of `to_model_pixels`."""
     scale, offset = _spread(frames, points.ndim)
     return (points - offset) / scale
 
@@ -125,7 +125,9 @@ def _boxes(pool: Pool, labels: Array, sizes: Array, shape: Sequence[int], resize
         for row, place in np.argwhere(empty).tolist()
     ]
     kept = np.where(empty, NOTHING, labels)
-    stored = placed(inside.reshape(*inside.shape[:2], 2, 2), frames(sizes, shape, resize)).reshape(inside.shape)
+    stored = to_model_pixels(inside.reshape(*inside.shape[:2], 2, 2), frames(sizes, shape, resize)).reshape(
+        inside.shape
+    )
     stored = np.where((kept >= 0)[..., None], stored, 0).astype(np.float32)
     return Objects(kept, {"boxes": stored, "size": sizes.astype(np.int32)}, dropped, clipped)
 
@@ -156,7 +158,7 @@ def points_of(pool: Pool, sizes: Array, shape: Sequence[int], resize: Resize) ->
     """Return a pool's points in stored pixels, and whether each picture (N,) has them; 0 where it has none."""
     labels = with_points(pool)
     there = labels[:, None, None] == 1
-    stored = placed(np.where(there, np.asarray(pool.points), 0), frames(sizes, shape, resize))
+    stored = to_model_pixels(np.where(there, np.asarray(pool.points), 0), frames(sizes, shape, resize))
     stored = np.where(there, stored, 0).astype(np.float32)
     return Objects(labels, {"points": stored, "size": sizes.astype(np.int32)}, [], 0)
 

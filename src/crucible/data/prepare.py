@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.duplicates import GRID, gate, hashes, near, signatures
+from crucible.data.duplicates import GRID, deduplicate, hashes, near, signatures
 from crucible.data.images import Fit, OtherShape
 from crucible.data.kind import LabelKind
 from crucible.data.likeness import compared
@@ -140,7 +140,7 @@ def _write(
     sizes = {pool: scans[pool].sizes for pool in split_of}
     placed = kind.place(source, encoded.labels, sizes, fit.shape, recipe.resize)
     labels = encoded.labels | {pool: each.labels for pool, each in placed.items()}
-    leaks = gate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
+    leaks = deduplicate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
     moments = _write_examples(source, fit, split_of, scans, folder)

@@ -70,7 +70,7 @@ class RunContext:
         total_epochs: declared. stopped_early: whether patience ended the training.
         train_size: number of train examples.
         seed: of this run. max_norm: of the gradient.
-        signs: what was seen.
+        symptoms: what was seen.
         bias, variance: these parts of the gap. unclear: the parts that so many dev examples do not tell. dev_size: how many.
         epochs, best_epoch: trained, and chosen. steps: taken. rate_left: the last rate as a share of the first.
         flip_keeps_label: as declared. seeds_tried: other seeds of this configuration that were trained on these data.
@@ -94,7 +94,7 @@ class RunContext:
     train_size: int
     seed: int
     max_norm: float = inf
-    signs: Symptoms = field(default_factory=Symptoms)
+    symptoms: Symptoms = field(default_factory=Symptoms)
     freeze: str | int | None = None  # old layers that do not learn; None: no transfer
     cached: bool = False  # whether features that are computed once are insisted on
     task: dict[str, Any] = field(default_factory=dict)  # the task's own settings
@@ -152,8 +152,8 @@ def advise(verdict: str, reasons: list[str], now: RunContext) -> list[Advice]:
     Args:
         verdict, reasons: of the gap. now: the run, with what was seen in it.
     """
-    rules = [*_for(now.signs.reasons(), URGENT), *([] if verdict == "just_right" else [_still_learning])]
-    inner = _for(now.signs.reasons(), INNER)
+    rules = [*_for(now.symptoms.reasons(), URGENT), *([] if verdict == "just_right" else [_still_learning])]
+    inner = _for(now.symptoms.reasons(), INNER)
     own = _rules(verdict, now)
     rules += [*inner, *own] if "bias" in verdict else [*own, *inner]
     rules += [*_for(reasons, LAST), _differ, *THUMB]
@@ -219,7 +219,7 @@ def _unclear(now: RunContext) -> Iterator[Advice]:
 
 def _still_learning(now: RunContext) -> Iterator[Advice]:
     """Nothing else can be known of a training that was not over."""
-    if now.signs.falling and not now.stopped_early and now.chose_late:
+    if now.symptoms.falling and not now.stopped_early and now.chose_late:
         taken = f" after {now.steps:,} steps" if now.steps else ""
         losses = "Both losses still fall" if now.dev_size else "The train loss still falls"
         what = losses if (now.epochs or SHORT) >= SHORT else f"{now.epochs} epochs are too few to show a trend"
@@ -285,14 +285,14 @@ def _exploding(now: RunContext) -> Iterator[Advice]:
 
 
 def _dead(now: RunContext) -> Iterator[Advice]:
-    share = f"{100 * now.signs.dead_units:.0f} % of the units of a layer fire for no example"
+    share = f"{100 * now.symptoms.dead_units:.0f} % of the units of a layer fire for no example"
     if now.settings.get("activation") == "relu":
         yield Advice(f"{share}: let a little through below zero.", ("model.activation=leaky_relu",))
     yield Advice(f"{share}: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
 def _smaller_model(now: RunContext) -> Iterator[Advice]:
-    costs = [name for name in now.signs.missed if name in ("latency_ms_per_example", "parameters")]
+    costs = [name for name in now.symptoms.missed if name in ("latency_ms_per_example", "parameters")]
     missed = f"The bound on {', '.join(costs)} is not met: make the network smaller."
     if not costs:  # a bound on a score is met by what fixes bias and variance
         return
@@ -315,7 +315,7 @@ def _larger_model(now: RunContext) -> Iterator[Advice]:
 
 def _objects(now: RunContext) -> Iterator[Advice]:
     """What fixes the costliest kind of mistake of a detector."""
-    kind = now.signs.costliest
+    kind = now.symptoms.costliest
     if kind == "missed" and not now.task["near"]:
         yield Advice("Missed objects cost most: let the cells beside a centre learn it, too.", ("task.near=true",))
     if kind == "missed" and now.settings["stride"] > FINEST:
@@ -343,17 +343,17 @@ def _thaw(now: RunContext) -> Iterator[Advice]:
 
 
 def _longer(now: RunContext) -> Iterator[Advice]:
-    if not now.stopped_early and now.signs.pattern != "bottleneck" and now.total_epochs < LONG and now.chose_late:
+    if not now.stopped_early and now.symptoms.pattern != "bottleneck" and now.total_epochs < LONG and now.chose_late:
         yield Advice("High bias: train longer.", (f"trainer.total_epochs={2 * now.total_epochs}",))
 
 
 def _plateau(now: RunContext) -> Iterator[Advice]:
-    if now.signs.pattern == "bottleneck" and now.rate_left > SPENT:
+    if now.symptoms.pattern == "bottleneck" and now.rate_left > SPENT:
         yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
 
 
 def _larger_steps(now: RunContext) -> Iterator[Advice]:
-    if now.signs.pattern != "bottleneck":
+    if now.symptoms.pattern != "bottleneck":
         yield Advice(
             "High bias: the rate matters most (notes 000, part 6); take larger steps.",
             (f"optimizer.lr={3 * now.lr:.2g}",),
@@ -437,7 +437,7 @@ def _like_dev(now: RunContext) -> Iterator[Advice]:
 
 
 def _differ(now: RunContext) -> Iterator[Advice]:
-    for pair in now.signs.shifts:
+    for pair in now.symptoms.shifts:
         yield Advice(
             f"The splits {pair} come from different distributions: merge what was collected and split it anew."
         )

@@ -1,4 +1,4 @@
-"""Error analysis: what each kind of mistake costs, and the ceiling that mending it would lift (notes 000, part 7)."""
+"""Error analysis: what each kind of mistake costs, and the ceiling that fixing it would lift (notes 000, part 7)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -73,7 +73,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def placed(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+def on_device(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
     """Return the model on the device; its image filters stored channels last are 1.5 times as fast on the CPU."""
     form = torch.channels_last if channels_last else torch.contiguous_format
     for part in (*model.to(device).parameters(), *model.buffers()):
@@ -107,7 +107,7 @@ def load_run(folder: Path, device: torch.device) -> Saved:
             allowed="the file that this run wrote", example=f"python src/train.py resume={shlex.quote(str(folder))}",
         ) from None  # fmt: skip
     return Saved(
-        config, card, task, placed(model.eval(), device, channels_last=config["trainer"].get("channels_last", True))
+        config, card, task, on_device(model.eval(), device, channels_last=config["trainer"].get("channels_last", True))
     )
 
 

@@ -199,7 +199,7 @@ class DetectionMetrics(Accumulator):
         return torch.bincount(cells, minlength=(k + 1) ** 2).view(k + 1, k + 1).double()
 
     def costs(self) -> list[dict[str, Any]]:
-        """Return what mending each kind of mistake would give, the costliest first: rows as of an error analysis."""
+        """Return what fixing each kind of mistake would give, the costliest first: rows as of an error analysis."""
         found, classes = self.found(bounds=BOUNDS[:1]), len(self._names)
         error = 1 - float(mean_precision(found, classes)[0])
         kinds, lost = kinds_of(found)

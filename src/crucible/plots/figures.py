@@ -76,7 +76,7 @@ def ceiling(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(7, 0.8 + 0.32 * max(2, len(rows))))
     names = [plain(f"{row['label']}, predicted {row['predicted']} ({row['count']})") for row in rows]
     axis.barh(names[::-1], [100 * row["share"] for row in rows][::-1], color=RED)
-    axis.set_xlabel("share of the error, per cent: what mending this kind would save")
+    axis.set_xlabel("share of the error, per cent: what fixing this kind would save")
     save(figure, path)
 
 

@@ -177,7 +177,7 @@ def _done(work: Work, job: TrialRequest, pipe: Connection, inbox: "queue.SimpleQ
     except Pruned as pruned:
         outcome = TrialResult("pruned", facts={"epochs": seen, "why": str(pruned)})
     except Exception as error:  # noqa: BLE001  (whatever it is, it is this trial's, and the search goes on)
-        outcome = TrialResult("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _told(error)})
+        outcome = TrialResult("failed", facts={"epochs": seen, "cause": cause_of(error), "why": _one_line(error)})
     return replace(outcome, facts={**outcome.facts, "seconds": time.monotonic() - start})
 
 
@@ -191,5 +191,5 @@ def cause_of(error: Exception) -> str:
     return "data" if isinstance(error, Refusal) else "code"
 
 
-def _told(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -29,7 +29,7 @@ from crucible.tracking.records import (
     LONGEST_NAME,
     STATUS,
     STORE,
-    Discreet,
+    RedactedStream,
     alone,
     behind,
     flat,
@@ -38,9 +38,9 @@ from crucible.tracking.records import (
     killed,
     lock,
     metric_name,
-    one_at_a_time,
     plain,
     read_state,
+    store_lock,
 )  # fmt: skip
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)
@@ -86,11 +86,11 @@ class Mirror:
         """Mirror what is there and not mirrored yet; return whether the run has come to its end."""
         if next(read_events(self.path))["journal"] != self.journal:
             return True  # another run has begun here; this one's journal was set aside, and is mirrored from there
-        with one_at_a_time(self.uri):
+        with store_lock(self.uri):
             self._open_run()
         ended = self.state.get("ended", False)
         for events, offset in self._new_events():
-            with one_at_a_time(self.uri):
+            with store_lock(self.uri):
                 self._log_points(events)
             for event in events:
                 self._take(event)
@@ -178,7 +178,7 @@ class Mirror:
         facts = event["data"]
         source, profile = json.dumps({"sha256": facts["key"]}), json.dumps(facts["sizes"])
         data = Dataset(plain(facts["name"]), facts["key"][:32], "local", source, None, profile)
-        with one_at_a_time(self.uri):
+        with store_lock(self.uri):
             self.client.log_batch(self.state["run_id"], params=params)
             self.client.log_inputs(self.state["run_id"], [DatasetInput(data, [])])
 
@@ -227,7 +227,7 @@ class Mirror:
         try:
             self._clear_models()
             self._log_model()
-        except _hopeless() as error:
+        except _model_errors() as error:
             if getattr(error, "error_code", BLAMING[0]) not in BLAMING:
                 raise
             why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -290,7 +290,7 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
     with alone(folder, uri):
         current, failures = Mirror(path, uri, experiment), 0
         current.claim()
-        _leave_in_peace(path, parent)
+        _wait_before_import(path, parent)
         while failures < MOST_FAILURES:
             alive = parent is not None and os.getppid() == parent
             try:
@@ -317,7 +317,7 @@ def _sync_trials(sweep: Mirror, uri: str) -> None:
                 Mirror(path, uri, sweep.experiment).sync()
 
 
-def _leave_in_peace(path: Path, parent: int | None) -> None:
+def _wait_before_import(path: Path, parent: int | None) -> None:
     """Wait before importing MLflow, which takes seconds of a core: a short training is mirrored when it is over."""
     patience = time.monotonic() + QUIET_SECONDS
     while parent is not None and os.getppid() == parent and time.monotonic() < patience:
@@ -333,7 +333,7 @@ def _store_errors() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-def _hopeless() -> tuple[type[Exception], ...]:
+def _model_errors() -> tuple[type[Exception], ...]:
     """Return what logging a model raises where trying again may not help: torch's tracer has many words for it."""
     from mlflow.exceptions import MlflowException
 
@@ -369,7 +369,7 @@ def fetch(source: str, uri: str, home: Path) -> Path:
     return bring(source, mlflow.MlflowClient(uri), home)
 
 
-def bury(path: Path, uri: str) -> None:
+def mark_killed(path: Path, uri: str) -> None:
     """Set a run to KILLED in the store, if it still is what `killed` found."""
     with alone(path.parent, uri):
         if is_left(path):
@@ -402,9 +402,9 @@ def main() -> int:
 
 
 def _mirror_others(root: Path, uri: str) -> bool:
-    """Mirror the project's runs that are behind, and bury those that were killed; return whether everything arrived."""
+    """Mirror the project's runs that are behind, and mark those that were killed; return whether everything arrived."""
     results = [_tolerated(mirror, path, uri, None, None) for path in behind(root, uri)]
-    return all([*results, *(_tolerated(bury, path, uri) for path in killed(root, uri))])
+    return all([*results, *(_tolerated(mark_killed, path, uri) for path in killed(root, uri))])
 
 
 def _tolerated(work: Callable[..., bool | None], *args: Any) -> bool:
@@ -420,5 +420,5 @@ def _tolerated(work: Callable[..., bool | None], *args: Any) -> bool:
 
 
 if __name__ == "__main__":
-    sys.stderr = Discreet(sys.stderr)  # all that loggers and tracebacks need of a stream
+    sys.stderr = RedactedStream(sys.stderr)  # all that loggers and tracebacks need of a stream
     sys.exit(main())

@@ -72,7 +72,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def one_at_a_time(uri: str) -> Iterator[None]:
+def store_lock(uri: str) -> Iterator[None]:
     """Take turns at a sqlite store: its tables are made by one process, and writers do not meet."""
     if not uri.startswith("sqlite:///"):
         yield
@@ -111,7 +111,7 @@ def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-class Discreet:
+class RedactedStream:
     """A stream that shows no passwords, whatever is written to it."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -47,7 +47,7 @@ class Controls:
         known = self._refused | {each["id"] for each in self.done}
         for request in control_requests(self._folder):
             if request["id"] not in known:
-                self._obey(request, epoch, step, values)
+                self._apply(request, epoch, step, values)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of it."""
@@ -65,7 +65,7 @@ class Controls:
         for request in [each for each in self.done if each["id"] not in ended]:
             self._record(request, "done", state["epoch"] if state else 0, step, values=values)
 
-    def _obey(self, request: Request, epoch: int, step: int, values: dict[str, float]) -> None:
+    def _apply(self, request: Request, epoch: int, step: int, values: dict[str, float]) -> None:
         try:
             change = parse(request["change"])
         except Refusal as refusal:

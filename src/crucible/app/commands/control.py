@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
         )
     identity = send(folder, change)
     print(f"asked process {process} for {change}; it answers at its next epoch boundary", flush=True)
-    print(_told(folder, change, _answer(folder, identity)))
+    print(_last_screen(folder, change, _answer(folder, identity)))
 
 
 def _answer(folder: Path, identity: str) -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ def _answer(folder: Path, identity: str) -> dict[str, Any] | None:
     return None
 
 
-def _told(folder: Path, change: str, event: dict[str, Any] | None) -> str:
+def _last_screen(folder: Path, change: str, event: dict[str, Any] | None) -> str:
     if event is None:
         return lined([("result", f"{change}: no answer yet"), ("files", str(folder / NAME)), ("next", "mlflow ui")])
     following = "" if change == "stop" else " evaluate"

@@ -3,15 +3,15 @@
 from crucible.app.build import build_batches
 from crucible.app.compose import Job
 from crucible.app.evaluation import (
-    as_judged,
+    evaluation_data,
     evaluation_summary,
-    judged_data,
     own_folder,
     require_records,
     require_run,
     same_threads,
     seen_by_run,
     show_evaluation,
+    with_bounds,
     write_evaluation,
 )
 from crucible.inference.saved_run import load_run
@@ -23,8 +23,8 @@ def main(job: Job) -> None:
     """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
     require_records(job)
     device = choose_device(job.cfg["trainer"]["device"])
-    saved = as_judged(job, load_run(require_run(job), device))
-    data, card = judged_data(job, saved.card)
+    saved = with_bounds(job, load_run(require_run(job), device))
+    data, card = evaluation_data(job, saved.card)
     job = own_folder(job, card)
     same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])

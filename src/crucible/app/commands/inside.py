@@ -8,7 +8,7 @@ import torch
 from crucible.app.arguments import one_of, read_arguments, whole_number
 from crucible.app.build import build_batches
 from crucible.app.compose import Job
-from crucible.app.evaluation import judged_data, seen_by_run
+from crucible.app.evaluation import evaluation_data, seen_by_run
 from crucible.app.finished import finished_run
 from crucible.app.interpretation import image_parts
 from crucible.diagnosis.inside import Patch, conv_layers, patches, row_of
@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     row_of(saved.model, layer, unit, saved.card.feature_shape)
     one_of("split", given["split"], [each for each in saved.card.splits if each != "test"])
     job = Job({**read_config(folder), "run": str(folder)}, folder, words)
-    data, _ = judged_data(job, saved.card)
+    data, _ = evaluation_data(job, saved.card)
     batches = build_batches(job.cfg, data, saved.card, torch.device("cpu"), seen_by_run(job))
     found = patches(saved.model, layer, unit, batches.evaluation(given["split"]), saved.card.feature_shape, top=top)
     picture = folder / "inside" / f"{layer}-{unit}.png"

@@ -126,7 +126,7 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     words = [*job.overrides, f"trainer.total_epochs={job.epochs}", *([] if job.seed is None else [f"seed={job.seed}"])]
-    with _heard(folder):
+    with _output_kept(folder):
         cfg = base.composed(words)
         tags = {PARENT: base.parent, "optuna.study": job.study, "optuna.trial": str(job.number)}
 
@@ -149,7 +149,7 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
 
 
 @contextmanager
-def _heard(folder: Path) -> Iterator[None]:
+def _output_kept(folder: Path) -> Iterator[None]:
     """Keep what a trial prints; where it does not come to its end, its journal tells why and its checkpoint goes."""
     with (folder / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
