@@ -15,7 +15,7 @@ def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, s
     Args:
         logits: (B, K). label: (B,) in [0, K). weight: (K,).
     """
-    found = F.cross_entropy(_precise(logits), label, reduction=_reduction(weight), label_smoothing=smoothing)
+    found = F.cross_entropy(precise(logits), label, reduction=_reduction(weight), label_smoothing=smoothing)
     return _weighted(found, label, weight)
 
 
@@ -25,7 +25,7 @@ def binary_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = 
     Args:
         logits: (B, 1). label: (B,) of 0 and 1. weight: (2,).
     """
-    z = _precise(logits[:, 0])
+    z = precise(logits[:, 0])
     target = label.to(z.dtype) * (1 - smoothing) + smoothing / 2
     return _weighted(F.binary_cross_entropy_with_logits(z, target, reduction=_reduction(weight)), label, weight)
 
@@ -36,7 +36,7 @@ def masked_binary_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     Args:
         logits: (B, T). label: (B, T) of 1, 0, and below 0 for unknown, which has no gradient.
     """
-    z, known = _precise(logits), label >= 0
+    z, known = precise(logits), label >= 0
     each = F.binary_cross_entropy_with_logits(z, label.clamp(min=0).to(z.dtype), reduction="none")
     return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
 
@@ -60,12 +60,12 @@ def mean_squared_error(outputs: Tensor, target: Tensor) -> Tensor:
     Args:
         outputs: (B, 1). target: (B,).
     """
-    z = _precise(outputs[:, 0])
+    z = precise(outputs[:, 0])
     return F.mse_loss(z, target.to(z.dtype))
 
 
-def _precise(values: Tensor) -> Tensor:
-    """At least float32: bfloat16 sums lose what a loss is about."""
+def precise(values: Tensor) -> Tensor:
+    """Return values as float32 at least: bfloat16 sums lose what a loss is about."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

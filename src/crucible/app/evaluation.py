@@ -1,6 +1,7 @@
 """The steps of one evaluation: the run, its data, metrics.json, tables, figures, the report, the last screen."""
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from crucible.files import CARD, CURVES, WEIGHTS
 from crucible.inference.saved_run import Saved, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
-from crucible.labels.kind import Kind
+from crucible.labels.kind import Kind, Mistake
 from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
@@ -190,8 +191,9 @@ def write_evaluation(
     if job.cfg["report"] != "none":
         split = "test" if job.other_data or "dev" not in batches.splits else "dev"
         looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
-        pictures = _figures(job, saved, found, numbers, batches, looked, split)
-        worst = _worst_named(looked, saved, batches, split)
+        mistakes = _worst(saved, looked)
+        pictures = _figures(job, saved, found, numbers, batches, looked, mistakes, split)
+        worst = _worst_named(mistakes, batches, split)
         html = page(
             numbers,
             {**asdict(card), "examples": {}},
@@ -214,6 +216,7 @@ def _figures(
     numbers: dict[str, Any],
     batches: Batches,
     looked: Evaluation,
+    mistakes: Sequence[Mistake],
     split: str,
 ) -> dict[str, Path]:
     from crucible.plots import figures  # matplotlib: only where a report is drawn
@@ -234,7 +237,7 @@ def _figures(
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    shown |= _worst_drawn(job, saved, batches, looked, split, home_of)
+    shown |= _worst_drawn(job, saved, batches, looked, mistakes, split, home_of)
     if job.cfg["report"] == "full":
         from crucible.app import interpretation
 
@@ -242,8 +245,20 @@ def _figures(
     return shown
 
 
+def _worst(saved: Saved, looked: Evaluation) -> list[Mistake]:
+    """Return the worst mistakes among predictions, the worst first."""
+    found = looked.predictions
+    return saved.task.kind.worst(found, saved.card, saved.task.score) if found else []
+
+
 def _worst_drawn(
-    job: Job, saved: Saved, batches: Batches, looked: Evaluation, split: str, home: Path
+    job: Job,
+    saved: Saved,
+    batches: Batches,
+    looked: Evaluation,
+    mistakes: Sequence[Mistake],
+    split: str,
+    home: Path,
 ) -> dict[str, Path]:
     """Draw the worst mistakes on a split, and what only this kind of label and this task have to show."""
     from crucible.plots import boxes, figures
@@ -252,7 +267,7 @@ def _worst_drawn(
     if found is None:
         return {}
     images, shown = batches.stored(split)[0], {}
-    worst = kind.worst(found, card, saved.task.score) if card.is_images else []
+    worst = mistakes if card.is_images else []
     if worst:
         rows = [each.row for each in worst]
         titles = [
@@ -278,10 +293,9 @@ def _worst_drawn(
     return shown
 
 
-def _worst_named(looked: Evaluation, saved: Saved, batches: Batches, split: str) -> str:
+def _worst_named(mistakes: Sequence[Mistake], batches: Batches, split: str) -> str:
     """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
-    found = looked.predictions
-    worst = saved.task.kind.worst(found, saved.card, saved.task.score)[:NAMED] if found else []
+    worst = mistakes[:NAMED]
     if not worst or batches.names(split) is None:
         return ""
     names = batches.called(split, [each.row for each in worst])

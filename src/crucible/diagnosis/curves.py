@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+import numpy as np
+
 from crucible.diagnosis.averages import averages
 
 WINDOW, LEAST = 1 / 3, 4  # the last third of the epochs, at least four of them
@@ -85,10 +87,6 @@ def trend(losses: Sequence[float]) -> str | None:
 
 def _line(values: Sequence[float]) -> tuple[float, float]:
     """Return the least-squares slope and its standard error; smoothed neighbours share half their noise."""
-    n = len(values)
-    middle, mean = (n - 1) / 2, sum(values) / n
-    spread = sum((i - middle) ** 2 for i in range(n))
-    slope = sum((i - middle) * (value - mean) for i, value in enumerate(values)) / spread
-    left = sum((value - mean - slope * (i - middle)) ** 2 for i, value in enumerate(values))
+    (slope, _), covariance = np.polyfit(range(len(values)), values, 1, cov=True)
     correlated = (1 + SMOOTHING) / (1 - SMOOTHING)
-    return slope, sqrt(correlated * left / max(1, n - 2) / spread)
+    return float(slope), sqrt(correlated * covariance[0, 0])

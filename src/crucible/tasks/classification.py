@@ -11,7 +11,7 @@ from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.classes import Classes
-from crucible.losses import binary_cross_entropy, cross_entropy, squared_probabilities
+from crucible.losses import binary_cross_entropy, cross_entropy, precise, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.schema import Positive
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
@@ -93,7 +93,7 @@ class Classification(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return one probability for each class (B, K)."""
-        return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).softmax(dim=1)
+        return precise(outputs).softmax(dim=1)
 
     def metrics(self) -> ConfusionMatrix:
         """Return an empty confusion matrix."""
@@ -131,7 +131,7 @@ class Binary(Classification):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of both classes (B, 2)."""
-        positive = outputs[:, 0].to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
+        positive = precise(outputs[:, 0]).sigmoid()
         return torch.stack([1 - positive, positive], dim=1)
 
     def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:

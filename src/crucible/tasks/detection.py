@@ -17,6 +17,7 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.boxes import Boxes
 from crucible.labels.located import cut
+from crucible.losses import precise
 from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Count, NonNegative, Positive, Probability
 from crucible.tasks.task import MonitoredTask, Monitoring
@@ -176,8 +177,7 @@ class Detection(MonitoredTask):
 
     def _split(self, outputs: Tensor) -> Tensor:
         """Return maps (B, A, 5 + K, rows, columns)."""
-        precise = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        maps: Tensor = precise.unflatten(1, (len(self.anchors), 5 + len(self.names)))
+        maps: Tensor = precise(outputs).unflatten(1, (len(self.anchors), 5 + len(self.names)))
         return maps
 
     def _boxes(self, maps: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.points import Points
+from crucible.losses import precise
 from crucible.metrics.landmarks import LandmarkMetrics
 from crucible.schema import Positive, Whole
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
@@ -65,7 +66,7 @@ class Landmarks(MonitoredTask):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the mean loss () of outputs (B, 1 + 2 P): log loss of the first, mean squared deviation of the points."""
-        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        z = precise(outputs)
         there = batch["label"].to(z.dtype)
         wanted = (batch["points"].to(z) / self._size.to(z) - self._mean.to(z)) / self._deviation
         far: Tensor = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
@@ -77,7 +78,7 @@ class Landmarks(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return (B, 1 + 2 P): how likely there is a face, then x and y of each point in stored pixels."""
-        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        z = precise(outputs)
         points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.to(z)) * self._size.to(z)
         return torch.cat([z[:, :1].sigmoid(), points.flatten(1)], dim=1)
 

@@ -12,6 +12,7 @@ from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.boxes import Boxes
 from crucible.labels.located import cut
+from crucible.losses import precise
 from crucible.metrics.localization import LocalizationMetrics
 from crucible.schema import Positive
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
@@ -68,7 +69,7 @@ class Localization(MonitoredTask):
         """Return the mean loss () of outputs (B, 5 + K)."""
         label, corners = batch["label"][:, 0], batch["boxes"][:, 0]
         there = (label >= 0) & (area(corners) > 0)  # augmentation may have moved it out of the picture
-        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        z = precise(outputs)
         box = ((z[:, 1:5] - self.encoded(corners).to(z)) ** 2).sum(dim=1)
         if self._kind == "mean_squared_error":
             wanted = F.one_hot(label.clamp(min=0), len(self.names)).to(z.dtype)
@@ -88,7 +89,7 @@ class Localization(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the predicted box (B, 1, 6): corners in stored pixels, p_c, class."""
-        z = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        z = precise(outputs)
         score = z[:, 0].clamp(0, 1) if self._kind == "mean_squared_error" else z[:, 0].sigmoid()
         x, y, h, w = z[:, 1:5].unbind(dim=1)
         corners = to_pixels(to_corners(torch.stack([x, y, w.clamp(min=0), h.clamp(min=0)], dim=1)), self.size)

@@ -6,13 +6,12 @@ A label that nobody gave is left out: it adds nothing to the loss, to its gradie
 from math import log
 from typing import Literal, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.labels.multilabel import Multilabel
-from crucible.losses import masked_binary_cross_entropy
+from crucible.losses import masked_binary_cross_entropy, precise
 from crucible.metrics.flags import MultilabelMetrics
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
@@ -66,7 +65,7 @@ class Multitask(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the probability of each label (B, T)."""
-        return outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
+        return precise(outputs).sigmoid()
 
     def metrics(self) -> MultilabelMetrics:
         """Return an empty accumulator."""
