@@ -18,6 +18,7 @@ class Pruning(Section):
 
     `first` rung, a share of the stage's epochs; at each the best share `keep` goes on, and the next lies 1/keep further;
     `startup`: how many others must have come to a rung before one is stopped there. keep: 1 stops nobody.
+    Optuna's own pruner answers yes or no; the reason of a trial that is stopped names its rank and how many went on.
     """
 
     first: PositiveShare

@@ -1,4 +1,7 @@
-"""The run folder: its lock, its atomic files, and the finding of other run folders."""
+"""The run folder: its lock and its atomic files.
+
+flock itself, not filelock: a refusal names the process that holds a folder, and `holder` asks without taking the lock.
+"""
 
 import fcntl
 import os
