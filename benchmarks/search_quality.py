@@ -22,10 +22,7 @@ from statistics import mean
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
-DATA = {
-    "digits": (["data=digits"], 50),
-    "signs": (["data=signs", "data.image_size=[16,16]"], 30),
-}
+DATA = {"digits": (["data=digits"], 50), "signs": (["data=signs", "data.image_size=[16,16]"], 30)}
 TRIALS = 40  # of (a)
 OWN = {  # trials of the others, and their first rung as a share of the coarse stage, which is a fifth of the full length
     "coarse_to_fine": (44, 0.5),

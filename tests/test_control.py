@@ -241,11 +241,7 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
     kill(process)
     reached = epochs(killed)
     total = reached + 12
-    process = start(
-        killed,
-        tmp_path,
-        "trainer.total_epochs=100000",
-    )  # the same configuration goes on by itself
+    process = start(killed, tmp_path, "trainer.total_epochs=100000")  # the same configuration goes on by itself
     wait_for(lambda: len(events(killed, "resume")) == 1)
     subprocess.run([*control, f"trainer.total_epochs={total}"], cwd=tmp_path, capture_output=True, check=True)
     assert process.wait(120) == 0

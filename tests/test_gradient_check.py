@@ -64,12 +64,7 @@ def test_every_model_and_loss_passes(model, task, regularizer) -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
-    [
-        ["task.loss=mean_squared_error"],
-        ["task.label_smoothing=0.2"],
-        ["task.class_weights=[1.0,2.0,0.5]"],
-    ],
+    "more", [["task.loss=mean_squared_error"], ["task.label_smoothing=0.2"], ["task.class_weights=[1.0,2.0,0.5]"]]
 )
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "sigmoid", "identity"])
 def test_every_knob_of_the_loss_and_every_activation_passes(activation, more) -> None:

@@ -305,8 +305,7 @@ def test_wide_numbers_keep_their_differences(command, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "message"),
-    [(np.full((2, 8, 8), np.nan), "NaN or infinite"), (np.zeros((0, 8, 8)), "no examples")],
+    ("array", "message"), [(np.full((2, 8, 8), np.nan), "NaN or infinite"), (np.zeros((0, 8, 8)), "no examples")]
 )
 def test_arrays_of_nothing_or_nonsense_are_refused(command, run, tmp_path, array, message) -> None:
     np.save(tmp_path / "x.npy", array)

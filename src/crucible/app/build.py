@@ -20,10 +20,7 @@ from crucible.instantiate import build
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.tasks.task import Task
-from crucible.training.device import (
-    compiled,
-    with_precision,
-)
+from crucible.training.device import compiled, with_precision
 from crucible.transfer import NoTransfer
 
 

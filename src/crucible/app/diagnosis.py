@@ -78,19 +78,17 @@ def diagnosed(
     """
     human, read = job.cfg["data"]["human_error"], read_symptoms(seen)
     apart = (scores.get("train_dev") or {}).get("error")
-    found = diagnose(
-        *errors(scores), human=human, tolerance=task.tolerance, train_dev=apart, evidence=seen["evidence"],
-        is_rate=task.kind.is_rate, early=read.early,
-    )  # fmt: skip
-    words, trial = overrides_without_paths(cfg), in_pipeline(job.folder) or job.tell is not None
-    runs = PreviousRuns() if trial else previous_runs(seen["progress"].get("key", ""), job.folder)
-    now = _with_gap(run_context(cfg, card, stopped_early=stopped_early, symptoms=read), found, seen, human, task)
-    now = replace(now, seeds_tried=runs.other_seeds(words))
+    known = {"human": human, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
+    found = diagnose(*errors(scores), **known, tolerance=task.tolerance, is_rate=task.kind.is_rate)
+    words, by_hand = overrides_without_paths(cfg), not in_pipeline(job.folder) and job.tell is None
+    runs = previous_runs(seen["progress"].get("key", ""), job.folder) if by_hand else PreviousRuns()
+    now = run_context(cfg, card, stopped_early=stopped_early, symptoms=read)
+    now = replace(_with_gap(now, found, seen, human, task), seeds_tried=runs.other_seeds(words))
     own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
     advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
-    positive, reasons, worse = task.positive, read.reasons(), int(read.below_baseline)
+    reasons, worse = read.reasons(), int(read.below_baseline)
     return {
-        **({"positive_class": positive} if positive is not None else {}),
+        **({"positive_class": task.positive} if task.positive is not None else {}),
         "error": {"name": task.error, "is_rate": task.kind.is_rate},
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,

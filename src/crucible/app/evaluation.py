@@ -1,9 +1,8 @@
 """The steps of one evaluation: the run, its data, metrics.json, tables, figures, the report, the last screen."""
 
 import shlex
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from crucible.files import CARD, CURVES, WEIGHTS
 from crucible.inference.saved_run import Saved, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
-from crucible.labels.kind import Kind, Mistake
+from crucible.labels.kind import Kind, Mistake, Predictions
 from crucible.report.leaks import near_copies, shortened
 from crucible.report.page import page
 from crucible.report.screen import judged as judged_splits
@@ -189,18 +188,11 @@ def write_evaluation(
     )
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
-        split = "test" if job.other_data or "dev" not in batches.splits else "dev"
-        looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
-        mistakes = _worst(saved, looked)
-        pictures = _figures(job, saved, found, numbers, batches, looked, mistakes, split)
-        worst = _worst_named(mistakes, batches, split)
-        html = page(
-            numbers,
-            {**asdict(card), "examples": {}},
-            config_text(job.cfg),
-            "; ".join(each for each in (note, near) if each),
-            pictures,
-        )
+        shown = _shown(job, saved, found, batches)
+        worst = _worst_named(shown, batches)
+        notes = "; ".join(each for each in (note, near) if each)
+        pictures = _figures(job, saved, found, numbers, batches, shown)
+        html = page(numbers, {**asdict(card), "examples": {}}, config_text(job.cfg), notes, pictures)
         write_atomic(out / "report.html", html.encode())
     if job.other_data:
         card.write(out / CARD)  # which data these were
@@ -209,15 +201,24 @@ def write_evaluation(
     return (note, near, worst)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """The split whose worst mistakes are shown, the worst first: dev, unless there is none, or other data are judged."""
+
+    split: str
+    found: Predictions
+    mistakes: list[Mistake]
+
+
+def _shown(job: Job, saved: Saved, found: Evaluation, batches: Batches) -> _Shown:
+    split = "test" if job.other_data or "dev" not in batches.splits else "dev"
+    looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
+    assert looked.predictions is not None  # they were wanted
+    return _Shown(split, looked.predictions, saved.task.kind.worst(looked.predictions, saved.card, saved.task.score))
+
+
 def _figures(
-    job: Job,
-    saved: Saved,
-    found: Evaluation,
-    numbers: dict[str, Any],
-    batches: Batches,
-    looked: Evaluation,
-    mistakes: Sequence[Mistake],
-    split: str,
+    job: Job, saved: Saved, found: Evaluation, numbers: dict[str, Any], batches: Batches, looked: _Shown
 ) -> dict[str, Path]:
     from crucible.plots import figures  # matplotlib: only where a report is drawn
 
@@ -237,70 +238,50 @@ def _figures(
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    shown |= _worst_drawn(job, saved, batches, looked, mistakes, split, home_of)
+    shown |= _worst_drawn(job, saved, batches, looked, home_of)
     if job.cfg["report"] == "full":
         from crucible.app import interpretation
 
         shown |= interpretation.pictures(saved, batches, home_of)
-    return shown
-
-
-def _worst(saved: Saved, looked: Evaluation) -> list[Mistake]:
-    """Return the worst mistakes among predictions, the worst first."""
-    found = looked.predictions
-    return saved.task.kind.worst(found, saved.card, saved.task.score) if found else []
-
-
-def _worst_drawn(
-    job: Job,
-    saved: Saved,
-    batches: Batches,
-    looked: Evaluation,
-    mistakes: Sequence[Mistake],
-    split: str,
-    home: Path,
-) -> dict[str, Path]:
-    """Draw the worst mistakes on a split, and what only this kind of label and this task have to show."""
-    from crucible.plots import boxes, figures
-
-    found, kind, card = looked.predictions, saved.task.kind, saved.card
-    if found is None:
-        return {}
-    images, shown = batches.stored(split)[0], {}
-    worst = mistakes if card.is_images else []
-    if worst:
-        rows = [each.row for each in worst]
-        titles = [
-            f"{each.title} ({shortened(name)})" for each, name in zip(worst, batches.called(split, rows), strict=True)
-        ]
-        heading, path = f"Worst mistakes on {split}", home / kind.worst_picture
-        if kind.where:
-            heading += ": what is there (green) and what was found (orange)"
-            boxes.compared(
-                list(images[rows]), [each.truth for each in worst], [each.found for each in worst], titles, path
-            )
-        else:
-            figures.mistakes(images[rows], titles, path)
-        shown[heading] = path
-        if kind.one_class and job.cfg["report"] == "full":
-            from crucible.app import interpretation
-
-            shown |= interpretation.maps(saved, batches, split, np.array(rows), found.predicted[rows], titles, home)
-    shown |= kind.figures(found, images, card, home)
     if "train" in batches.splits:
         train = {"label": batches.arrays("train")[1], **batches.further("train")}
-        shown |= saved.task.figures(train, card.objects or {}, home)
+        shown |= saved.task.figures(train, saved.card.objects or {}, home_of)
     return shown
 
 
-def _worst_named(mistakes: Sequence[Mistake], batches: Batches, split: str) -> str:
+def _worst_drawn(job: Job, saved: Saved, batches: Batches, looked: _Shown, home: Path) -> dict[str, Path]:
+    """Draw the worst mistakes, and what only this kind of label has to show."""
+    from crucible.plots import boxes, figures
+
+    kind, split, images, shown = saved.task.kind, looked.split, batches.stored(looked.split)[0], {}
+    worst = looked.mistakes if saved.card.is_images else []
+    rows = [each.row for each in worst]
+    named = zip(worst, batches.called(split, rows), strict=True)
+    titles = [f"{each.title} ({shortened(name)})" for each, name in named]
+    heading, path = f"Worst mistakes on {split}", home / kind.worst_picture
+    if worst and kind.where:
+        truths, found = [each.truth for each in worst], [each.found for each in worst]
+        boxes.compared(list(images[rows]), truths, found, titles, path)
+        shown[f"{heading}: what is there (green) and what was found (orange)"] = path
+    elif worst:
+        figures.mistakes(images[rows], titles, path)
+        shown[heading] = path
+    if worst and kind.one_class and job.cfg["report"] == "full":
+        from crucible.app import interpretation
+
+        predicted = looked.found.predicted[rows]
+        shown |= interpretation.maps(saved, batches, split, np.array(rows), predicted, titles, home)
+    return shown | kind.figures(looked.found, images, saved.card, home)
+
+
+def _worst_named(looked: _Shown, batches: Batches) -> str:
     """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
-    worst = mistakes[:NAMED]
-    if not worst or batches.names(split) is None:
+    worst = looked.mistakes[:NAMED]
+    if not worst or batches.names(looked.split) is None:
         return ""
-    names = batches.called(split, [each.row for each in worst])
+    names = batches.called(looked.split, [each.row for each in worst])
     named = [f"{name} ({each.what})" for name, each in zip(names, worst, strict=True)]
-    return f"worst mistakes on {split}: {', '.join(named)}"
+    return f"worst mistakes on {looked.split}: {', '.join(named)}"
 
 
 def _journal(job: Job, scores: dict[str, float]) -> None:

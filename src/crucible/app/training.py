@@ -16,13 +16,7 @@ import torch
 from crucible.app.build import Data, Parts
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job
-from crucible.app.diagnosis import (
-    against_baseline,
-    diagnosed,
-    error_analysis,
-    training_symptoms,
-    trivial_baseline,
-)
+from crucible.app.diagnosis import against_baseline, diagnosed, error_analysis, training_symptoms, trivial_baseline
 from crucible.app.identity import config_text, identity, record
 from crucible.app.overrides import choices_of
 from crucible.app.prepared import prepared
@@ -45,11 +39,7 @@ from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
 from crucible.tracking.start import Identity, begin, open_run, require_same
 from crucible.training.best import Best
-from crucible.training.device import (
-    be_deterministic,
-    choose_device,
-    choose_threads,
-)
+from crucible.training.device import be_deterministic, choose_device, choose_threads
 from crucible.training.evaluation import Evaluation, evaluate_split, latency_ms, summary_of
 from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right

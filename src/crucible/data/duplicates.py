@@ -119,11 +119,7 @@ def as_they_are(first: Array, second: Array) -> tuple[Array, Array]:
 
 
 def near(
-    split: Array,
-    signs: Array,
-    digests: Array,
-    confirm: Confirm = as_they_are,
-    name: Callable[[int], str] | None = None,
+    split: Array, signs: Array, digests: Array, confirm: Confirm = as_they_are, name: Callable[[int], str] | None = None
 ) -> list[dict[str, Any]]:
     """Return pairs of nearly equal images in different splits, most alike first, at most 1000.
 

@@ -211,10 +211,7 @@ def _unclear(now: RunContext) -> Iterator[Advice]:
         yield Advice("The variance is not decided by so few train_dev examples: more of them would tell.", share)
         return
     larger = _new_split(now, f"data.split.dev={1.5 * now.dev_share:g}") if 0 < now.dev_share <= 0.5 else ()
-    yield Advice(
-        f"The variance is not decided by {now.dev_size} dev examples: more of them would tell.",
-        larger,
-    )
+    yield Advice(f"The variance is not decided by {now.dev_size} dev examples: more of them would tell.", larger)
 
 
 def _still_learning(now: RunContext) -> Iterator[Advice]:

@@ -44,12 +44,7 @@ class AlexNet(ConvNet):
     """
 
     def __init__(
-        self,
-        feature_shape: Sequence[int],
-        num_outputs: int,
-        *,
-        keep_prob: Probability,
-        local_response_norm: bool,
+        self, feature_shape: Sequence[int], num_outputs: int, *, keep_prob: Probability, local_response_norm: bool
     ) -> None:
         require_images(feature_shape, "alexnet")
         rest = LAYERS if not local_response_norm else [NORM, *LAYERS[:2], NORM, *LAYERS[2:]]

@@ -41,12 +41,7 @@ class LeNet5(ConvNet):
     """
 
     def __init__(
-        self,
-        feature_shape: Sequence[int],
-        num_outputs: int,
-        *,
-        variant: Literal["notes", 1998],
-        keep_prob: Probability,
+        self, feature_shape: Sequence[int], num_outputs: int, *, variant: Literal["notes", 1998], keep_prob: Probability
     ) -> None:
         require_images(feature_shape, "lenet5")
         c, *sides = feature_shape
@@ -88,10 +83,7 @@ class Subsampling(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.coefficient, self.bias = (
-            nn.Parameter(torch.full((channels,), 0.25)),
-            nn.Parameter(torch.zeros(channels)),
-        )
+        self.coefficient, self.bias = (nn.Parameter(torch.full((channels,), 0.25)), nn.Parameter(torch.zeros(channels)))
         self.activation = ScaledTanh()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -34,11 +34,7 @@ class Multitask(MonitoredTask):
     usual = "f1 task.goal=maximize"
 
     def __init__(
-        self,
-        card: Card,
-        *,
-        loss: Literal["cross_entropy"] = "cross_entropy",
-        **settings: Unpack[Monitoring[Score]],
+        self, card: Card, *, loss: Literal["cross_entropy"] = "cross_entropy", **settings: Unpack[Monitoring[Score]]
     ) -> None:
         super().__init__(card, **settings)
         self.names, self.num_outputs = card.classes, len(card.classes)

@@ -60,10 +60,7 @@ def opening(spec: SearchSpec, studies: Studies, other_code: bool) -> str:
     if plan.confirm.seeds > 1:
         stages.append(f"{CONFIRM}: the best {plan.confirm.best} with {plan.confirm.seeds} seeds")
     lines = [
-        (
-            "search",
-            f"{spec.card.name} for dev {spec.base.monitor}: {plan.n_trials} trials, {plan.n_jobs} worker(s)",
-        )
+        ("search", f"{spec.card.name} for dev {spec.base.monitor}: {plan.n_trials} trials, {plan.n_jobs} worker(s)")
     ]
     lines += [
         ("space" if not i else "", each.grammar() + _condition(each)) for i, each in enumerate(plan.space.parameters)

@@ -141,10 +141,7 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
         "complete",
         summary["dev"][base.monitor],
         {name: violation(row["bound"], row["value"]) for name, row in rows.items()},
-        {
-            "epochs": summary["epochs"],
-            "threads": summary["threads"],
-        },
+        {"epochs": summary["epochs"], "threads": summary["threads"]},
     )
 
 

@@ -79,11 +79,7 @@ def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[
     if groups is not None:
         same_length(size, len(groups), f"{path}, x{suffix} and {group_by}{suffix}")
     arrange = channels_first(shape, f"{path}, x{suffix}")
-    return Pool(
-        labels=labels,
-        chunks=lambda: map(arrange, _rows(path, f"x{suffix}")),
-        groups=groups,
-    )
+    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(path, f"x{suffix}")), groups=groups)
 
 
 def _array_names(path: Path) -> set[str]:
