@@ -28,7 +28,7 @@ ADDED_CHOICES = {"series"}
 PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
 }
-ERROR = {"error.name: str", "error.is_rate: bool"}
+ERROR = {"diagnosis.error.name: str", "diagnosis.error.is_rate: bool"}
 ADDED = {"card": {"lengths: NoneType"}, "train": PARTS | ERROR, "metrics": PARTS | ERROR, "files": set[str]()}
 
 

@@ -4,9 +4,13 @@ Each is a mean over the batch. `weight` counts an example of class k weight[k] t
 label's probability to all classes alike (Szegedy et al., 2016, arXiv:1512.00567, section 7).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Mining = Literal["random", "semi_hard", "hard"]
 
 
 def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
@@ -78,3 +82,62 @@ def _weighted(found: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
     if weight is None:
         return found
     return (found.flatten(1).mean(dim=1) if found.dim() > 1 else found).mul(weight.to(found.dtype)[label]).mean()
+
+
+def triplet(distances: Tensor, labels: Tensor, margin: float, mining: Mining) -> tuple[Tensor, Tensor]:
+    """Return the mean of max(d(A, P) - d(A, N) + margin, 0) over triplets of a batch, and the share of them above 0.
+
+    Notes 000, part 12: A and P are pictures of one person, N of another. random: for each A and P any N. semi_hard: the nearest
+    N that is farther than P, the farthest where none is (Schroff et al., 2015, arXiv:1503.03832). hard: for each A the farthest
+    P and the nearest N (Hermans et al., 2017, arXiv:1703.07737).
+
+    Args:
+        distances: (B, B). labels: (B,) who is on each picture.
+    """
+    same = labels[:, None] == labels
+    positive, negative = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
+    if mining == "hard":
+        near, far = torch.where(negative, distances, torch.inf), torch.where(positive, distances, -torch.inf)
+        there = positive.any(dim=1) & negative.any(dim=1)
+        apart = far.amax(dim=1) - near.amin(dim=1)
+    else:
+        there = positive & negative.any(dim=1, keepdim=True)
+        apart = distances - (_any_negative if mining == "random" else _semi_hard)(distances, negative)
+    terms = torch.where(there, apart, -torch.inf).add(margin).clamp(min=0)
+    count = there.sum().clamp(min=1)
+    return terms.sum() / count, (terms > 0).sum() / count
+
+
+def _any_negative(distances: Tensor, negative: Tensor) -> Tensor:
+    """Return for each A and P (B, B) the distance of A from any N; of A itself where there is none."""
+    shares = negative.float() + ~negative.any(dim=1, keepdim=True)
+    return distances.gather(1, torch.multinomial(shares, len(distances), replacement=True))
+
+
+def _semi_hard(distances: Tensor, negative: Tensor) -> Tensor:
+    """Return for each A and P (B, B) the distance of the nearest N that is farther than P, else of the farthest N."""
+    others = torch.where(negative, distances, -torch.inf)[:, None]  # (A, 1, N)
+    beyond = torch.where(others > distances[:, :, None], others, torch.inf).amin(dim=2)
+    return torch.where(beyond < torch.inf, beyond, others.amax(dim=2))
+
+
+def contrastive(distances: Tensor, same: Tensor, margin: float) -> Tensor:
+    """Return the mean of d^2 over pairs of one person, and of max(margin - d, 0)^2 over pairs of two (Hadsell et al., 2006).
+
+    Both kinds of pairs count one half, however many there are.
+
+    Args:
+        distances: squared ones, d^2, of pairs (P,). same: (P,).
+    """
+    apart = (margin - distances.clamp(min=1e-12).sqrt()).clamp(min=0).pow(2)
+    return _halves(torch.where(same, distances, apart), same)
+
+
+def pair_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
+    """Return the mean of -log a over pairs of one person, and of -log(1 - a) over pairs of two, a = sigmoid(logits) (P,)."""
+    return _halves(F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype), reduction="none"), same)
+
+
+def _halves(values: Tensor, same: Tensor) -> Tensor:
+    """Return half the mean over the pairs of one person, and half that over the others; 0 of pairs that there are not."""
+    return sum((values * own).sum() / own.sum().clamp(min=1) for own in (same, ~same)) / values.new_tensor(2)

@@ -44,6 +44,12 @@ class Split(Section):
     seed: Seed
 
 
+class PerClass(Section):
+    """A way to draw: each batch holds so many examples of each of its classes."""
+
+    per_class: Annotated[int, Field(ge=2, le=LARGEST)]
+
+
 class Data(Section):
     """Where the data are and everything that changes the prepared bytes; the last five keys do not."""
 
@@ -63,7 +69,7 @@ class Data(Section):
     num_classes: Annotated[int, Field(ge=2, le=LARGEST)] | None
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
     flip_keeps_label: bool
-    sampling: Literal["shuffle", "balanced"]
+    sampling: Literal["shuffle", "balanced"] | PerClass
 
 
 class Trainer(Section):
@@ -142,7 +148,15 @@ def _refusal(
 
 def _is_union_tag(part: str) -> bool:
     """pydantic writes the member of a union it tried between the keys."""
-    return not (part.isidentifier() or part.isdigit()) or part in ("int", "float", "str", "bool", "literal", "none")
+    return not (part.isidentifier() or part.isdigit()) or part in (
+        "int",
+        "float",
+        "str",
+        "bool",
+        "literal",
+        "none",
+        PerClass.__name__,
+    )
 
 
 def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:

@@ -21,12 +21,12 @@ from crucible.data.seen import Seen, read_seen, unknown
 from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, WEIGHTS
 from crucible.integrity import require_unchanged
-from crucible.models.contracts import Backbone, Detector
+from crucible.models.contracts import Backbone, Detector, TaskUnit
 from crucible.schema import Positive, Whole, nearest
 
 Freeze = Literal["all", "none"] | Whole
 OfSeen = Literal["refuse", "drop", "keep"]
-BACKBONE = "backbone."
+BACKBONE, UNIT = "backbone.", f"{TaskUnit.NAME}."
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
 
 
@@ -204,7 +204,7 @@ class FromRun(NoTransfer):
     def _is_alone(self, model: nn.Module) -> bool:
         """Whether nothing but the head learns."""
         found = blocks(model)
-        alone = not _middle_heads(model) and not isinstance(model, Detector)
+        alone = not _middle_heads(model) and not isinstance(model, Detector) and not _has_unit(model)
         return alone and 0 < len(found) == len(_first(found, self._freeze))
 
     def _names(self, model: nn.Module) -> set[str]:
@@ -213,6 +213,7 @@ class FromRun(NoTransfer):
         if isinstance(model, Detector):  # what follows it is new
             wanted = {name: shape for name, shape in wanted.items() if name.startswith(BACKBONE)}
             found = {name: shape for name, shape in found.items() if name in wanted}
+        wanted, found = ({n: shape for n, shape in each.items() if not n.startswith(UNIT)} for each in (wanted, found))
         same = self._source.card is not None and self._card.classes == self._source.card.classes != []
         same = same and _targets(self._card) == _targets(self._source.card)
         outputs = head(model)[1].weight.shape[0]
@@ -263,6 +264,11 @@ def _middle_heads(model: nn.Module) -> list[nn.Module]:
     return model.middle_heads() if isinstance(model, Backbone) else []
 
 
+def _has_unit(model: nn.Module) -> bool:
+    """Whether the task learns something beside the network."""
+    return any(isinstance(module, TaskUnit) for module in model.children())
+
+
 def blocks(model: nn.Module) -> list[list[nn.Module]]:
     """Return the blocks before the head in order: each unit with weights, and what follows it up to the next."""
     found: list[list[nn.Module]] = []
@@ -279,7 +285,7 @@ def blocks(model: nn.Module) -> list[list[nn.Module]]:
 def _units(model: nn.Module, last: nn.Module) -> Iterator[nn.Module]:
     """Give the parts of a model in order, lists and sequences opened; neither its head nor heads in the middle."""
     for name, module in model.named_children():
-        if module is last or name == "heads":
+        if module is last or name == "heads" or isinstance(module, TaskUnit):
             continue
         if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
             yield from _units(module, last)

@@ -19,7 +19,7 @@ from crucible.inference.saved_run import on_device
 from crucible.instantiate import build
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
-from crucible.tasks.task import Task
+from crucible.tasks.task import Task, build_network
 from crucible.training.device import compiled, with_precision
 from crucible.transfer import NoTransfer
 
@@ -85,7 +85,7 @@ def build_model(cfg: Config, data: Data, task: Any) -> tuple[nn.Module, NoTransf
     """
     trainer = cfg["trainer"]
     seed_global(cfg["seed"], "init")
-    model = build("model", cfg["model"], data.card.feature_shape, task.num_outputs)
+    model = build_network(cfg["model"], data.card, task)
     build("init", cfg["init"])(model)
     transfer = build("transfer", cfg["transfer"], source_of(cfg), data.card)
     transfer(model)

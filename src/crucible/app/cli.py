@@ -9,7 +9,16 @@ from importlib import import_module
 from crucible.errors import INTERRUPTED, Refusal
 
 COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
-BY_WORDS = ("compare", "control", "predict", "export", "inside", "slide", "new")  # theirs are key=value of their own
+BY_WORDS = (
+    "compare",
+    "control",
+    "predict",
+    "export",
+    "inside",
+    "slide",
+    "faces",
+    "new",
+)  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)
 
 

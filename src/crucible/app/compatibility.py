@@ -17,7 +17,7 @@ from crucible.models.activations import Step
 from crucible.models.contracts import Detector
 from crucible.models.profile import measure
 from crucible.resources import available_memory
-from crucible.tasks.task import MonitoredTask
+from crucible.tasks.task import MonitoredTask, build_network
 from crucible.training.device import choose_device, require_compiler
 
 
@@ -26,6 +26,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 
     def accept(card: Card) -> None:
         _require_declared(cfg["data"], card)
+        _require_whole_groups(cfg)
         copies = _require_steps(cfg)
         task = build("task", cfg["task"], card)
         require_classes(cfg["data"], card, task)
@@ -44,7 +45,7 @@ def fits(cfg: Config) -> Callable[[Card], None]:
 def _checked_model(cfg: Config, card: Card, task: MonitoredTask, copies: int) -> nn.Module:
     """Return the model, nothing in its weights, after an example has passed it."""
     with torch.device("meta"):  # no memory for its numbers yet
-        model: nn.Module = build("model", cfg["model"], card.feature_shape, task.num_outputs)
+        model = build_network(cfg["model"], card, task)
     with refusing("model", model, "its size is not known"):
         _require_memory(model, copies if cfg["transfer"].get("freeze") is None else 1, cfg["trainer"]["device"])
     _require_passage(model, card.feature_shape, task.num_outputs)
@@ -78,8 +79,18 @@ def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
     """Refuse what only classes can have where there are none, or an error that is no rate."""
     if card.classes and (data["human_error"] or 0) > 1:
         raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
-    if not task.kind.one_class and data["sampling"] == "balanced":
-        raise Refusal("data.sampling=balanced", "these data have no classes", example="data.sampling=shuffle")
+    if not task.kind.drawable and data["sampling"] != "shuffle":
+        raise Refusal(
+            f"data.sampling={data['sampling']}", "these data have no classes", example="data.sampling=shuffle"
+        )
+
+
+def _require_whole_groups(cfg: Config) -> None:
+    """Refuse batches that cannot hold so many examples of each of two classes or more."""
+    sampling, size = cfg["data"]["sampling"], cfg["trainer"]["batch_size"]
+    if isinstance(sampling, dict) and size is not None and (size % (each := sampling["per_class"]) or size < 2 * each):
+        raise Refusal("trainer.batch_size", f"{size} examples are not several classes of {each} examples each (data.sampling)",
+                      allowed=f"{2 * each}, {3 * each}, ...", example=f"trainer.batch_size={8 * each}")  # fmt: skip
 
 
 def _require_passage(model: nn.Module, feature_shape: list[int], num_outputs: int) -> None:

@@ -89,11 +89,11 @@ def diagnosed(
     reasons, worse = read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": task.positive} if task.positive is not None else {}),
-        "error": {"name": task.error, "is_rate": task.kind.is_rate},
         "human": {"error": human or 0.0, "assumed": human is None},
         "gap": found.gap,
         "diagnosis": {
             "verdict": found.verdict,
+            "error": {"name": task.error, "is_rate": task.kind.is_rate},
             "reasons": [*reasons[:worse], *found.reasons, *reasons[worse:]],
             "unclear": {part: _why_unclear(part, now, found) for part in found.unclear},
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
@@ -148,6 +148,7 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
     ]
     pattern, falling = recognise(rows), still_falls(rows, run.best.epoch)
     guess = parts.task.chance_loss(parts.batches.drawn_counts())
+    own = parts.task.symptoms(rows)
     pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []
     return {
         "pattern": pattern.name if pattern else None,
@@ -156,6 +157,7 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
         "early": chosen_early(rows, run.best.epoch, found),
         "learning": guess is None or min((row["train/loss"] for row in rows), default=0.0) < LEARNED * guess,
         "loss_of_guessing": guess,
+        **({"own": own} if own else {}),
         "dead_units": dead_units(parts.model, parts.batches.evaluation("train")),
         "flow": warnings(rows[-1]) if rows else [],
         "shifts": {f"{one}, {other}": shift(parts.batches, parts.task.kind, one, other) for one, other in pairs},
@@ -205,6 +207,7 @@ def read_symptoms(diagnosis: Mapping[str, Any]) -> Symptoms:
         flow=tuple(signs["flow"]),
         shifts=tuple(pair for pair, each in signs["shifts"].items() if each["differs"]),
         missed=missed,
+        own=tuple(signs.get("own", ())),
         falling=signs.get("falling", False),
         early=signs.get("early", False),
         below_baseline=signs.get("below_baseline", False),

@@ -23,7 +23,7 @@ from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
 from crucible.files import CARD, CURVES, WEIGHTS
-from crucible.inference.saved_run import Saved, read_summary
+from crucible.inference.saved_run import Saved, build_calibrated, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
 from crucible.labels.kind import Kind, Mistake, Predictions
@@ -72,7 +72,8 @@ def with_bounds(job: Job, saved: Saved) -> Saved:
     """Return the run with the tolerance and the bounds that the job asks for."""
     trainer = {**job.cfg["trainer"], **saved.config["trainer"]}  # a run of before some key takes the key's default
     config = {**job.cfg, **saved.config, "trainer": trainer}
-    task = build("task", job.cfg["task"], saved.card)
+    task = build_calibrated(require_run(job), job.cfg["task"], saved.card)
+    task.attach(saved.model)
     require_classes(job.cfg["data"], saved.card, task)
     return replace(saved, config=config, task=task)
 
@@ -179,7 +180,7 @@ def write_evaluation(
     out = job.folder
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", numbers)
-    tables = saved.task.kind.tables(found.predictions, saved.card) if found.predictions else {}
+    tables = saved.task.kind.tables(found.predictions, card) if found.predictions else {}
     for name, text in (tables | {"confusion.csv": confusion_csv(found, saved.task.confusion_labels)}).items():
         write_atomic(out / name, text.encode())
     looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
@@ -188,7 +189,7 @@ def write_evaluation(
     )
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
-        shown = _shown(job, saved, found, batches)
+        shown = _shown(job, saved, card, found, batches)
         worst = _worst_named(shown, batches)
         notes = "; ".join(each for each in (note, near) if each)
         pictures = _figures(job, saved, found, numbers, batches, shown)
@@ -206,15 +207,16 @@ class _Shown:
     """The split whose worst mistakes are shown, the worst first: dev, unless there is none, or other data are judged."""
 
     split: str
+    card: Card
     found: Predictions
     mistakes: list[Mistake]
 
 
-def _shown(job: Job, saved: Saved, found: Evaluation, batches: Batches) -> _Shown:
+def _shown(job: Job, saved: Saved, card: Card, found: Evaluation, batches: Batches) -> _Shown:
     split = "test" if job.other_data or "dev" not in batches.splits else "dev"
     looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
     assert looked.predictions is not None  # they were wanted
-    return _Shown(split, looked.predictions, saved.task.kind.worst(looked.predictions, saved.card, saved.task.score))
+    return _Shown(split, card, looked.predictions, saved.task.kind.worst(looked.predictions, card, saved.task.score))
 
 
 def _figures(
@@ -271,7 +273,7 @@ def _worst_drawn(job: Job, saved: Saved, batches: Batches, looked: _Shown, home:
 
         predicted = looked.found.predicted[rows]
         shown |= interpretation.maps(saved, batches, split, np.array(rows), predicted, titles, home)
-    return shown | kind.figures(looked.found, images, saved.card, home)
+    return shown | kind.figures(looked.found, images, looked.card, home)
 
 
 def _worst_named(looked: _Shown, batches: Batches) -> str:

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
@@ -200,7 +200,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
     splits: list[str] = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
-    found = {split: evaluate_split(parts.model, parts.task, parts.batches, split, keep=False) for split in splits}
+    found = _measured(parts, splits)
     scores: dict[str, Any] = {"train": None, "dev": None} | {split: summary_of(each) for split, each in found.items()}
     analysed, cfg = found[splits[-1]], _as_run(job.cfg, run)
     parameters = sum(p.numel() for p in parts.model.parameters())
@@ -228,6 +228,16 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
     flat |= _last_points(run.latest, found)
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
+
+
+def _measured(parts: Parts, splits: Sequence[str]) -> dict[str, Evaluation]:
+    """Return what the chosen weights reach on each split; dev is the last, and measured first: a threshold is chosen there."""
+    found: dict[str, Evaluation] = {}
+    for split in reversed(splits):
+        found[split] = evaluate_split(parts.model, parts.task, parts.batches, split, keep=False)
+        if split == splits[-1]:
+            parts.task.calibrate(found[split].scores)
+    return {split: found[split] for split in splits}
 
 
 def _observed(run: Run, parts: Parts, found: Mapping[str, Evaluation], cfg: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from crucible.data.seen import Seen, digests_of, seen_in
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
+Order = Callable[[Tensor, torch.Generator], Tensor]
 EVALUATION_BYTES = 64 << 20
 OWN = ("x.npy", "y.npy", OFFSETS)  # what else a split holds is further
 WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
@@ -32,7 +34,8 @@ class Batches:
         batch_size: examples a step; None for all of train (batch gradient descent).
         augment: what train batches go through, before they are normalised.
         seed: draws order and augmentation, each epoch anew.
-        sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others.
+        sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others;
+            {per_class: k}: batches of k examples of each of their classes.
         left_out: rows of a split that are not judged.
 
     Raises:
@@ -48,12 +51,13 @@ class Batches:
         batch_size: int | None,
         augment: Callable[[Batch, torch.Generator], Batch],
         seed: int,
-        sampling: str = "shuffle",
+        sampling: str | Mapping[str, int] = "shuffle",
         left_out: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling = sampling
-        self._order = {"shuffle": shuffled, "balanced": balanced}[sampling]
+        orders: dict[str, Order] = {"shuffle": shuffled, "balanced": balanced}
+        self._order = orders[sampling] if isinstance(sampling, str) else partial(per_class, count=sampling["per_class"])
         self.folder, self.own = folder, read_card(folder)
         require_prepared(folder, self.own)
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
@@ -73,7 +77,7 @@ class Batches:
             order = in_buckets(order, x.lengths.cpu(), self.batch_size, draw)
         order = order.to(x.device)
         moves = generator(self.seed, "augment", epoch, self.device)
-        for start, end in bounds(len(y), self.batch_size):
+        for start, end in bounds(len(order), self.batch_size):
             rows = order[start:end]
             stored = x.index_select(0, rows).to(self.device, non_blocking=True)
             own = rows.to(y.device)
@@ -200,6 +204,22 @@ def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
     shares = [size // len(present) + (i < size % len(present)) for i in range(len(present))]
     rows = [_cycled((labels == k).nonzero()[:, 0], share, generator) for k, share in zip(present, shares, strict=True)]
     return torch.cat(rows)[torch.randperm(size, generator=generator)]
+
+
+def per_class(labels: Tensor, generator: torch.Generator, count: int) -> Tensor:
+    """Return rows in random order, `count` of one class after the other: P classes of K in a batch of P K.
+
+    Every example comes once, and of a class whose number `count` does not divide some twice; a class follows itself only where
+    no other is left.
+    """
+    present = labels.unique()
+    rows = [(labels == k).nonzero()[:, 0] for k in present]
+    groups = [_cycled(own, -(-len(own) // count) * count, generator).split(count) for own in rows]
+    most, order = max(map(len, groups)), []
+    for turn in range(most):
+        drawn = torch.randperm(len(groups), generator=generator).tolist()
+        order += [groups[i][turn] for i in drawn if turn < len(groups[i])]
+    return torch.cat(order)
 
 
 def _cycled(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

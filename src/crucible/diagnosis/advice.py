@@ -32,6 +32,7 @@ class Symptoms:
     costliest: str = ""
     falling: bool = False  # the losses still fell at the end, or the training was too short to tell
     early: bool = False  # few dev examples chose an epoch before train was learned
+    own: tuple[str, ...] = ()  # what only its task knows
     below_baseline: bool = False  # worse than an answer that never looks
 
     def reasons(self) -> list[str]:
@@ -39,6 +40,7 @@ class Symptoms:
         gradients = [each.split()[1] for each in self.flow]
         return [
             *(["below_baseline"] if self.below_baseline else []),
+            *self.own,
             *(["not_learning"] if not self.learning else []),
             *(["diverging"] if self.pattern == "diverging" else []),
             *(["vanishing"] if "vanish" in gradients else []),
@@ -257,6 +259,15 @@ def _stuck(now: RunContext) -> Iterator[Advice]:
     if now.optimizer != "adam":
         yield Advice("The loss stays at that of guessing: use a better optimizer.", ("optimizer=adam",))
     yield Advice("The loss stays at that of guessing: take larger steps.", (f"optimizer.lr={10 * now.lr:g}",))
+
+
+def _collapsed(now: RunContext) -> Iterator[Advice]:
+    """All codes are one: what lets a network that compares pictures do so."""
+    if now.task.get("margin") == 0:
+        yield Advice("All codes are one, which a margin of 0 allows: demand a distance.", ("task.margin=0.2",))
+    if now.task.get("mining") == "hard":
+        yield Advice("All codes are one: the hardest triplets alone drive them together.", ("task.mining=semi_hard",))
+    yield Advice("All codes are one: take smaller steps.", (f"optimizer.lr={now.lr / 10:g}",))
 
 
 def _smaller_steps(now: RunContext) -> Iterator[Advice]:
@@ -485,6 +496,7 @@ def _width_rule(now: RunContext) -> Iterator[Advice]:
 URGENT: dict[str, tuple[Rule, ...]] = {
     "not_learning": (_stuck,),
     "diverging": (_smaller_steps,),
+    "collapsed": (_collapsed,),
     "bound_missed": (_smaller_model,),
 }
 INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from train: with low bias they can wait

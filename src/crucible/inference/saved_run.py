@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.instantiate import build
 from crucible.integrity import require_unchanged
-from crucible.tasks.task import MonitoredTask
+from crucible.tasks.task import MonitoredTask, build_network
 
 NEEDED = ("data", "model", "monitor", "epochs", "train", "diagnosis", "threads", "parameters")  # of train.json
 SECTIONS = ("data", "augment", "model", "init", "task", "regularizer", "optimizer", "schedule", "trainer", "tracking")
@@ -82,6 +83,14 @@ def on_device(model: nn.Module, device: torch.device, *, channels_last: bool) ->
     return model
 
 
+def build_calibrated(folder: Path, node: Mapping[str, Any], card: Card) -> MonitoredTask:
+    """Return a task with what a run has chosen on dev."""
+    task: MonitoredTask = build("task", node, card)
+    summary = read_summary(folder)
+    task.calibrate(summary.get("dev") or summary["train"])
+    return task
+
+
 def load_run(folder: Path, device: torch.device) -> Saved:
     """Build the run's model on the device and load its weights.
 
@@ -97,8 +106,8 @@ def load_run(folder: Path, device: torch.device) -> Saved:
         )
     for name in require_unchanged(folder, editable=[CONFIG]):
         print(f"note: {folder / name} is not as the run wrote it: it was edited, or it is damaged", file=sys.stderr)
-    task = build("task", config["task"], card)
-    model = build("model", config["model"], card.feature_shape, task.num_outputs)
+    task = build_calibrated(folder, config["task"], card)
+    model = build_network(config["model"], card, task)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:

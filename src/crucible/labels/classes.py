@@ -22,7 +22,7 @@ class Classes(Kind):
     """A class number; its name stands in the card."""
 
     name = "classes"
-    one_class = True
+    one_class = drawable = True
     pictures = ("data=image_folder", "data.path=FOLDER")
 
     def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:

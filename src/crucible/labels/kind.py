@@ -71,7 +71,8 @@ class Kind(ABC):
 
     Attributes:
         name: in the card and in refusals. is_rate: whether the error is a share of mistakes, which chance bounds.
-        one_class: whether each example has one class, so that classes can be drawn equally often and compared in pairs.
+        one_class: whether each example has one class of those that are told apart. drawable: whether each has one label, by
+            which examples can be drawn: equally often, or several of one label.
         has_classes: whether labels have names. where: whether answers stand in pictures.
         no_mirror: why a mirrored picture cannot keep its label; None where it can.
         pictures: the data of a folder of pictures with such labels, where there is a reader of them.
@@ -81,6 +82,7 @@ class Kind(ABC):
     name: str
     is_rate = True
     one_class = False
+    drawable = False
     has_classes = True
     where = False
     no_mirror: str | None = None

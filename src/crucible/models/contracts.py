@@ -66,6 +66,12 @@ class OwnFanIn(nn.Module):
     bias: nn.Parameter
 
 
+class TaskUnit(nn.Module):
+    """What a task itself learns, beside the network: it hangs on the network as `NAME`, and no transfer brings it along."""
+
+    NAME: ClassVar[str] = "task_unit"
+
+
 def leave_as_given(layer: nn.Module) -> None:
     """Declare that a layer's weights were given by the user: initialisers leave them."""
     _given.add(layer)

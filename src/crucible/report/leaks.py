@@ -40,8 +40,9 @@ def about(card: Card) -> list[str]:
 
 
 def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
-    """Return how many classes there are, and how many of each; of many classes the first, and the smallest."""
-    shown = [f"{printable(name)} ({count:,})" for name, count in zip(names, counts, strict=True)]
+    """Return how many classes train holds, and how many examples of each; of many classes the first, and the smallest."""
+    shown = [f"{printable(name)} ({count:,})" for name, count in zip(names, counts, strict=True) if count]
+    counts = [count for count in counts if count]
     if len(shown) <= MOST:
         return f"{len(shown)} classes in train: {', '.join(shown)}"
     smallest = min(range(len(counts)), key=counts.__getitem__)

@@ -139,7 +139,7 @@ def error_facts(summary: dict[str, Any]) -> dict[str, Any]:
     """Return what the gap is measured in: the `name` of the error, and whether it `is_rate`, a share of mistakes."""
     names = {"rmse": "RMSE", "map50": "1 - mAP50"}  # runs of before did not say it
     name = next((name for key, name in names.items() if key in summary["train"]), "error")
-    return dict(summary.get("error") or {"name": name, "is_rate": name != "RMSE"})
+    return dict(summary["diagnosis"].get("error") or {"name": name, "is_rate": name != "RMSE"})
 
 
 def error_name(summary: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
+from crucible.instantiate import build
 from crucible.labels.kind import Kind
 from crucible.metrics.accumulator import Accumulator
 from crucible.schema import Bound, NonNegative
@@ -105,6 +106,22 @@ class MonitoredTask(ABC):
         """Return answers as they are measured: boxes cut at the edges of their pictures, all else as it is."""
         return found
 
+    def attach(self, model: nn.Module) -> nn.Module:
+        """Return a network with what this task itself learns hung on it (TaskUnit), or taken from it where it is there."""
+        return model
+
+    def calibrate(self, scores: Mapping[str, float]) -> None:
+        """Take over what was chosen on dev, from the scores there, before other splits are measured: nothing."""
+        return
+
+    def symptoms(self, rows: Sequence[Mapping[str, float]]) -> list[str]:
+        """Return names for what went wrong in a way that only this task knows.
+
+        Args:
+            rows: of each epoch its numbers, as `dev/error`.
+        """
+        return []
+
     def chance_loss(self, counts: list[int]) -> float | None:
         """Return the loss of guessing for such class counts; None: of a loss of several parts nobody knows."""
         return None
@@ -120,6 +137,11 @@ class MonitoredTask(ABC):
             train: `label` and all else that is known of the train examples. facts: the card's, of objects.
         """
         return {}
+
+
+def build_network(node: Mapping[str, Any], card: Card, task: MonitoredTask) -> nn.Module:
+    """Return the network that a configuration names, for these examples and this task, with what the task itself learns."""
+    return task.attach(build("model", node, card.feature_shape, task.num_outputs))
 
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:

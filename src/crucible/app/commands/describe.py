@@ -13,6 +13,7 @@ from crucible.instantiate import build
 from crucible.models.profile import measure, savings
 from crucible.report import architecture
 from crucible.report.screen import lined
+from crucible.tasks.task import build_network
 
 
 def main(job: Job) -> None:
@@ -20,7 +21,7 @@ def main(job: Job) -> None:
     job = resolve_source(job)
     card = described(job)
     with torch.device("meta"):
-        model = build("model", job.cfg["model"], card.feature_shape, build("task", job.cfg["task"], card).num_outputs)
+        model = build_network(job.cfg["model"], card, build("task", job.cfg["task"], card))
     rows = measure(model, card.feature_shape)
     name = choices_of(job.cfg)["model"]
     title = f"{name} on {'x'.join(map(str, card.feature_shape))}"
