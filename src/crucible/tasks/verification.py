@@ -120,7 +120,7 @@ class Verification(MonitoredTask):
             return squared_distances(first, second)
         unit = self._unit
         with torch.no_grad():
-            rows = [-unit(each[None], second) for each in first.to(unit.weight.device, unit.weight.dtype)]
+            rows = [-unit(each[None], second.to(unit.weight)) for each in first.to(unit.weight)]
         return torch.stack(rows).to(first)
 
     def split_loss(self, pairs: Pairs) -> Tensor:
