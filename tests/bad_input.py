@@ -202,6 +202,10 @@ CASES = [
     Case("eyes that are no points", [*SCENES, "task=landmarks", "model=convnet"], ["task.eyes", "there are 4 points"]),
     Case("annotations that are damaged", ["data=voc", "data.path=voc", "task=detection", "model=yolo"], ["a.xml", "no annotation, or damaged"],
          lambda home: ((home / "voc" / "Annotations").mkdir(parents=True), (home / "voc" / "Annotations" / "a.xml").write_text("<object>"))),
+    Case("people who may stand in two splits", ["task=verification"], ["data.group_by", "people must not stand in two splits"]),
+    Case("batches that hold no groups", ["data=digit_numbers", "task=verification", "trainer.batch_size=50"],
+         ["50 examples are not several classes of 4", "example: trainer.batch_size=32"]),
+    Case("a margin below 0", ["data=digit_numbers", "task=verification", "task.margin=-1"], ["task.margin", "greater than or equal to 0"]),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
 ]  # fmt: skip
 

@@ -22,6 +22,7 @@ from crucible.labels.identities import Identities
 from crucible.losses import contrastive, pair_cross_entropy, triplet
 from crucible.metrics.verification import VerificationMetrics, pairs_of, squared_distances
 from crucible.tasks.verification import PairUnit, Verification
+from crucible.training.run import Run
 
 WORDS = ("data=digit_numbers", "task=verification", "tracking=none", "trainer.threads=1")
 QUICK = (*WORDS, "data.reader.pictures={train: 4, dev: 3, test: 3}", "model=mlp", "trainer.total_epochs=2")
@@ -298,17 +299,47 @@ def test_it_is_trained_evaluated_and_explained(command, trained) -> None:
     assert "triplets/active" in (trained / "curves.csv").read_text().splitlines()[0]
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "pair", "chi_square", "softmax"])
-def test_every_loss_trains_transfers_and_is_resumed_with_the_same_bits(command, loss) -> None:
-    words = (*QUICK, f"task.loss={loss}", "trainer.checkpoint_every=1")
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "pair", "chi_square", "softmax"])
+def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, monkeypatch, loss) -> None:
+    words = (*QUICK, f"task.loss={loss}", "task.mining=random", "trainer.total_epochs=4", "trainer.checkpoint_every=1")
     assert command("train", *words, "hydra.run.dir=whole").code == 0
-    assert command("train", *words, "trainer.total_epochs=1", "hydra.run.dir=part").code == 0
-    assert command("evaluate", "run=whole", "report=none").code == 0
-    done = command(
-        "train", *words, "transfer=from_run", "transfer.source=whole", "transfer.seen=keep", "hydra.run.dir=next"
-    )
+    record = Run.record
+
+    def interrupted(self: Run, dev: dict[str, float]) -> None:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        record(self, dev)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record", interrupted)
+        assert command("train", *words, "hydra.run.dir=part").code == 130
+    assert not Path("part/weights.safetensors").exists()
+    assert command("train", "resume=part").code == 0
+    whole, part = (Path(name, "weights.safetensors").read_bytes() for name in ("whole", "part"))
+    assert whole == part and b"task_unit" in whole if loss in ("pair", "chi_square", "softmax") else whole == part
+    assert command("train", *words, "seed=1", "hydra.run.dir=other").code == 0
+    assert Path("other/weights.safetensors").read_bytes() != whole
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "pair", "chi_square", "softmax"])
+def test_a_run_of_every_loss_is_evaluated_asked_and_a_start_for_another(command, loss) -> None:
+    words = (*QUICK, f"task.loss={loss}")
+    assert command("train", *words, "hydra.run.dir=whole").code == 0
+    done = command("evaluate", "run=whole", "report=none")
     assert done.code == 0, done.err
-    done = command("predict", "run=whole", "input=" + str(array_of_pictures()), "format=csv")
+    own = json.loads(Path("whole/train.json").read_text())["dev"]["threshold"]
+    assert json.loads(Path("whole/metrics.json").read_text())["test"]["threshold"] == own
+    again = (
+        *QUICK,
+        "task.loss=triplet",
+        "transfer=from_run",
+        "transfer.source=whole",
+        "transfer.seen=keep",
+        "hydra.run.dir=next",
+    )
+    done = command("train", *again)
+    assert done.code == 0, done.err
+    done = command("predict", "run=whole", f"input={array_of_pictures()}", "format=csv")
     assert done.code == 0 and done.out.splitlines()[0].startswith("input,code0,code1"), done.err
 
 
@@ -318,8 +349,6 @@ def array_of_pictures() -> Path:
 
 
 def test_a_classifiers_weights_are_a_start_for_every_loss(command) -> None:
-    classifier = ("data=digit_numbers", "data.path=null")
-    del classifier
     write_people(Path("people"), people=6, each=6)
     words = ("data=image_folder", "data.path=people", "model=convnet", "tracking=none", "trainer.total_epochs=1")
     assert command("train", *words, "hydra.run.dir=classes").code == 0

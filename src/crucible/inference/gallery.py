@@ -7,6 +7,7 @@ in it is ever run.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ class Gallery:
         """Return the gallery with further codes (n, D) of one person."""
         return Gallery((*self.names, *[name] * len(codes)), torch.cat([self.codes, codes]), self.made_by)
 
+    @cached_property
     def people(self) -> tuple[list[str], Tensor]:
         """Return everybody once, and to whom each code (N,) belongs."""
         place = {name: i for i, name in enumerate(dict.fromkeys(self.names))}
@@ -42,7 +44,7 @@ class Gallery:
 
     def distances(self, codes: Tensor, compare: Compare) -> tuple[list[str], Tensor]:
         """Return everybody, and how far codes (n, D) are from each (n, P): from the nearest picture of that person."""
-        people, whose = self.people()
+        people, whose = self.people
         apart = compare(codes, self.codes)
         nearest = torch.full((len(codes), len(people)), torch.inf, dtype=apart.dtype)
         return people, nearest.scatter_reduce(1, whose.expand_as(apart), apart, "amin")

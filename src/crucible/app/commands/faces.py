@@ -78,13 +78,13 @@ def _require_words(action: str, given: dict[str, str], paths: list[Path], galler
         raise Refusal("PICTURE", "is missing", allowed="pictures, or folders of pictures", example=EXAMPLE)
     if action == "verify" and not given["name"]:
         raise Refusal("name", "is missing: verify asks whether a picture shows one person",
-                      allowed=", ".join(gallery.people()[0][:10]), example="python src/faces.py verify name=ann picture.png")  # fmt: skip
+                      allowed=", ".join(gallery.people[0][:10]), example="python src/faces.py verify name=ann picture.png")  # fmt: skip
     if action != "enroll" and not gallery.names:
         raise Refusal(
             f"gallery={path}", "nobody is enrolled", example="python src/faces.py enroll name=ann picture.png"
         )
     if action == "verify":
-        one_of("name", given["name"], gallery.people()[0])
+        one_of("name", given["name"], gallery.people[0])
 
 
 def _enroll(saved: Saved, gallery: Gallery, path: Path, given: dict[str, str], paths: list[Path]) -> None:
@@ -94,7 +94,7 @@ def _enroll(saved: Saved, gallery: Gallery, path: Path, given: dict[str, str], p
         for name, place in [(given["name"], source)] if given["name"] else _folders(source):
             gallery = gallery.enrolled(printable(name), _codes(saved, place)[1])
     gallery.write(path)
-    people = gallery.people()[0]
+    people = gallery.people[0]
     print(lined([("result", f"{len(gallery.names) - before} picture(s) enrolled; {len(people)} people are known by {len(gallery.names)}"),
                  ("files", str(path)), ("next", f"python src/faces.py identify run={shlex.quote(given['run'])} PICTURE")]))  # fmt: skip
 
