@@ -1,14 +1,17 @@
 """The classic networks against the papers and the usual reference counts; declared layers against the notes' examples."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import card_of
+from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.models.alexnet import AlexNet
 from crucible.models.convnet import ConvNet
+from crucible.models.hog import Hog
 from crucible.models.inception import Inception
 from crucible.models.layers import Style, TooSmall, output_size, parse, stack
 from crucible.models.lenet5 import SEEN, LeNet5, PartialConv, ScaledTanh, Subsampling
@@ -487,3 +490,29 @@ def test_a_residual_block_that_has_learned_nothing_passes_its_input_on(make) -> 
         for conv in (block.conv1, block.conv2, getattr(block, "conv3", block.conv2)):
             nn.init.zeros_(conv.weight)
         assert torch.allclose(block(x), x.relu() if residual else torch.zeros_like(x))
+
+
+def test_histograms_of_gradients_are_those_of_loops_and_turn_with_the_picture() -> None:
+    model = Hog([2, 12, 12], 3, bins=8, cell=6, keep_prob=1.0)
+    x = torch.randn(1, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+    grey = x.mean(dim=1)[0].double().numpy()
+    offsets = np.arange(-2, 3)
+    wanted = np.zeros((8, 2, 2))
+    for k in range(8):
+        towards = np.cos(k * np.pi / 4) * offsets[None, :] + np.sin(k * np.pi / 4) * offsets[:, None]
+        weights = towards * np.exp(-(offsets[None, :] ** 2 + offsets[:, None] ** 2) / 2)
+        edges = np.maximum(ndimage.correlate(grey, weights / np.abs(weights).sum(), mode="constant"), 0)
+        wanted[k] = [[edges[i : i + 6, j : j + 6].mean() for j in (0, 6)] for i in (0, 6)]
+    wanted = np.sqrt(np.maximum(wanted / (np.sqrt((wanted**2).sum(axis=0)) + 0.05), 1e-6))
+    found = model.histograms(x)[0]
+    assert found.numpy() == pytest.approx(wanted, abs=1e-5)
+    turned = model.histograms(x.rot90(1, dims=(2, 3)))[
+        0
+    ]  # counter-clockwise: what pointed right points up, two bins back
+    assert torch.allclose(turned, found.rot90(1, dims=(1, 2)).roll(-2, dims=0), atol=1e-5)
+    assert [name for name, _ in model.named_parameters()] == ["head.weight", "head.bias"]
+
+
+def test_cells_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"model\.cell"):
+        Hog([1, 8, 5], 3, bins=8, cell=6, keep_prob=1.0)
