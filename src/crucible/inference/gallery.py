@@ -17,7 +17,6 @@ from torch import Tensor
 
 from crucible.errors import Refusal, printable
 from crucible.metrics.verification import Compare
-from crucible.tracking.folder import write_atomic
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,10 @@ class Gallery:
         nearest = torch.full((len(codes), len(people)), torch.inf, dtype=apart.dtype)
         return people, nearest.scatter_reduce(1, whose.expand_as(apart), apart, "amin")
 
-    def write(self, path: Path) -> None:
-        """Write the file atomically."""
+    def packed(self) -> bytes:
+        """Return the bytes of its file."""
         facts = {"names": json.dumps(self.names, ensure_ascii=False), "made_by": self.made_by}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save({"codes": self.codes.contiguous()}, facts))
+        return save({"codes": self.codes.contiguous()}, facts)
 
 
 def read_gallery(path: Path, made_by: str, dimensions: int) -> Gallery:

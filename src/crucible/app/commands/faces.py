@@ -19,6 +19,7 @@ from crucible.inference.saved_run import Predictor, Saved, load_run, read_summar
 from crucible.integrity import sha256_of
 from crucible.labels.identities import Identities
 from crucible.report.screen import lined
+from crucible.tracking.folder import write_atomic
 
 KEYS = {"run": "latest", "name": "", "gallery": "", "far": "", "format": "table"}
 EXAMPLE = "python src/faces.py identify run=latest picture.png"
@@ -93,7 +94,8 @@ def _enroll(saved: Saved, gallery: Gallery, path: Path, given: dict[str, str], p
     for source in paths:
         for name, place in [(given["name"], source)] if given["name"] else _folders(source):
             gallery = gallery.enrolled(printable(name), _codes(saved, place)[1])
-    gallery.write(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, gallery.packed())
     people = gallery.people[0]
     print(lined([("result", f"{len(gallery.names) - before} picture(s) enrolled; {len(people)} people are known by {len(gallery.names)}"),
                  ("files", str(path)), ("next", f"python src/faces.py identify run={shlex.quote(given['run'])} PICTURE")]))  # fmt: skip
