@@ -27,9 +27,8 @@ def main() -> None:
     torch.set_num_threads(1)
     names = tuple(f"person {i}" for i in range(args.people))
     with tempfile.TemporaryDirectory() as home:
-        Gallery(names, torch.nn.functional.normalize(torch.randn(args.people, SIZE), dim=1), "w").write(
-            Path(home) / "g"
-        )
+        made = Gallery(names, torch.nn.functional.normalize(torch.randn(args.people, SIZE), dim=1), "w")
+        (Path(home) / "g").write_bytes(made.packed())
         gallery, size = read_gallery(Path(home) / "g", "w", SIZE), (Path(home) / "g").stat().st_size
     unit = PairUnit(SIZE, chi_square=False)
     print(f"{args.people:,} people: {size:,} bytes in the file, {gallery.codes.nbytes:,} of codes")

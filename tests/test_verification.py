@@ -419,7 +419,7 @@ def test_what_faces_cannot_answer_is_refused(command, trained, words, what) -> N
     Path("empty").mkdir()
     Image.new("L", (30, 30)).save("large.png")
     Image.new("RGB", (16, 8)).save("colour.png")
-    Gallery(("ann",), torch.zeros(1, 128), "other").write(Path("other.safetensors"))
+    Path("other.safetensors").write_bytes(Gallery(("ann",), torch.zeros(1, 128), "other").packed())
     Path("broken.safetensors").write_bytes(b"\x80\x04K\x01.")  # a pickle
     action, *rest = words
     done = command("faces", action, "run=run", *rest)
@@ -434,7 +434,7 @@ def test_a_classifier_compares_no_pictures(command) -> None:
 
 def test_a_gallery_is_read_as_it_was_written(tmp_path) -> None:
     codes = torch.randn(3, 4)
-    Gallery(("ann", "bob", "ann"), codes, "w").write(tmp_path / "g")
+    (tmp_path / "g").write_bytes(Gallery(("ann", "bob", "ann"), codes, "w").packed())
     found = read_gallery(tmp_path / "g", "w", 4)
     people, distances = found.distances(codes[1:2], squared_distances)
     assert people == ["ann", "bob"] and torch.equal(found.codes, codes)
