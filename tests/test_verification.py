@@ -54,7 +54,9 @@ def loop_triplets(codes, labels, mining: str, margin: float) -> list[float]:
 
 @pytest.mark.parametrize("mining", ["semi_hard", "hard"])
 @pytest.mark.parametrize("spread", [0.3, 1.5])
-def test_triplets_are_those_of_three_loops(mining, spread) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 300, 1 << 24])
+def test_triplets_are_those_of_three_loops(monkeypatch, mining, spread, at_a_time) -> None:
+    monkeypatch.setattr("crucible.losses.LARGEST", at_a_time)
     codes, labels = some_codes(4, 3, spread)
     wanted = loop_triplets(codes, labels, mining, 0.5)
     loss, active = triplet(squared_distances(codes, codes), labels, 0.5, mining)
@@ -452,6 +454,9 @@ def test_a_run_is_judged_on_people_of_another_folder(command) -> None:
     assert done.code == 0, done.err
     rows = list(csv.DictReader(next(Path("run/judged").glob("*/predictions.csv")).open()))
     assert len(rows) == 9 and {row["label"] for row in rows} == {"p0", "p1", "p2"}
+    write_people(Path("once"), people=3, each=1, seed=2)
+    done = command("evaluate", "run=run", "data.path=once")
+    assert done.code == 2 and "no two pictures of one person" in done.err, done.err
 
 
 @pytest.mark.skipif(not (DATASETS / "orl-faces").exists(), reason="orl-faces is not here")

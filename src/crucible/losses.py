@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LARGEST = 1 << 24  # triplets of a batch that are looked at at a time
 Mining = Literal["random", "semi_hard", "hard"]
 
 
@@ -116,9 +117,12 @@ def _any_negative(distances: Tensor, negative: Tensor) -> Tensor:
 
 def _semi_hard(distances: Tensor, negative: Tensor) -> Tensor:
     """Return for each A and P (B, B) the distance of the nearest N that is farther than P, else of the farthest N."""
-    others = torch.where(negative, distances, -torch.inf)[:, None]  # (A, 1, N)
-    beyond = torch.where(others > distances[:, :, None], others, torch.inf).amin(dim=2)
-    return torch.where(beyond < torch.inf, beyond, others.amax(dim=2))
+    found, size = [], max(1, LARGEST // distances.shape[1] ** 2)
+    for own, others in zip(distances.split(size), negative.split(size), strict=True):
+        far = torch.where(others, own, -torch.inf)[:, None]  # (A, 1, N)
+        beyond = torch.where(far > own[:, :, None], far, torch.inf).amin(dim=2)
+        found.append(torch.where(beyond < torch.inf, beyond, far.amax(dim=2)))
+    return torch.cat(found)
 
 
 def contrastive(distances: Tensor, same: Tensor, margin: float) -> Tensor:

@@ -38,9 +38,12 @@ class Identities(Kind):
     def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:
         """Return the person's number (N,), each person whole in one group; other data have people of their own."""
         people, labels = encode({name: pool.labels for name, pool in source.pools.items()}, source.classes)
-        if judge is None:
-            for name, pool in source.pools.items():
+        for name, pool in source.pools.items():
+            if judge is None:
                 _require_whole(name, pool, labels[name], people)
+            elif len(np.unique(labels[name])) in (1, len(labels[name])):
+                raise Refusal("the data", f"{name} holds no two pictures of one person, or one person alone: there is nothing to verify",
+                              allowed="two people or more, and two pictures of one of them")  # fmt: skip
         return Encoded(people, labels, {name: np.zeros(len(array), np.int64) for name, array in labels.items()})
 
     def require_learnable(
