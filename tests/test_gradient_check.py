@@ -57,7 +57,7 @@ def test_every_model_and_loss_passes(model, task, regularizer) -> None:
     batch = batch_of((1, 12, 12), classes)
     state = torch.random.get_rng_state()
     found = gradient_check(net, penalised(regularizer, task, classes), batch, seed=0)
-    assert found.worst < LIMIT and found.compared > 4 * len(found.difference)
+    assert found.worst < LIMIT and found.compared >= 4 * len(found.difference)
     require_right(found)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -342,10 +342,14 @@ def test_a_trial_of_another_machine_is_left_alone_while_its_heart_beats(url, tmp
     here = Studies(url, "toy", goal="maximize", seed=0, folder=tmp_path / "here")
     there.open("only", lambda: (SPACE, 1, []))
     trial = there.claim("only", SPACE, "random", 1)
+    with sqlite3.connect(
+        tmp_path / "s.db"
+    ) as database:  # however long this machine may stand still: it has just beaten
+        database.execute("update trial_heartbeats set heartbeat = datetime('now', '+1 hour')")
     assert trial is not None and here.claim("only", SPACE, "random", 1) is None
     monkeypatch.setattr("crucible.search.stages.BEAT_SECONDS", 0)  # it looks again at once
     with sqlite3.connect(tmp_path / "s.db") as database:  # half an hour later
-        database.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-30 minutes')")
+        database.execute("update trial_heartbeats set heartbeat = datetime('now', '-30 minutes')")
     second = here.claim("only", SPACE, "random", 1)
     assert second is not None and second.values == trial.values and second.origin == trial.number
     there.end("only", trial.number, TrialResult("complete", 0.1))  # it lived after all: too late
