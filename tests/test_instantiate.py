@@ -122,9 +122,10 @@ def test_a_function_that_pretends_to_be_ours_is_refused(monkeypatch) -> None:
         build("model", {"_target_": "crucible.models.mlp.Evil"})
 
 
-def test_a_module_that_cannot_hold_a_choice_is_not_even_imported() -> None:
+def test_a_module_that_cannot_hold_a_choice_is_not_even_imported(monkeypatch) -> None:
     for path in ("antigravity.geohash", "crucible.search.stages.Studies"):
-        sys.modules.pop(module := path.rpartition(".")[0], None)
+        module = path.rpartition(".")[0]
+        monkeypatch.delitem(sys.modules, module, raising=False)  # and put back: other tests hold it
         with pytest.raises(Refusal, match="may not be named here"):
             resolve(path, "model")
         assert module not in sys.modules
