@@ -417,10 +417,8 @@ def test_a_storage_lost_for_a_moment_is_waited_for_and_one_lost_for_good_stops_t
 
 def test_a_worker_without_a_parent_ends(tmp_path) -> None:
     main = start(f"sqlite:///{tmp_path}/s.db", tmp_path / "w", 200, 2)
-    own = family(main)
-    while not all("spawn_main" in " ".join(p.cmdline()) for p in own) or len(own) < 2:
+    while len(own := family(main)) < 2:
         time.sleep(0.05)
-        own = [p for p in family(main) if "spawn_main" in " ".join(p.cmdline())]
     time.sleep(1)
     main.kill()
     main.wait()
@@ -438,15 +436,23 @@ def start(url: str, folder: Path, n_trials: int, n_jobs: int, seconds: float = 0
 
 
 def family(main: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """Return the workers of a search; any process may end between two looks at it."""
     try:
-        return psutil.Process(main.pid).children(recursive=True)
+        return [each for each in psutil.Process(main.pid).children(recursive=True) if is_worker(each)]
     except psutil.NoSuchProcess:
         return []
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return False
+
+
 def kill(what: str, main: "subprocess.Popen[bytes]", draw: random.Random) -> None:
     """Kill -9 the main process, one of its workers, or all of them."""
-    own = [p for p in family(main) if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+    own = family(main)
     for each in {"main": [], "worker": own and [draw.choice(own)], "all": own}[what]:
         each.kill()
     if what != "worker":

@@ -29,6 +29,7 @@ WARM = (
 MARK = "CRUCIBLE_ATTACK"  # in the environment of all that a command starts, in whatever session
 REFUSALS = (" refuses, and nothing was changed:", " stopped:")
 POLL = 0.002
+INTERRUPTION = {signal.SIGINT}
 
 
 def warm() -> None:
@@ -170,8 +171,10 @@ def fork(work: Callable[[], object], home: Path, mark: str = "") -> Child:
     """Do some work in a fork of this process, in the folder `home`."""
     out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  (the child's; read at its end)
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTION)  # the child is interrupted in its work, not on the way there
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTION)
         while os.getsid(pid) != pid:  # until then there is no group to kill
             time.sleep(POLL / 10)
         child = Child(pid, out, err)
@@ -209,14 +212,31 @@ def command(script: str, words: Sequence[str], home: Path, mark: str = "") -> Ch
 
 
 def _call(script: str, words: Sequence[str]) -> None:
-    from crucible.app.cli import run_command  # both are warm: an interruption finds the command, not this
+    from crucible.app import compose
+    from crucible.app.cli import run_command
 
+    guarded = compose.guarded
+    compose.guarded = lambda work: guarded(lambda: _interruptible(work))
     sys.modules["__main__"] = importlib.import_module(script)  # what workers of a search import
     sys.argv = [str(ROOT / "src" / f"{script}.py"), *words]
     run_command(script)
 
 
+def _interruptible(work: Callable[[], object]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTION)
+    try:
+        work()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTION)
+
+
 def program(words: Sequence[str], home: Path, mark: str = "") -> Child:
     """Start another program, with this Python's folder first on its path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return fork(lambda: os.execvpe(words[0], list(words), {**os.environ, "PATH": path}), home, mark)
+    return fork(lambda: _execute(words, {**os.environ, "PATH": path}), home, mark)
+
+
+def _execute(words: Sequence[str], environment: dict[str, str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTION)
+    os.execvpe(words[0], list(words), environment)
