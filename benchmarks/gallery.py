@@ -13,7 +13,7 @@ import torch
 
 from crucible.inference.gallery import Gallery, decided, read_gallery
 from crucible.metrics.verification import squared_distances
-from crucible.tasks.verification import PairUnit
+from crucible.tasks.comparison import PairUnit
 
 SIZE = 128
 

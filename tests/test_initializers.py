@@ -83,6 +83,14 @@ def test_each_layer_scales_signals_and_gradients_by_what_the_rule_says(rule, act
         assert size(signals[i - 1].grad) / size(signals[i].grad) == pytest.approx(backward, rel=0.15)
 
 
+def test_orthogonal_weights_keep_lengths_and_angles() -> None:
+    model = nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 4))
+    initializers.orthogonal()(model)
+    x = torch.randn(5, 6)
+    assert torch.allclose(model[0](x) @ model[0](x).T, x @ x.T, atol=1e-5)
+    assert torch.allclose(model[1].weight @ model[1].weight.T, torch.eye(4), atol=1e-6) and not model[0].bias.any()
+
+
 def test_zeros_leave_hidden_units_equal_after_a_step() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
     initializers.zeros()(model)

@@ -21,7 +21,8 @@ from crucible.inference.gallery import Gallery, read_gallery
 from crucible.labels.identities import Identities
 from crucible.losses import contrastive, pair_cross_entropy, triplet
 from crucible.metrics.verification import VerificationMetrics, pairs_of, squared_distances
-from crucible.tasks.verification import PairUnit, Verification
+from crucible.tasks.comparison import PairUnit, Unit, Whitening
+from crucible.tasks.verification import Verification
 from crucible.training.run import Run
 
 WORDS = ("data=digit_numbers", "task=verification", "tracking=none", "trainer.threads=1")
@@ -133,8 +134,52 @@ def test_gradients_are_the_two_sided_differences(loss) -> None:
 
 
 def task_of(**settings) -> Verification:
-    given = {"monitor": "eer", "goal": "minimize", "tolerance": 0.02, "dimensions": 6, "normalize": True}
+    given = {
+        "monitor": "eer",
+        "goal": "minimize",
+        "tolerance": 0.02,
+        "dimensions": 6,
+        "normalize": True,
+        "whitening": None,
+    }
     return Verification(card_of((4,), classes=3), **{**given, **settings})
+
+
+def within(codes: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """Return the covariance of codes around the mean of their person, by a loop."""
+    apart = [codes[labels == k].numpy() - codes[labels == k].numpy().mean(axis=0) for k in labels.unique()]
+    together = np.concatenate(apart)
+    return together.T @ together / (len(codes) - len(apart))
+
+
+def test_whitened_codes_vary_alike_within_a_person_and_are_those_of_numpy() -> None:
+    batches = [some_codes(6, 4, seed=seed) for seed in range(3)]
+    whitening = Whitening(5, 0.3).double()
+    for codes, labels in batches:
+        whitening.update(codes, labels)
+    mean = np.mean([codes.numpy().mean(axis=0) for codes, _ in batches], axis=0)
+    covariance = np.mean([within(*each) for each in batches], axis=0)
+    lower = np.linalg.cholesky(covariance + 0.3 * np.trace(covariance) / 5 * np.eye(5))
+    codes, labels = batches[0]
+    wanted = np.linalg.solve(lower, (codes.numpy() - mean).T).T
+    assert np.allclose(whitening(codes), wanted, atol=1e-12)
+    alone = Whitening(5, 1e-9).double()
+    alone.update(codes, labels)
+    assert np.allclose(within(alone(codes), labels), np.eye(5), atol=1e-6)
+
+
+def test_a_whitening_forgets_by_and_by_and_learns_nothing_from_strangers_or_in_evaluation() -> None:
+    unit = Unit(Whitening(5, 0.3)).double()
+    codes, labels = some_codes(6, 4)
+    unit.update(codes, labels)
+    before = {name: value.clone() for name, value in unit.state_dict().items()}
+    unit.update(codes, torch.arange(len(codes)))
+    unit.eval().update(codes + 1, labels)
+    assert all(torch.equal(before[name], value) for name, value in unit.state_dict().items())
+    unit.train()
+    for _ in range(1000):
+        unit.update(codes + 7, labels)
+    assert torch.allclose(unit.whitening.mean, (codes + 7).mean(dim=0), atol=1e-3)
 
 
 def test_the_curve_is_scikit_learns_and_the_equal_error_is_where_it_crosses() -> None:
@@ -301,9 +346,10 @@ def test_it_is_trained_evaluated_and_explained(command, trained) -> None:
     assert "triplets/active" in (trained / "curves.csv").read_text().splitlines()[0]
 
 
-@pytest.mark.parametrize("loss", ["triplet", "contrastive", "pair", "chi_square", "softmax"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "pair", "chi_square", "softmax", "whitened"])
 def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, monkeypatch, loss) -> None:
-    words = (*QUICK, f"task.loss={loss}", "task.mining=random", "trainer.total_epochs=4", "trainer.checkpoint_every=1")
+    declared = "task.whitening=0.3" if loss == "whitened" else f"task.loss={loss}"
+    words = (*QUICK, declared, "task.mining=random", "trainer.total_epochs=4", "trainer.checkpoint_every=1")
     assert command("train", *words, "hydra.run.dir=whole").code == 0
     record = Run.record
 
@@ -318,14 +364,14 @@ def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, mon
     assert not Path("part/weights.safetensors").exists()
     assert command("train", "resume=part").code == 0
     whole, part = (Path(name, "weights.safetensors").read_bytes() for name in ("whole", "part"))
-    assert whole == part and b"task_unit" in whole if loss in ("pair", "chi_square", "softmax") else whole == part
+    assert whole == part and (b"task_unit" in whole) == (loss not in ("triplet", "contrastive"))
     assert command("train", *words, "seed=1", "hydra.run.dir=other").code == 0
     assert Path("other/weights.safetensors").read_bytes() != whole
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "pair", "chi_square", "softmax"])
 def test_a_run_of_every_loss_is_evaluated_asked_and_a_start_for_another(command, loss) -> None:
-    words = (*QUICK, f"task.loss={loss}")
+    words = (*QUICK, f"task.loss={loss}", "task.whitening=1")
     assert command("train", *words, "hydra.run.dir=whole").code == 0
     done = command("evaluate", "run=whole", "report=none")
     assert done.code == 0, done.err

@@ -48,12 +48,23 @@ def he() -> Initializer:
     return _rule(lambda n_in: sqrt(2 / n_in))
 
 
+def orthogonal() -> Initializer:
+    """W with orthonormal rows or columns: lengths and angles pass unchanged (Saxe et al., 2014, arXiv:1312.6120)."""
+    return _each(lambda layer: nn.init.orthogonal_(layer.weight))
+
+
 def _rule(std: Callable[[int], float]) -> Initializer:
+    return _each(lambda layer: nn.init.normal_(layer.weight, std=std(_inputs(layer))))
+
+
+def _each(start: Callable[[Any], object]) -> Initializer:
+    """Return what starts the weights of every layer that was not given, and its biases at 0."""
+
     def apply(model: nn.Module) -> None:
         layer: Any
         for layer in model.modules():
             if isinstance(layer, (*LAYERS, OwnFanIn)) and not is_given(layer):
-                nn.init.normal_(layer.weight, std=std(_inputs(layer)))
+                start(layer)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 

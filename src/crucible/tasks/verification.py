@@ -13,13 +13,13 @@ from crucible.labels.identities import Identities
 from crucible.losses import Mining, contrastive, cross_entropy, pair_cross_entropy, precise, triplet
 from crucible.metrics.verification import Pairs, VerificationMetrics, squared_distances
 from crucible.models.contracts import TaskUnit
-from crucible.schema import Count, NonNegative
+from crucible.schema import Count, NonNegative, Positive
+from crucible.tasks.comparison import SMALL, PairUnit, People, Unit, Whitening
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "eer", "rank1"]
 Loss = Literal["triplet", "contrastive", "pair", "chi_square", "softmax"]
 SAMPLED = 20_000  # triplets of a split over which its loss is a mean
-SMALL = 1e-8  # a denominator of the chi-square form
 EQUAL = 0.01  # codes whose distances differ by less than this share are one code
 
 
@@ -34,6 +34,8 @@ class Verification(MonitoredTask):
             two. `pair`: a logistic unit over |f_i - f_j|; `chi_square`: over (f_i - f_j)^2 / (|f_i| + |f_j|), which is the
             notes' form where codes are not negative. `softmax`: one class for each person of train, which the notes argue
             against; on people never seen it has no loss, there `contrastive` stands in the record.
+        whitening: null, or the share of the mean variance that is added to the covariance of one person's codes before all codes
+            are whitened by it: see Whitening.
         mining: of the triplets of a batch `random`, `semi_hard` or `hard` ones; data.sampling={per_class: 4} puts several
             pictures of a person into each batch.
         margin: of triplet and contrastive. 0: all codes may become equal. settings: see Monitoring.
@@ -56,25 +58,29 @@ class Verification(MonitoredTask):
         loss: Loss,
         mining: Mining,
         margin: NonNegative,
+        whitening: Positive | None,
         **settings: Unpack[Monitoring[Score]],
     ) -> None:
         super().__init__(card, **settings)
         self.kind = Identities(self.compare)
         self.num_outputs, self._people, self._normalize = dimensions, len(card.classes), normalize
-        self._loss, self._mining, self._margin = loss, mining, margin
-        self._unit: nn.Module | None = None
+        self._loss, self._mining, self._margin, self._whitening = loss, mining, margin, whitening
+        self._unit = Unit()
         self._threshold: float | None = None
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """Return a network with the logistic unit, or the class of each person, that this loss learns too."""
-        self._unit = dict(model.named_children()).get(TaskUnit.NAME)
-        if self._unit is None and self._loss in ("pair", "chi_square"):
-            self._unit = PairUnit(self.num_outputs, chi_square=self._loss == "chi_square")
-        elif self._unit is None and self._loss == "softmax":
-            self._unit = People(self.num_outputs, self._people)
-        if self._unit is not None:
+        """Return a network with the logistic unit, the class of each person, and the whitening that are learned too."""
+        found = dict(model.named_children()).get(TaskUnit.NAME)
+        self._unit = found if isinstance(found, Unit) else self._new_unit()
+        if self._unit.state_dict():
             model.add_module(TaskUnit.NAME, self._unit)
         return model
+
+    def _new_unit(self) -> Unit:
+        whitening = Whitening(self.num_outputs, self._whitening) if self._whitening is not None else None
+        if self._loss in ("pair", "chi_square"):
+            return Unit(whitening, PairUnit(self.num_outputs, chi_square=self._loss == "chi_square"))
+        return Unit(whitening, People(self.num_outputs, self._people) if self._loss == "softmax" else None)
 
     def calibrate(self, scores: Mapping[str, float]) -> None:
         """Take the threshold that was chosen on dev."""
@@ -83,24 +89,26 @@ class Verification(MonitoredTask):
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, `x` (B, ...), `label` (B,); of triplets `triplets/active`, the share that still teaches."""
         active: list[Tensor] = []
+        unit: Unit = getattr(model, TaskUnit.NAME, self._unit)  # of this model, which may be a copy
 
         def loss(outputs: Tensor) -> Tensor:
-            mean, share = self._batch_loss(model, self.postprocess(outputs), batch["label"])
+            unit.update(precise(outputs), batch["label"])
+            mean, share = self._batch_loss(unit, self._codes(unit, outputs), batch["label"])
             active.append(share)
             return mean
 
         terms = loss_terms(model, batch["x"], loss)
         return terms | ({"triplets/active": active[0].detach()} if self._loss == "triplet" else {})
 
-    def _batch_loss(self, model: nn.Module, codes: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_loss(self, unit: Unit, codes: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss () of codes (B, D), and the share () of triplets above 0."""
         none = codes.new_zeros(())
         if self._loss == "softmax":
-            return cross_entropy(model.get_submodule(TaskUnit.NAME)(codes), label), none
+            return cross_entropy(unit.head(codes), label), none
         first, second = torch.triu_indices(len(codes), len(codes), offset=1, device=codes.device)
         same = label[first] == label[second]
         if self._loss in ("pair", "chi_square"):
-            return pair_cross_entropy(model.get_submodule(TaskUnit.NAME)(codes[first], codes[second]), same), none
+            return pair_cross_entropy(unit.head(codes[first], codes[second]), same), none
         if self._loss == "contrastive":
             return contrastive((codes[first] - codes[second]).pow(2).sum(dim=1), same, self._margin), none
         return triplet((codes[:, None] - codes).pow(2).sum(dim=2), label, self._margin, self._mining)
@@ -111,14 +119,17 @@ class Verification(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the codes (B, D), of length 1 where they are normalised."""
-        codes = precise(outputs)
+        return self._codes(self._unit, outputs)
+
+    def _codes(self, unit: Unit, outputs: Tensor) -> Tensor:
+        codes = unit(precise(outputs))
         return F.normalize(codes, dim=1) if self._normalize else codes
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
         """Return how different codes (n, D) and (m, D) are (n, m): ||f_i - f_j||^2, or less the surer the unit is of one person."""
-        if not isinstance(self._unit, PairUnit):
+        unit = self._unit.head
+        if not isinstance(unit, PairUnit):
             return squared_distances(first, second)
-        unit = self._unit
         with torch.no_grad():
             rows = [-unit(each[None], second.to(unit.weight)) for each in first.to(unit.weight)]
         return torch.stack(rows).to(first)
@@ -154,40 +165,3 @@ class Verification(MonitoredTask):
     def metrics(self) -> VerificationMetrics:
         """Return an empty accumulator."""
         return VerificationMetrics(self.postprocess, self.compare, self.split_loss, threshold=self._threshold)
-
-
-class PairUnit(TaskUnit):
-    """sigmoid(sum_k w_k |f_i - f_j|_k + b), before the sigmoid; it starts with w = -1: differences speak against one person.
-
-    Args:
-        dimensions: numbers of a code. chi_square: over (f_i - f_j)^2 / (|f_i| + |f_j|) instead; 0 where both are 0.
-    """
-
-    def __init__(self, dimensions: int, *, chi_square: bool) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(-torch.ones(dimensions)), nn.Parameter(torch.ones(()))
-        self._chi_square = chi_square
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Map codes (n, D) and (n, D), or one of them (1, D), to logits (n)."""
-        apart = (first - second).abs()
-        if self._chi_square:
-            apart = apart.pow(2) / (first.abs() + second.abs()).clamp(min=SMALL)
-        return apart @ self.weight + self.bias
-
-
-class People(TaskUnit):
-    """A linear layer from codes to the people of the data.
-
-    Args:
-        dimensions: numbers of a code. people: K.
-    """
-
-    def __init__(self, dimensions: int, people: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(people, dimensions) / dimensions**0.5)
-        self.bias, self.scale = nn.Parameter(torch.zeros(people)), nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Map codes (B, D) to logits (B, K); the scale makes room for codes of length 1."""
-        return self.scale * F.linear(codes, self.weight, self.bias)
