@@ -111,7 +111,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("verification.png"))
     args = parser.parse_args()
     words = (
-        ["experiment=orl_faces", f"data.path={args.faces.absolute()}"] if args.faces else ["experiment=verification"]
+        ["experiment=orl_faces", f"data.path={args.faces.absolute()}"]
+        if args.faces
+        else ["experiment=verification", f"data.path={ROOT / 'data/digits'}"]
     )
     found: dict[str, list[Found]] = {}
     for split in range(args.splits):

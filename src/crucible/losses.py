@@ -145,3 +145,29 @@ def pair_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
 def _halves(values: Tensor, same: Tensor) -> Tensor:
     """Return half the mean over the pairs of one person, and half that over the others; 0 of pairs that there are not."""
     return sum((values * own).sum() / own.sum().clamp(min=1) for own in (same, ~same)) / values.new_tensor(2)
+
+
+def gram(maps: Tensor) -> Tensor:
+    """Return the style matrices (B, C, C) of maps (B, C, H, W): G_kk' = sum_ij a_ijk a_ijk' (notes 000, part 12)."""
+    flat = maps.flatten(2)
+    return flat @ flat.transpose(1, 2)
+
+
+def content_cost(painted: Tensor, content: Tensor) -> Tensor:
+    """Return 1/2 ||a_C - a_G||^2 (B,) of maps (B, C, H, W) (notes 000, part 12)."""
+    return (painted - content).pow(2).flatten(1).sum(dim=1) / 2
+
+
+def style_cost(painted: Tensor, style: Tensor) -> Tensor:
+    """Return sum_kk' (G_kk' - S_kk')^2 / (2 H W C)^2 (B,) of maps (B, C, H, W) and style matrices S (B, C, C).
+
+    The notes print the sum once without the square, and once as a squared norm (000, part 12): the square is meant.
+    """
+    return (gram(painted) - style).pow(2).sum(dim=(1, 2)) / (2 * painted[0].numel()) ** 2
+
+
+def total_variation(pictures: Tensor) -> Tensor:
+    """Return the sum of squared differences of neighbours (B,) of pictures (B, C, H, W)."""
+    return sum(
+        (pictures.diff(dim=axis).pow(2).sum(dim=(1, 2, 3)) for axis in (2, 3)), start=pictures.new_zeros(len(pictures))
+    )

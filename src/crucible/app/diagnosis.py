@@ -16,7 +16,7 @@ from crucible.diagnosis.baseline import trivial_error, trivial_name
 from crucible.diagnosis.ceiling import ceilings
 from crucible.diagnosis.curves import recognise, still_falls
 from crucible.diagnosis.flow import warnings
-from crucible.diagnosis.gap import Diagnosis, diagnose, errors
+from crucible.diagnosis.gap import Diagnosis, diagnose, errors, not_applicable
 from crucible.diagnosis.shift import two_samples
 from crucible.labels.kind import Kind
 from crucible.metrics.detection import FOUND, OBJECTS
@@ -80,12 +80,13 @@ def diagnosed(
     apart = (scores.get("train_dev") or {}).get("error")
     known = {"human": human, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
     found = diagnose(*errors(scores), **known, tolerance=task.tolerance, is_rate=task.kind.is_rate)
+    found = not_applicable() if task.kind.no_gap else found
     words, by_hand = overrides_without_paths(cfg), not in_pipeline(job.folder) and job.tell is None
     runs = previous_runs(seen["progress"].get("key", ""), job.folder) if by_hand else PreviousRuns()
     now = run_context(cfg, card, stopped_early=stopped_early, symptoms=read)
     now = replace(_with_gap(now, found, seen, human, task), seeds_tried=runs.other_seeds(words))
     own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
-    advice = runs.left(advise(found.verdict, found.reasons, now), own, words)
+    advice = runs.left(advise("no_gap" if task.kind.no_gap else found.verdict, found.reasons, now), own, words)
     reasons, worse = read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": task.positive} if task.positive is not None else {}),
@@ -95,7 +96,7 @@ def diagnosed(
             "verdict": found.verdict,
             "error": {"name": task.error, "is_rate": task.kind.is_rate},
             "reasons": [*reasons[:worse], *found.reasons, *reasons[worse:]],
-            "unclear": {part: _why_unclear(part, now, found) for part in found.unclear},
+            "unclear": {part: task.kind.no_gap or _why_unclear(part, now, found) for part in found.unclear},
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },
@@ -146,7 +147,8 @@ def training_symptoms(run: Run, parts: Parts, found: Mapping[str, Evaluation]) -
     rows = [
         e["values"] for e in read_events(run.folder / NAME) if e["kind"] == "metrics" and "train/loss" in e["values"]
     ]
-    pattern, falling = recognise(rows), still_falls(rows, run.best.epoch)
+    pattern = None if parts.task.kind.no_gap else recognise(rows)  # a painting that is done is level, as it should be
+    falling = still_falls(rows, run.best.epoch)
     guess = parts.task.chance_loss(parts.batches.drawn_counts())
     own = parts.task.symptoms(rows)
     pairs = [("train", "dev")] if "dev" in found and is_independent(parts.batches) else []

@@ -22,7 +22,7 @@ from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
-from crucible.files import CARD, CURVES, WEIGHTS
+from crucible.files import CARD, CURVES, PROGRESS, WEIGHTS
 from crucible.inference.saved_run import Saved, build_calibrated, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
@@ -234,6 +234,8 @@ def _figures(
     figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
     figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
     shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
+    if saved.task.kind.no_gap:
+        shown = {"Learning curves": made["curves"]}
     if rows:
         figures.flow(rows, made["flow"])
         shown["Gradients and activations, layer by layer"] = made["flow"]
@@ -245,6 +247,9 @@ def _figures(
         from crucible.app import interpretation
 
         shown |= interpretation.pictures(saved, batches, home_of)
+    if frames := sorted((run / PROGRESS).glob("*.png")):
+        figures.filmstrip(frames, home_of / "filmstrip.png")
+        shown["How it came to be"] = home_of / "filmstrip.png"
     if "train" in batches.splits:
         train = {"label": batches.arrays("train")[1], **batches.further("train")}
         shown |= saved.task.figures(train, saved.card.objects or {}, home_of)

@@ -22,13 +22,15 @@ from crucible.app.overrides import choices_of
 from crucible.app.prepared import prepared
 from crucible.app.previous import overrides_without_paths
 from crucible.app.project import Config, home, in_pipeline, write_json
+from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
-from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.files import CONFIG, CURVES, PROGRESS, RUN_FILES, SEEN, SUMMARY, WEIGHTS
 from crucible.instantiate import build
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
+from crucible.plots.pixels import png
 from crucible.report.leaks import about
 from crucible.report.progress import Tell
 from crucible.report.screen import screen
@@ -85,7 +87,8 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
 def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) -> int:
     """Set and return the threads of this training: those it had before an interruption, declared, or measured."""
     declared, size = job.cfg["trainer"]["threads"], parts.batches.batch_size
-    threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size)
+    further = parts.task.multiplications(card.feature_shape)
+    threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size, further=further)
     torch.set_num_threads(threads)
     be_deterministic(job.cfg["trainer"]["deterministic"])
     return threads
@@ -107,7 +110,11 @@ def _expected(job: Job, parts: Parts, epochs_done: int) -> str:
     if job.tell is not None or job.cfg["trainer"]["compile"]:
         return ""
     model, task, data, *_ = parts.trained
-    seconds = expected_seconds(model, task, data, job.cfg["trainer"]["total_epochs"] - epochs_done)
+    epochs, further = (
+        job.cfg["trainer"]["total_epochs"] - epochs_done,
+        parts.task.multiplications(data.card.feature_shape),
+    )
+    seconds = expected_seconds(model, task, data, epochs, further=further)
     return f"; expected: {in_words(seconds)}"
 
 
@@ -139,8 +146,24 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
         best=Best(monitor=parts.task.monitor, goal=parts.task.goal, patience=trainer["patience"]),
         checkpoints=Checkpoints(job.folder, every=trainer["checkpoint_every"], identity=asdict(who)),
         log_every=trainer["log_every"],
-        observers=Observers(tell, Probe(model, next(batches.evaluation("train"))), _watch(job.folder)),
+        observers=Observers(
+            tell,
+            Probe(model, seen := next(batches.evaluation("train"))),
+            _watch(job.folder),
+            _sketch(job.folder, parts, seen),
+        ),
     )
+
+
+def _sketch(folder: Path, parts: Parts, seen: Batch) -> Callable[[int], None]:
+    """Return what keeps a picture of each epoch, where the task can draw one."""
+
+    def draw(epoch: int) -> None:
+        if (picture := parts.task.sketch(parts.model, seen)) is not None:
+            (folder / PROGRESS).mkdir(exist_ok=True)
+            write_atomic(folder / PROGRESS / f"{epoch:05d}.png", png(picture))
+
+    return draw
 
 
 def _watch(folder: Path) -> Callable[[dict[str, float]], list[str]]:

@@ -216,6 +216,16 @@ def _unclear(now: RunContext) -> Iterator[Advice]:
     yield Advice(f"The variance is not decided by {now.dev_size} dev examples: more of them would tell.", larger)
 
 
+def _by_eye(now: RunContext) -> Iterator[Advice]:
+    """What has no gap is judged by somebody who looks at it."""
+    if "beta" in now.task:
+        beta = now.task["beta"]
+        several = (f"task.beta={beta / 10:g},{beta:g},{10 * beta:g}",)
+        yield Advice(
+            "Only the eye tells how much style is enough: paint three.", (f"task.beta={10 * beta:g}",), several
+        )
+
+
 def _still_learning(now: RunContext) -> Iterator[Advice]:
     """Nothing else can be known of a training that was not over."""
     if now.symptoms.falling and not now.stopped_early and now.chose_late:
@@ -517,5 +527,6 @@ BIAS: tuple[Rule, ...] = (
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
 VARIANCE: tuple[Rule, ...] = (_augment, _objects, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {"just_right": (_another_seed,), "high_bias": BIAS, "high_variance": VARIANCE}
+RULES |= {"no_gap": (_by_eye,)}
 LAST: dict[str, tuple[Rule, ...]] = {"dev_overfit": (_larger_dev,), "mismatch": (_like_dev,)}
 THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

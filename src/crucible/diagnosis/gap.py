@@ -83,6 +83,12 @@ def diagnose(
     return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)
 
 
+def not_applicable() -> Diagnosis:
+    """Return the diagnosis of what has no gap: nothing is learned about other examples."""
+    gap = dict.fromkeys(("avoidable_bias", "variance", "dev_test"))
+    return Diagnosis(dict(gap), "unclear", [], unclear=["avoidable_bias", "variance"])
+
+
 def _pairs(errors: Mapping[str, Measured], human: Measured) -> dict[str, tuple[Measured | None, Measured | None]]:
     """Return the two errors that each part of the gap lies between; None where there is no such split."""
     train, dev, test, apart = (errors.get(split) for split in ("train", "dev", "test", "train_dev"))

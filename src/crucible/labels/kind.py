@@ -75,6 +75,7 @@ class Kind(ABC):
             which examples can be drawn: equally often, or several of one label.
         has_classes: whether labels have names. where: whether answers stand in pictures.
         no_mirror: why a mirrored picture cannot keep its label; None where it can.
+        no_gap: why bias and variance have no meaning; None where they have.
         pictures: the data of a folder of pictures with such labels, where there is a reader of them.
         worst_picture: the file in which the worst mistakes are drawn.
     """
@@ -86,6 +87,7 @@ class Kind(ABC):
     has_classes = True
     where = False
     no_mirror: str | None = None
+    no_gap: str | None = None
     pictures: tuple[str, ...] = ()
     worst_picture = "mistakes.png"
 

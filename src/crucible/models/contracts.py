@@ -54,6 +54,10 @@ class Detector(nn.Module):
     head: nn.Conv2d
 
 
+class Painter(nn.Module):
+    """A network that maps content and style (B, 6, H, W) to pictures (B, 3, h, w) from 0 to 1."""
+
+
 class OwnFanIn(nn.Module):
     """A layer whose weights do not tell how many inputs a unit has: it says so itself.
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from crucible.schema import Decay, NonNegative, Positive
+from crucible.errors import Refusal
+from crucible.schema import Count, Decay, NonNegative, Positive
 
 Parameters = Iterable[Any]  # parameters, or groups of them as torch takes them
 Form = Literal["averaged", "velocity"]
@@ -179,3 +180,35 @@ class FusedAdam(torch.optim.Adam):
             "exp_avg_sq": torch.zeros_like(parameter),
         }
         return self.state[parameter]
+
+
+def lbfgs(parameters: Parameters, *, lr: Positive, history: Count) -> Optimizer:
+    """Limited-memory BFGS (Liu and Nocedal, 1989): a direction from the last gradients, which must be of one and the same loss.
+
+    Without a line search: one gradient a step, lr times the direction. For a picture that is painted, or trainer.batch_size=null.
+
+    Args:
+        history: gradients that are remembered.
+
+    Raises:
+        Refusal: layers that learn at different rates.
+    """
+    return Lbfgs(parameters, lr=lr, history_size=history)
+
+
+class Lbfgs(torch.optim.LBFGS):
+    """torch's, that takes the gradient which is there as every other optimizer does."""
+
+    def __init__(self, parameters: Parameters, *, lr: float, history_size: int) -> None:
+        groups = list(parameters)
+        if len(groups) > 1 and isinstance(groups[0], dict):
+            raise Refusal("optimizer=lbfgs", "its direction is one for all parameters: layers cannot learn at different rates",
+                          example="optimizer=adam")  # fmt: skip
+        super().__init__(groups, lr=lr, max_iter=1, history_size=history_size, tolerance_grad=0.0, tolerance_change=0.0)
+
+    def step(self, closure: Any = None) -> Any:
+        """Move by one step; torch's own takes gradients in one form of memory alone, filters may have another."""
+        for parameter in _flat(self.param_groups):
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.contiguous()
+        return super().step(lambda: torch.zeros(()))  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from PIL import Image
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ from crucible.text import steady
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030"
 PLAIN = {"Software": None, "Creation Time": None}
+FRAMES = 6  # of a filmstrip
 mpl.rcParams.update(
     {
         "figure.dpi": 110,
@@ -144,6 +146,23 @@ def mistakes(images: np.ndarray[Any, Any], titles: Sequence[str], path: Path) ->
 def plain(text: str) -> str:
     """Return text as it is drawn letter by letter: a dollar in a name begins no formula, a hidden character shows."""
     return str(steady(text)).replace("$", r"\$")
+
+
+def filmstrip(frames: Sequence[Path], path: Path) -> None:
+    """Draw the pictures that a training kept, at even distances, the first and the last among them.
+
+    Args:
+        frames: files whose names begin with the epoch.
+    """
+    chosen = [frames[i] for i in sorted(set(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int).tolist()))]
+    pictures = [np.asarray(Image.open(file)) for file in chosen]
+    height, width = pictures[0].shape[:2]
+    figure, axes = plt.subplots(1, len(chosen), figsize=(1.9 * len(chosen), 1.9 * height / width + 0.3), squeeze=False)
+    for axis, file, pixels in zip(axes[0], chosen, pictures, strict=True):
+        axis.imshow(pixels)
+        axis.set_title(f"epoch {int(file.stem)}", fontsize=8)
+        axis.axis("off")
+    save(figure, path)
 
 
 def save(figure: Any, path: Path) -> Path:

@@ -79,7 +79,7 @@ def gap(summary: dict[str, Any]) -> str:
         for name, value in summary["gap"].items()
         if value is not None and not (unknown and name == "avoidable_bias")
     ]
-    return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts)
+    return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts) if parts else ""
 
 
 def verdict(diagnosis: dict[str, Any]) -> str:
@@ -87,7 +87,10 @@ def verdict(diagnosis: dict[str, Any]) -> str:
     reasons = [reason.replace("_", " ") for reason in diagnosis["reasons"]]
     worse = ["worse than the trivial baseline"] if "below baseline" in reasons else []
     named = [diagnosis["verdict"].replace("_", " "), *(each for each in reasons if each != "below baseline")]
-    unclear = [f"{part.replace('_', ' ')} {why}" for part, why in diagnosis.get("unclear", {}).items()]
+    parts: dict[str, list[str]] = {}
+    for part, why in diagnosis.get("unclear", {}).items():
+        parts.setdefault(why, []).append(part.replace("_", " "))
+    unclear = [f"{' and '.join(both)} {why}" for why, both in parts.items()]
     return " · ".join([*worse, *named, *unclear])
 
 

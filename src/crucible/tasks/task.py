@@ -122,6 +122,14 @@ class MonitoredTask(ABC):
         """
         return []
 
+    def multiplications(self, feature_shape: Sequence[int]) -> int:
+        """Return those that the loss of an example takes beside the model's own: none that count."""
+        return 0
+
+    def sketch(self, model: nn.Module, batch: Batch) -> Tensor | None:
+        """Return a picture (3, H, W) from 0 to 1 of how far the training is; None: there is nothing to be seen."""
+        return None
+
     def chance_loss(self, counts: list[int]) -> float | None:
         """Return the loss of guessing for such class counts; None: of a loss of several parts nobody knows."""
         return None

@@ -27,11 +27,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 
-def choose_threads(threads: int | Literal["auto"], model: nn.Module, feature_shape: list[int], batch_size: int) -> int:
-    """Return the number of CPU threads: `auto` takes one where a step is small or the machine busy, else one a core."""
+def choose_threads(
+    threads: int | Literal["auto"], model: nn.Module, feature_shape: list[int], batch_size: int, *, further: int = 0
+) -> int:
+    """Return the number of CPU threads: `auto` takes one where a step is small or the machine busy, else one a core.
+
+    Args:
+        further: multiplications an example of what the loss itself computes.
+    """
     if threads != "auto":
         return threads
-    multiplications = sum(row.multiplications for row in measure(model, feature_shape))
+    multiplications = further + sum(row.multiplications for row in measure(model, feature_shape))
     operations = 6 * multiplications * batch_size  # 2 a multiply-add; backward is twice forward
     return 1 if operations < SMALL_STEP or is_busy() else len(os.sched_getaffinity(0))
 

@@ -16,22 +16,23 @@ SHORT_SECONDS = 20.0  # by these; what seems to take less is not looked at
 UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
 
 
-def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int) -> float | None:
+def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int, *, further: int = 0) -> float | None:
     """Return about how long so many epochs take, from two steps without an update; None: some seconds, not looked at.
 
     A step has as many examples as a slow core takes a second for. Weights, statistics of batch norm, gradients and the
     state of the random numbers are afterwards what they were.
 
     Args:
-        model, task, batches: as `fit` takes them.
+        model, task, batches: as `fit` takes them. further: multiplications an example of what the loss itself computes.
     """
     batch = next(batches.train(0))
     size, counts = len(batch["x"]), {split: facts["size"] for split, facts in batches.splits.items()}
-    work = 3 * sum(row.multiplications for row in measure(model, batch["x"].shape[1:]))  # backward is twice forward
+    work = 3 * (further + sum(row.multiplications for row in measure(model, batch["x"].shape[1:])))  # backward is twice
     if epochs * (counts["train"] * work / RATE + counts["train"] / size * STEP_SECONDS) < SHORT_SECONDS:
         return None
     few = {name: values[: max(2, min(size, int(RATE / max(1, work))))] for name, values in batch.items()}
     with _put_back(model, batches.device):
+        model.train(not further)  # a picture that is painted has its full size in evaluation alone
         seconds = [_step(model, task, few) for _ in range(2)][-1]  # the first one also prepares
     return float(epochs * seconds / len(few["x"]) * (counts["train"] + counts.get("dev", 0) / 3))
 

@@ -37,12 +37,13 @@ class Observers:
 
     Attributes:
         tell: called with (epoch, total, values) after each. probe: gives further numbers, such as those of the layers.
-        watch: gives warnings about an epoch's numbers, which are journaled.
+        watch: gives warnings about an epoch's numbers, which are journaled. sketch: called with each epoch, to draw it.
     """
 
     tell: Callable[[int, int, Values], None] = lambda epoch, total, values: None
     probe: Callable[[], Values] = dict
     watch: Callable[[Values], list[str]] = lambda values: []
+    sketch: Callable[[int], None] = lambda epoch: None
 
 
 class Run:
@@ -134,6 +135,7 @@ class Run:
         self.latest = {name: value for name, value in values.items() if name.startswith(("train/", "dev/", "lr"))}
         if what := self._observers.watch(values):
             self.journal.append("warning", epoch=self.epoch, step=self.step, what=what)
+        self._observers.sketch(self.epoch)
         self._observers.tell(self.epoch, self.length, values)
         if self._checkpoints.is_due(self.epoch):
             self.checkpoint()
