@@ -44,7 +44,7 @@ def measured(split: int, words: Sequence[str]) -> Iterator[tuple[str, Found]]:
     with TemporaryDirectory() as home:
         for name, own in VARIANTS.items():
             run = Path(home) / name.replace(" ", "")
-            command = [sys.executable, str(ROOT / "src/train.py"), *words, *own, f"seed={split}", f"data.split.seed={split}",
+            command = [sys.executable, str(ROOT / "src/train.py"), *words, *own, f"seed={split}",
                        "tracking=none", "trainer.threads=1", f"hydra.run.dir={run}"]  # fmt: skip
             subprocess.run(command, cwd=home, check=True, capture_output=True)
             (prepared,) = (Path(home) / "artifacts/prepared").iterdir()
@@ -116,8 +116,9 @@ def main() -> None:
         else ["experiment=verification", f"data.path={ROOT / 'data/digits'}"]
     )
     found: dict[str, list[Found]] = {}
+    drawn = "data.split.seed" if args.faces else "data.reader.seed"
     for split in range(args.splits):
-        for name, each in measured(split, words):
+        for name, each in measured(split, [*words, f"{drawn}={split}"]):
             found.setdefault(name, []).append(each)
             print(split, name, *(f"{key} {each[0][key]:.3f}" for key in NUMBERS), flush=True)
     print(f"{'':20}", *(f"{key:>15}" for key in NUMBERS))

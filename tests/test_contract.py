@@ -24,7 +24,19 @@ RUNS = {
     "detection": ("experiment=detection",),
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
-ADDED_CHOICES = {"series", "verification", "orl_faces", "pairs_folder", "digit_numbers", "hog", "orthogonal", "style_pair", "canvas", "style", "lbfgs"}
+ADDED_CHOICES = {
+    "series",
+    "verification",
+    "orl_faces",
+    "pairs_folder",
+    "digit_numbers",
+    "hog",
+    "orthogonal",
+    "style_pair",
+    "canvas",
+    "style",
+    "lbfgs",
+}
 PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
 }

@@ -257,7 +257,14 @@ def _renamed(name: str, model: nn.Module) -> str:
 def head(model: nn.Module) -> tuple[str, Any]:
     """Return the last linear layer, or the one that is called so, and its name."""
     own = [("head", model.head)] if isinstance(model, Detector) else []
-    return [*((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), *own][-1]
+    found = [*((name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)), *own]
+    if not found:
+        raise Refusal(
+            "transfer",
+            f"{type(model).__name__} has no linear layer that could be learned anew",
+            example="transfer=none",
+        )
+    return found[-1]
 
 
 def _middle_heads(model: nn.Module) -> list[nn.Module]:

@@ -231,11 +231,11 @@ def _figures(
     rows = read_curves(run / CURVES)
     best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
-    figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
-    figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
-    shown = {"Learning curves": made["curves"], "The gap": made["gap"], "Confusion matrix": made["confusion"]}
-    if saved.task.kind.no_gap:
-        shown = {"Learning curves": made["curves"]}
+    shown = {"Learning curves": made["curves"]}
+    if not saved.task.kind.no_gap:
+        figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
+        figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
+        shown |= {"The gap": made["gap"], "Confusion matrix": made["confusion"]}
     if rows:
         figures.flow(rows, made["flow"])
         shown["Gradients and activations, layer by layer"] = made["flow"]

@@ -11,19 +11,18 @@ from crucible.errors import Refusal
 from crucible.models.contracts import Painter
 from crucible.schema import Count
 
-EDGE = 0.004  # a value of 0 or 1 starts so far from the edge, where a sigmoid still moves: one step of 255
 SMALLEST = 8  # pixels of the shorter side of the coarsest level
 
 
 class Canvas(Painter):
-    """A picture G = sigmoid(start + P_1 + ... + P_k), P_i of size 1 / 2^(levels - i) enlarged: a Laplacian pyramid that learns.
+    """A picture G = start + P_1 + ... + P_k, P_i of size 1 / 2^(levels - i) enlarged: a Laplacian pyramid that learns.
 
     In training the first `steps_per_level` steps see and paint the coarsest level alone, at its size, which costs least; then the
-    next one too (coarse to fine). In evaluation the picture has its full size.
+    next one too (coarse to fine). In evaluation the picture has its full size, and what is beyond black and white is cut off.
 
     Args:
         feature_shape: (6, H, W): content and style. num_outputs: 3 colours.
-        start: `content`, or `noise`: uniform, drawn by the seed. levels: 1: the full size from the first step.
+        start: `content`, or `noise`: uniform, drawn by the seed, of the coarsest level. levels: 1: the full size from the first step.
         steps_per_level: of each level but the last.
 
     Raises:
@@ -46,13 +45,13 @@ class Canvas(Painter):
         height, width = feature_shape[1:]
         if min(height, width) >> (levels - 1) < SMALLEST:
             most = max(1, (min(height, width) // SMALLEST).bit_length())
-            raise Refusal("model.levels", f"{levels} halvings leave less than {SMALLEST} pixels of {height} x {width}",
+            raise Refusal("model.levels", f"the coarsest of {levels} levels of {height} x {width} has less than {SMALLEST} pixels a side",
                           allowed=f"1 to {most}", example=f"model.levels={most}")  # fmt: skip
         self._sizes = [(height >> i, width >> i) for i in reversed(range(levels))]
         self._content, self._steps_per_level = start == "content", steps_per_level
         self.levels = nn.ParameterList([torch.zeros(1, 3, *size) for size in self._sizes])
         if start == "noise":
-            nn.init.uniform_(self.levels[0], -1, 1)
+            nn.init.uniform_(self.levels[0], -0.5, 0.5)
         self.steps = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,8 +64,8 @@ class Canvas(Painter):
         painted: Tensor = self.levels[0]
         for i in range(1, level + 1):
             painted = resized(painted, self._sizes[i]) + self.levels[i]
-        start = torch.logit(resized(x[:, :3], size), EDGE) if self._content else torch.zeros_like(x[:, :3, :1, :1])
-        return torch.sigmoid(start + painted)
+        picture = painted + (resized(x[:, :3], size) if self._content else torch.full_like(x[:, :3, :1, :1], 0.5))
+        return picture if self.training else picture.clamp(0, 1)
 
 
 def resized(pictures: Tensor, size: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.pictures import Pictures
-from crucible.losses import content_cost, gram, style_cost, total_variation
+from crucible.losses import content_cost, gram, precise, style_cost, total_variation
 from crucible.metrics.style import Costs, StyleMetrics
 from crucible.models.canvas import resized
 from crucible.models.contracts import Painter
@@ -71,7 +71,7 @@ class Style(MonitoredTask):
                           example=f"task.style_weights=[{', '.join(['1'] * count)}]")  # fmt: skip
         self._weights = style_weights or [1 / count] * count
         self._alpha, self._beta, self._variation = alpha, beta, variation
-        self._known: dict[tuple[int, ...], tuple[Tensor, dict[str, Tensor]]] = {}
+        self._known: dict[tuple[object, ...], tuple[Tensor, dict[str, Tensor]]] = {}
 
     def attach(self, model: nn.Module) -> nn.Module:
         """Return a network as it is, if it paints."""
@@ -99,6 +99,7 @@ class Style(MonitoredTask):
         Args:
             painted: (B, 3, h, w). x: (B, 6, H, W), content and style, which are compared in the size of what is painted.
         """
+        painted = precise(painted)
         targets, found = self._targets(x, painted.shape[2:]), self._maps(painted)
         content = content_cost(found[self._content_layer], targets["content"])
         style = self._weighted([style_cost(found[name], targets[name]) for name in self._style_layers])
@@ -112,11 +113,12 @@ class Style(MonitoredTask):
 
     def _targets(self, x: Tensor, size: Sequence[int]) -> dict[str, Tensor]:
         """Return the maps of the content, the style matrices by layer, and the loss of the content, in one size; computed once."""
-        known = self._known.get(tuple(size))
+        where = (*size, x.dtype, x.device)
+        known = self._known.get(where)
         if known is None or not torch.equal(known[0], x):
             with torch.no_grad():
                 targets = self._compared(resized(x[:, :3], size), resized(x[:, 3:], size))
-            self._known[tuple(size)] = known = (x, targets)
+            self._known[where] = known = (x, targets)
         return known[1]
 
     def _compared(self, content: Tensor, style: Tensor) -> dict[str, Tensor]:
@@ -127,9 +129,7 @@ class Style(MonitoredTask):
         return {**wanted, "content": shown[self._content_layer], "untouched": untouched}
 
     def _maps(self, pictures: Tensor) -> dict[str, Tensor]:
-        maps: dict[str, Tensor] = self._features.to(pictures.device)(
-            pictures, [self._content_layer, *self._style_layers]
-        )
+        maps: dict[str, Tensor] = self._features.to(pictures)(pictures, [self._content_layer, *self._style_layers])
         return maps
 
     def _weighted(self, costs: Sequence[Tensor]) -> Tensor:
