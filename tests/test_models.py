@@ -20,6 +20,7 @@ SHAPES = {
     "convnet": [[9], [1, 8, 8], [1, 6, 6, 6]],
     "hog": [[1, 8, 8], [3, 12, 18]],
     "yolo": [[3, 64, 64], [1, 64, 96]],
+    "canvas": [],  # it tells no classes: test_style
 }
 
 

@@ -20,6 +20,7 @@ LATEST = Path("outputs/latest")
 GROUPS = ("augment", "init", "model", "transfer", "optimizer", "regularizer", "schedule")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 CHOICES.remove("model=yolo")  # with the tasks that say where: test_places
+CHOICES.remove("model=canvas")  # with task=style alone: test_style
 ACTIVATIONS = [f"model.activation={name}" for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity")]
 KNOBS = [
     "task.label_smoothing=0.1", "task.class_weights=balanced", "task.loss=mean_squared_error", "data.sampling=balanced",

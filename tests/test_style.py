@@ -280,6 +280,10 @@ def test_a_picture_is_painted_evaluated_and_drawn(command) -> None:
         if event["kind"] == "metrics"
     ]
     assert dev == sorted(dev, reverse=True)
+    done = command("train", *SMALL, "transfer=from_run", "transfer.source=run", "hydra.run.dir=next")
+    assert done.code == 2 and "no linear layer" in done.err, done.err
+    done = command("train", *SMALL, "trainer.gradient_check=true", "regularizer=l2", "hydra.run.dir=checked")
+    assert done.code == 0 and "gradient check: largest relative difference" in done.out, done.err
 
 
 @pytest.mark.parametrize("words", [(), ("optimizer=adam", "optimizer.lr=0.05", "model.start=noise")])
@@ -310,11 +314,11 @@ def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, mon
         (("task.content_layer=conv9_9",), "no layer 'conv9_9'"),
         (("task.style_layers=[conv1_1,conv1_7]",), "no layer 'conv1_7'"),
         (("task.style_weights=[1,2]",), "2 weights of 4 layers"),
+        (("task.style_layers=[]",), "no layer to compare the style by"),
         (("data.normalize=standard",), "values from 0 to 1"),
         (("task.features=nowhere",), "there is no nowhere"),
         (("data.reader.content=nowhere.png",), "does not exist"),
         (("model.levels=9",), "coarsest of 9 levels"),
-        (("transfer=from_run", "transfer.source=elsewhere"), "no linear layer"),
         (("task.goal=maximize",), "makes models worse"),
     ],
 )

@@ -59,7 +59,7 @@ class Canvas(Painter):
         level = len(self._sizes) - 1
         if self.training:
             level = min(int(self.steps) // self._steps_per_level, level)
-            self.steps.add_(1)
+            self.steps.add_(torch.is_grad_enabled())  # a pass without a gradient is no step
         size = self._sizes[level]
         painted: Tensor = self.levels[0]
         for i in range(1, level + 1):
@@ -72,4 +72,7 @@ def resized(pictures: Tensor, size: Sequence[int]) -> Tensor:
     """Return pictures (B, C, h, w) of another size, without jagged edges where they become smaller."""
     if pictures.shape[2:] == torch.Size(size):
         return pictures
-    return F.interpolate(pictures, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+    smaller = (
+        pictures.shape[2] > size[0]
+    )  # only enlarging has a gradient, and with antialiasing a GPU would not repeat it to the bit
+    return F.interpolate(pictures, tuple(size), mode="bilinear", align_corners=False, antialias=smaller)

@@ -69,7 +69,7 @@ def suggested(summary: dict[str, Any]) -> str:
 
 
 def gap(summary: dict[str, Any]) -> str:
-    """Return the way from human level to the last split that was judged, and its parts."""
+    """Return the way from human level to the last split that was judged, and its parts; empty where there are none."""
     human = summary["human"]
     unknown = human["assumed"] and not error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
     steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
@@ -79,7 +79,9 @@ def gap(summary: dict[str, Any]) -> str:
         for name, value in summary["gap"].items()
         if value is not None and not (unknown and name == "avoidable_bias")
     ]
-    return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts) if parts else ""
+    if all(value is None for value in summary["gap"].values()):
+        return ""
+    return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts)
 
 
 def verdict(diagnosis: dict[str, Any]) -> str:

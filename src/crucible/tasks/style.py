@@ -66,6 +66,9 @@ class Style(MonitoredTask):
         self._features.require("task.content_layer", [self._content_layer])
         self._features.require("task.style_layers", self._style_layers)
         count = len(self._style_layers)
+        if not count:
+            raise Refusal("task.style_layers", "there is no layer to compare the style by", allowed=", ".join(self._features.names),
+                          example="task.beta=0 paints without a style")  # fmt: skip
         if style_weights is not None and len(style_weights) != count:
             raise Refusal("task.style_weights", f"{len(style_weights)} weights of {count} layers", allowed="one for each of task.style_layers",
                           example=f"task.style_weights=[{', '.join(['1'] * count)}]")  # fmt: skip
