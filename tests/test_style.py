@@ -215,6 +215,25 @@ def test_lbfgs_is_torchs_without_a_closure_and_solves_least_squares(channels_las
     assert torch.allclose(ours.detach().reshape(-1), torch.linalg.lstsq(a, b).solution, atol=1e-3)
 
 
+def test_lbfgs_begins_anew_where_another_parameter_joins() -> None:
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.randn(20, 6, generator=draw), torch.randn(20, generator=draw)
+    first, later = nn.Parameter(torch.zeros(6)), nn.Parameter(torch.zeros(6))
+
+    def steps(optimizer, learning, count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            (a @ sum(learning) - b).pow(2).mean().backward()
+            optimizer.step()
+
+    ours = lbfgs([first, later], lr=0.5, history=10)
+    steps(ours, [first], 5)
+    copies = [nn.Parameter(each.detach().clone()) for each in (first, later)]
+    steps(ours, [first, later], 5)
+    steps(lbfgs(copies, lr=0.5, history=10), copies, 5)
+    assert torch.equal(first, copies[0]) and torch.equal(later, copies[1])
+
+
 def test_lbfgs_has_one_rate() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(2))]}, {"params": [nn.Parameter(torch.zeros(2))]}]
     with pytest.raises(Refusal, match="different rates"):

@@ -211,4 +211,13 @@ class Lbfgs(torch.optim.LBFGS):
         for parameter in _flat(self.param_groups):
             if parameter.grad is not None:
                 parameter.grad = parameter.grad.contiguous()
+        self._forget_other_losses()
         return super().step(lambda: torch.zeros(()))  # type: ignore[no-untyped-call]
+
+    def _forget_other_losses(self) -> None:
+        """Begin anew where other parameters have a gradient than before: what was remembered is of another loss."""
+        parameters = list(_flat(self.param_groups))
+        learning = [each.grad is not None for each in parameters]
+        if self.state[parameters[0]].get("learning", learning) != learning:
+            self.state.clear()
+        self.state[parameters[0]]["learning"] = learning
