@@ -1,12 +1,15 @@
 """Style transfer: costs against the notes' sums, features against plain convolutions, and a painting from start to report."""
 
+import hashlib
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import card_of, composed
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -16,7 +19,8 @@ from crucible.data.readers import pictures
 from crucible.errors import Refusal
 from crucible.losses import content_cost, gram, style_cost, total_variation
 from crucible.models.canvas import Canvas
-from crucible.models.features import features_of
+from crucible.models.contracts import Painter
+from crucible.models.features import _spanned, features_of
 from crucible.optim.optimizers import lbfgs
 from crucible.tasks.style import Style
 from crucible.training.run import Run
@@ -184,6 +188,53 @@ def test_the_layers_of_a_run_are_its_own(command) -> None:
         found.require("task.content_layer", ["conv1_1"])
 
 
+def test_features_of_a_run_are_pinned_by_their_weights(command) -> None:
+    small = ("model=convnet", "tracking=none", "trainer.total_epochs=1", "hydra.run.dir=seen")
+    assert command("train", *small).code == 0
+    Path("outputs").mkdir(exist_ok=True)
+    done = command("train", *SMALL, "model.levels=1", "task.features=seen", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    named = yaml.safe_load(Path("run/config.yaml").read_text())["task"]["features"]
+    assert named == f"seen@{hashlib.sha256(Path('seen/weights.safetensors').read_bytes()).hexdigest()[:12]}"
+    assert command("evaluate", "run=run", "report=none").code == 0
+    assert command("train", *small, "seed=1").code == 0
+    done = command("evaluate", "run=run", "report=none")
+    assert done.code == 2 and "its weights are others by now" in done.err, done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("standard", 2 - 2 * 3, 2 + 2 * 3), ("scale", 0, 255), ("none", 0, 255)]
+)
+def test_black_and_white_are_what_the_run_has_seen(kind, low, high) -> None:
+    mean, std = {"standard": ([2.0], [3.0]), "scale": ([0.0], [255.0]), "none": ([0.0], [1.0])}[kind]
+    card = replace(card_of((1, 8, 8), kind=kind, mean=mean, std=std), dtype="uint8")
+    lowest, span = _spanned(card)
+    assert float(lowest) == low and float(lowest + span) == high
+
+
+def test_pictures_that_are_too_small_for_the_features_are_refused_with_what_helps() -> None:
+    task = style_task(content_layer="conv4_2")
+    with pytest.raises(Refusal, match="pictures of 6 x 8, the smallest that are painted, are too small for conv4_2"):
+        task.attach(Painted((6, 8)))
+    assert isinstance(style_task(content_layer="conv1_1", style_layers=["conv1_2"]).attach(Painted((6, 8))), Painted)
+
+
+class Painted(Painter):
+    """Paints nothing, in one size."""
+
+    def __init__(self, smallest: tuple[int, int]) -> None:
+        super().__init__()
+        self.smallest = smallest
+
+
+def test_a_training_takes_away_its_own_frames_alone(command) -> None:
+    Path("run/progress").mkdir(parents=True)
+    for name in ("00099.png", "mine.png", "7.png"):
+        Path("run/progress", name).write_bytes(b"")
+    assert command("train", "tracking=none", "trainer.total_epochs=1", "hydra.run.dir=run").code == 0
+    assert sorted(each.name for each in Path("run/progress").iterdir()) == ["7.png", "mine.png"]
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_lbfgs_is_torchs_without_a_closure_and_solves_least_squares(channels_last) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -259,6 +310,14 @@ def write(path: Path, width: int, height: int, mode: str = "RGB") -> Path:
     shape = (height, width) if mode == "L" else (height, width, 3)
     Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8)).save(path)
     return path
+
+
+def test_a_style_of_any_shape_covers_the_content(tmp_path) -> None:
+    content = write(tmp_path / "a.png", 256, 171)
+    for width, height in ((474, 1616), (1, 1), (999, 3), (171, 256)):
+        style = write(tmp_path / "b.png", width, height)
+        source = pictures.pair(None, content=str(content), style=str(style), size=256, steps=1)
+        assert next(source.pools["dev"].chunks()).shape == (1, 6, 171, 256)
 
 
 def test_two_pictures_are_brought_to_the_shape_of_the_content(tmp_path) -> None:
@@ -337,6 +396,7 @@ def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, mon
         (("data.normalize=standard",), "values from 0 to 1"),
         (("task.features=nowhere",), "there is no nowhere"),
         (("data.reader.content=nowhere.png",), "does not exist"),
+        (("augment=light",), "must stay as they are"),
         (("model.levels=9",), "coarsest of 9 levels"),
         (("task.goal=maximize",), "makes models worse"),
     ],

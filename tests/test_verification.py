@@ -182,6 +182,29 @@ def test_a_whitening_forgets_by_and_by_and_learns_nothing_from_strangers_or_in_e
     assert torch.allclose(unit.whitening.mean, (codes + 7).mean(dim=0), atol=1e-3)
 
 
+def test_a_whitening_that_cannot_be_keeps_what_it_had() -> None:
+    whitening = Whitening(5, 0.3)
+    codes, labels = some_codes(6, 4)
+    whitening.update(codes.float(), labels)
+    before = {name: value.clone() for name, value in whitening.state_dict().items()}
+    for wrong in (float("inf"), float("nan"), 1e30):
+        whitening.update(codes.float() * wrong, labels)
+        assert all(torch.equal(before[name], value) for name, value in whitening.state_dict().items())
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "pair"])
+def test_the_gradient_check_passes_with_a_whitening(command, loss) -> None:
+    words = (*QUICK, "task.whitening=0.3", f"task.loss={loss}", "trainer.gradient_check=true", "trainer.total_epochs=1")
+    done = command("train", *words, "task.margin=1", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+
+
+def test_heads_in_the_middle_have_no_part_in_the_whitening(command) -> None:
+    words = (*QUICK, "data.image_size=[16,32]", "model=inception", "model.auxiliary=0.3", "task.whitening=0.3")
+    done = command("train", *words, "trainer.total_epochs=1", "hydra.run.dir=run")
+    assert done.code == 0, done.err
+
+
 def test_the_curve_is_scikit_learns_and_the_equal_error_is_where_it_crosses() -> None:
     codes, labels = some_codes(6, 5, 1.0)
     pairs = pairs_of(codes, labels, squared_distances)

@@ -1,10 +1,12 @@
 """What the files of a run folder, and of a search's, are called."""
 
+from pathlib import Path
+
+PROGRESS = "progress"
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
 CONTROL, SEEN, BEST = "control.jsonl", "seen.safetensors", "best.yaml"
 RUN_FILES = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)  # what a finished run leaves for later commands
-PROGRESS = "progress"  # a folder of pictures, one of each epoch, where a task draws them
 EVALUATION = (
     "metrics.json",
     "predictions.csv",
@@ -14,3 +16,14 @@ EVALUATION = (
     "confusion.csv",
     "report.html",
 )
+
+
+def frame_of(folder: Path, epoch: int) -> Path:
+    """Return the file of the picture that a run keeps of an epoch, where its task draws one."""
+    return folder / PROGRESS / f"{epoch:05d}.png"
+
+
+def frames_of(folder: Path) -> list[Path]:
+    """Return the pictures that a run has kept, one of each epoch, in order; other files there are a person's own."""
+    found = (folder / PROGRESS).glob("*.png")
+    return sorted(file for file in found if file.stem.isdigit() and file == frame_of(folder, int(file.stem)))

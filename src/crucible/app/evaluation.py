@@ -22,7 +22,7 @@ from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
-from crucible.files import CARD, CURVES, PROGRESS, WEIGHTS
+from crucible.files import CARD, CURVES, WEIGHTS, frames_of
 from crucible.inference.saved_run import Saved, build_calibrated, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
@@ -247,7 +247,7 @@ def _figures(
         from crucible.app import interpretation
 
         shown |= interpretation.pictures(saved, batches, home_of)
-    if frames := sorted((run / PROGRESS).glob("*.png")):
+    if frames := frames_of(run):
         figures.filmstrip(frames, home_of / "filmstrip.png")
         shown["How it came to be"] = home_of / "filmstrip.png"
     if "train" in batches.splits:

@@ -27,7 +27,7 @@ from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
-from crucible.files import CONFIG, CURVES, PROGRESS, RUN_FILES, SEEN, SUMMARY, WEIGHTS
+from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS, frame_of
 from crucible.instantiate import build
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.plots.pixels import png
@@ -110,10 +110,8 @@ def _expected(job: Job, parts: Parts, epochs_done: int) -> str:
     if job.tell is not None or job.cfg["trainer"]["compile"]:
         return ""
     model, task, data, *_ = parts.trained
-    epochs, further = (
-        job.cfg["trainer"]["total_epochs"] - epochs_done,
-        parts.task.multiplications(data.card.feature_shape),
-    )
+    epochs = job.cfg["trainer"]["total_epochs"] - epochs_done
+    further = parts.task.multiplications(data.card.feature_shape)
     seconds = expected_seconds(model, task, data, epochs, further=further)
     return f"; expected: {in_words(seconds)}"
 
@@ -160,8 +158,9 @@ def _sketch(folder: Path, parts: Parts, seen: Batch) -> Callable[[int], None]:
 
     def draw(epoch: int) -> None:
         if (picture := parts.task.sketch(parts.model, seen)) is not None:
-            (folder / PROGRESS).mkdir(exist_ok=True)
-            write_atomic(folder / PROGRESS / f"{epoch:05d}.png", png(picture))
+            file = frame_of(folder, epoch)
+            file.parent.mkdir(exist_ok=True)
+            write_atomic(file, png(picture))
 
     return draw
 

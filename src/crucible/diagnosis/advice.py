@@ -218,8 +218,7 @@ def _unclear(now: RunContext) -> Iterator[Advice]:
 
 def _by_eye(now: RunContext) -> Iterator[Advice]:
     """What has no gap is judged by somebody who looks at it."""
-    if "beta" in now.task:
-        beta = now.task["beta"]
+    if beta := now.task.get("beta"):
         several = (f"task.beta={beta / 10:g},{beta:g},{10 * beta:g}",)
         yield Advice(
             "Only the eye tells how much style is enough: paint three.", (f"task.beta={10 * beta:g}",), several

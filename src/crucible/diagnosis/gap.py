@@ -85,8 +85,8 @@ def diagnose(
 
 def not_applicable() -> Diagnosis:
     """Return the diagnosis of what has no gap: nothing is learned about other examples."""
-    gap = dict.fromkeys(("avoidable_bias", "variance", "dev_test"))
-    return Diagnosis(dict(gap), "unclear", [], unclear=["avoidable_bias", "variance"])
+    gap: dict[str, float | None] = dict.fromkeys(("avoidable_bias", "variance", "dev_test"))
+    return Diagnosis(gap, "unclear", [], unclear=["avoidable_bias", "variance"])
 
 
 def _pairs(errors: Mapping[str, Measured], human: Measured) -> dict[str, tuple[Measured | None, Measured | None]]:

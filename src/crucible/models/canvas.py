@@ -43,11 +43,15 @@ class Canvas(Painter):
             raise Refusal("model", f"canvas paints from two pictures, an example has shape {list(feature_shape)}",
                           example="data=style_pair task=style model=canvas")  # fmt: skip
         height, width = feature_shape[1:]
+        if min(height, width) < SMALLEST:
+            raise Refusal("data.reader.size", f"the content becomes {height} x {width}", allowed=f"{SMALLEST} pixels a side or more",
+                          example="data.reader.size=256, or a content that is less narrow")  # fmt: skip
         if min(height, width) >> (levels - 1) < SMALLEST:
             most = max(1, (min(height, width) // SMALLEST).bit_length())
             raise Refusal("model.levels", f"the coarsest of {levels} levels of {height} x {width} has less than {SMALLEST} pixels a side",
                           allowed=f"1 to {most}", example=f"model.levels={most}")  # fmt: skip
         self._sizes = [(height >> i, width >> i) for i in reversed(range(levels))]
+        self.smallest = self._sizes[0]
         self._content, self._steps_per_level = start == "content", steps_per_level
         self.levels = nn.ParameterList([torch.zeros(1, 3, *size) for size in self._sizes])
         if start == "noise":
@@ -59,7 +63,9 @@ class Canvas(Painter):
         level = len(self._sizes) - 1
         if self.training:
             level = min(int(self.steps) // self._steps_per_level, level)
-            self.steps.add_(torch.is_grad_enabled())  # a pass without a gradient is no step
+            self.steps.add_(1)
+        for i, each in enumerate(self.levels):  # what is not painted yet is not penalised either
+            each.requires_grad_(i <= level)
         size = self._sizes[level]
         painted: Tensor = self.levels[0]
         for i in range(1, level + 1):

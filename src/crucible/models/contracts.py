@@ -55,7 +55,13 @@ class Detector(nn.Module):
 
 
 class Painter(nn.Module):
-    """A network that maps content and style (B, 6, H, W) to pictures (B, 3, h, w) from 0 to 1."""
+    """A network that maps content and style (B, 6, H, W) to pictures (B, 3, h, w); in evaluation of full size and from 0 to 1.
+
+    Attributes:
+        smallest: height and width of the smallest that it paints.
+    """
+
+    smallest: tuple[int, int]
 
 
 class OwnFanIn(nn.Module):

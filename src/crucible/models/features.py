@@ -3,6 +3,7 @@
 Three sources: filters drawn at random, a run of this project, or a file of VGG-16 or VGG-19 weights.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from crucible.data.card import Card, read_card
 from crucible.errors import Refusal
 from crucible.files import CONFIG, WEIGHTS
 from crucible.instantiate import build
-from crucible.integrity import require_unchanged
+from crucible.integrity import require_unchanged, sha256_of
 from crucible.models.contracts import Backbone, Detector
 from crucible.schema import nearest
 
-RANDOM = "random"
+RANDOM, HEX = "random", 12
+PIN = rf"@[0-9a-f]{{{HEX}}}$"
 WIDTHS = ((32, 32), (64, 64), (128, 128), (128, 128))  # of random filters: each stage's convolutions
 VGG = {
     "VGG-16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
@@ -70,6 +72,24 @@ class Features(nn.Module):
                 break
         return found
 
+    def until(self, wanted: Sequence[str]) -> "Features":
+        """Return these features without the layers behind the last wanted one."""
+        last = max(self.names.index(name) for name in wanted)
+        layers = {name: self.layers[name] for name in self.names[: last + 1]}
+        return Features(layers, self.shift, self.scale, middle=self.middle, usual=self.usual)
+
+    def require_room(self, size: Sequence[int]) -> None:
+        """Refuse pictures (H, W) that are too small for a layer.
+
+        Raises:
+            Refusal: naming what can be changed.
+        """
+        try:
+            self(torch.zeros(1, 3, *size, device=self.shift.device))
+        except RuntimeError:
+            raise Refusal("task.features", f"pictures of {size[0]} x {size[1]}, the smallest that are painted, are too small for {self.names[-1]}",
+                          allowed="fewer model.levels, a larger data.reader.size, or layers that lie before", example="model.levels=1") from None  # fmt: skip
+
     def require(self, key: str, wanted: Sequence[str]) -> None:
         """Refuse layers that this network has not.
 
@@ -85,20 +105,47 @@ def features_of(source: str) -> Features:
     """Return the features of a source.
 
     Args:
-        source: `random`; a run folder, or latest; or a .safetensors file of VGG-16 or VGG-19.
+        source: `random`; a run folder; or a .safetensors file of VGG-16 or VGG-19; these two perhaps with the hash of their weights.
 
     Raises:
         Refusal: there is none of these, or it is damaged.
     """
-    path = Path("outputs/latest" if source == "latest" else source)
     if source == RANDOM:
         return random_features()
+    path = Path(unpinned(source))
+    if path.exists():
+        pinned(path, source)
     if path.is_dir():
         return features_of_run(path)
     if path.is_file():
         return features_of_vgg(path)
     raise Refusal("task.features", f"there is no {source}", allowed="random, a run folder, or a .safetensors file of VGG-16 or VGG-19",
                   example="task.features=random")  # fmt: skip
+
+
+def unpinned(source: str) -> str:
+    """Return PATH of PATH@HASH."""
+    return re.sub(PIN, "", source)
+
+
+def pinned(path: Path, source: str) -> str:
+    """Return PATH@HASH of a run folder or a file of weights.
+
+    Args:
+        source: as it is named; with a hash it must be that of the weights.
+
+    Raises:
+        Refusal: there are no weights, or they are others than these.
+    """
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.is_file():
+        raise Refusal(f"task.features={source}", f"there is no {file}", allowed="random, a finished run, or a .safetensors file",
+                      example="task.features=random")  # fmt: skip
+    found = f"@{sha256_of(file)[:HEX]}"
+    if (wanted := re.search(PIN, source)) and wanted[0] != found:
+        raise Refusal(f"task.features={source}", f"its weights are others by now: their hash is {found[1:]}",
+                      allowed="the weights that this training began with", example=f"task.features={path}")  # fmt: skip
+    return f"{path}{found}"
 
 
 def random_features() -> Features:
@@ -149,7 +196,8 @@ def features_of_vgg(path: Path) -> Features:
 def features_of_run(folder: Path) -> Features:
     """Return the layers of a finished run's network of images, from the picture to what is made a vector: unit1, unit2, ...
 
-    Values 0 to 1 become what the run's own pictures span: two deviations around their mean.
+    Values 0 to 1 become what the run's own pictures span: two deviations around their mean where they are standardised, else all
+    that a byte, or a share, can be.
 
     Raises:
         Refusal: no finished run, or none of such a network.
@@ -174,9 +222,16 @@ def features_of_run(folder: Path) -> Features:
     layers = {f"unit{i}": unit for i, unit in enumerate(_activated(network.units()), start=1)}
     names = list(layers)
     shift, scale = (part.float() for part in shift_and_scale(card))
-    mean, deviation = (torch.tensor(card.normalize[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    low, span = mean - 2 * deviation, 4 * deviation
+    low, span = _spanned(card)
     return Features(layers, shift + low * scale, span * scale, middle=names[len(names) // 2], usual=names)
+
+
+def _spanned(card: Card) -> tuple[Tensor, Tensor]:
+    """Return the stored values that black and white stand for: the lowest, and how far the highest is from it (C, 1, 1)."""
+    mean, deviation = (torch.tensor(card.normalize[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    if card.normalize["kind"] == "standard":
+        return mean - 2 * deviation, 4 * deviation
+    return torch.zeros_like(mean), torch.full_like(mean, 255.0 if card.dtype == "uint8" else 1.0)
 
 
 def _activated(units: Sequence[nn.Module]) -> list[nn.Module]:

@@ -14,8 +14,8 @@ class Whitening(nn.Module):
     """Codes in which the pictures of one person vary alike in all directions (Hatch et al., 2006: within-class covariance).
 
     x' = L^-1 (x - m), where m is the mean code and L L^T = S + s tr(S) / D I, S the covariance of codes around the mean of their
-    person. What differs between pictures of one person counts less, what is steady counts more. As in batch norm, m and S are means
-    over the batches of a training, without a gradient.
+    person. What differs between pictures of one person counts less, what is steady counts more. m and S are means over the batches
+    before, without a gradient.
 
     Args:
         dimensions: D of a code. shrinkage: s > 0; the larger, the nearer to squared distances as they are.
@@ -42,19 +42,24 @@ class Whitening(nn.Module):
             return
         sums = codes.new_zeros(len(people), codes.shape[1]).index_add_(0, own, codes)
         apart = codes - (sums / torch.bincount(own)[:, None])[own]
-        self.batches += 1
-        share = 1 / self.batches.clamp(max=WINDOW)
-        self.mean.lerp_(codes.mean(dim=0), share)
-        self.within.lerp_(apart.T @ apart / (len(codes) - len(people)), share)
-        self.inverse.copy_(self._inverse())
+        share = 1 / (self.batches + 1).clamp(max=WINDOW)
+        mean = self.mean.lerp(codes.mean(dim=0), share)
+        within = self.within.lerp(apart.T @ apart / (len(codes) - len(people)), share)
+        inverse = self._inverse(within)
+        sound = (
+            inverse.isfinite().all() & mean.isfinite().all()
+        )  # else the loss is not finite either, and the training ends
+        self.batches = self.batches + sound
+        self.mean, self.within = torch.where(sound, mean, self.mean), torch.where(sound, within, self.within)
+        self.inverse = torch.where(sound, inverse, self.inverse)
 
-    def _inverse(self) -> Tensor:
-        """Return L^-1 (D, D)."""
-        within, unit = self.within.double(), torch.eye(len(self.within), dtype=torch.float64, device=self.within.device)
-        floor = self._shrinkage * within.trace() / len(within)
-        lower = torch.linalg.cholesky(within + floor.clamp(min=SMALL) * unit)
+    def _inverse(self, within: Tensor) -> Tensor:
+        """Return L^-1 (D, D), which is not finite where there is none."""
+        exact, unit = within.double(), torch.eye(len(within), dtype=torch.float64, device=within.device)
+        floor = self._shrinkage * exact.trace() / len(exact)
+        lower, failed = torch.linalg.cholesky_ex(exact + floor.clamp(min=SMALL) * unit)
         inverse: Tensor = torch.linalg.solve_triangular(lower, unit, upper=False)
-        return inverse
+        return torch.where(failed == 0, inverse, torch.nan).to(within)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Map codes (B, D) to whitened ones (B, D)."""

@@ -72,6 +72,7 @@ class Style(MonitoredTask):
         if style_weights is not None and len(style_weights) != count:
             raise Refusal("task.style_weights", f"{len(style_weights)} weights of {count} layers", allowed="one for each of task.style_layers",
                           example=f"task.style_weights=[{', '.join(['1'] * count)}]")  # fmt: skip
+        self._features = self._features.until([self._content_layer, *self._style_layers])
         self._weights = style_weights or [1 / count] * count
         self._alpha, self._beta, self._variation = alpha, beta, variation
         self._known: dict[tuple[object, ...], tuple[Tensor, dict[str, Tensor]]] = {}
@@ -82,14 +83,12 @@ class Style(MonitoredTask):
             raise Refusal(
                 "model", f"task=style optimises a picture; {type(model).__name__} gives none", example="model=canvas"
             )
+        self._features.require_room(model.smallest)
         return model
 
     def multiplications(self, feature_shape: Sequence[int]) -> int:
         """Return those of a pass of the painted picture through the features."""
-        rows = measure(self._features, (3, *feature_shape[1:]))
-        last = max(self._features.names.index(name) for name in (self._content_layer, *self._style_layers))
-        needed = self._features.names[: last + 1]
-        return sum(row.multiplications for row in rows if row.name.split(".")[1] in needed)
+        return sum(row.multiplications for row in measure(self._features, (3, *feature_shape[1:])))
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the mean loss () of a batch, `x` (B, 6, H, W), and its parts."""
@@ -140,11 +139,9 @@ class Style(MonitoredTask):
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the pictures (B, 3, H, W) in [0, 1]."""
-        return self.postprocess(outputs)
-
-    def postprocess(self, outputs: Tensor) -> Tensor:
-        """Return the pictures (B, 3, H, W) in [0, 1]."""
         return outputs.float()
+
+    postprocess = predict
 
     @torch.no_grad()
     def sketch(self, model: nn.Module, batch: Batch) -> Tensor:

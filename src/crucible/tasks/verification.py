@@ -88,16 +88,19 @@ class Verification(MonitoredTask):
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, `x` (B, ...), `label` (B,); of triplets `triplets/active`, the share that still teaches."""
-        active: list[Tensor] = []
+        active, seen = list[Tensor](), list[Tensor]()
         unit: Unit = getattr(model, TaskUnit.NAME, self._unit)  # of this model, which may be a copy
 
         def loss(outputs: Tensor) -> Tensor:
-            unit.update(precise(outputs), batch["label"])
             mean, share = self._batch_loss(unit, self._codes(unit, outputs), batch["label"])
             active.append(share)
+            seen.append(outputs.detach())
             return mean
 
         terms = loss_terms(model, batch["x"], loss)
+        unit.update(
+            precise(seen[0]), batch["label"]
+        )  # of the network's head: those in its middle have codes of their own
         return terms | ({"triplets/active": active[0].detach()} if self._loss == "triplet" else {})
 
     def _batch_loss(self, unit: Unit, codes: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

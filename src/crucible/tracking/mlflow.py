@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.errors import Refusal
-from crucible.files import CARD, CONFIG, CURVES, EVALUATION, PROGRESS, SEEN, SUMMARY, WEIGHTS
+from crucible.files import CARD, CONFIG, CURVES, EVALUATION, PROGRESS, SEEN, SUMMARY, WEIGHTS, frames_of
 from crucible.integrity import sha256_of
 from crucible.text import redacted
 from crucible.tracking.fetching import bring
@@ -192,8 +192,8 @@ class Mirror:
     def _on_end(self, event: Event) -> None:
         for name in (OF_TRIAL if self.parent else ARTIFACTS) if self._is_here(event) else ():
             self._upload(self.folder / name)
-        if (self.folder / PROGRESS).is_dir() and not self.parent and self._is_here(event):
-            self.client.log_artifacts(self.state["run_id"], str(self.folder / PROGRESS), PROGRESS)
+        for frame in frames_of(self.folder) if not self.parent and self._is_here(event) else ():
+            self.client.log_artifact(self.state["run_id"], str(frame), PROGRESS)
         done = "model" in self.state["artifacts"] or "no_model" in self.state
         if not done and not self.parent and self._is_here(event):
             self._try_model()

@@ -1,6 +1,5 @@
 """Opening a run folder: a new journal, or the old one and its checkpoint where the same training was interrupted."""
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from uuid import uuid4
 
 from crucible.data.card import Card
 from crucible.errors import Refusal
-from crucible.files import CARD, CHECKPOINT, CONFIG, CONTROL, CURVES, EVALUATION, PROGRESS, SEEN, SUMMARY, WEIGHTS
+from crucible.files import CARD, CHECKPOINT, CONFIG, CONTROL, CURVES, EVALUATION, SEEN, SUMMARY, WEIGHTS, frames_of
 from crucible.integrity import SUMS
 from crucible.tracking import checkpoint
 from crucible.tracking.folder import write_atomic
@@ -55,7 +54,8 @@ def open_run(folder: Path, who: Identity, config: str, card: Card) -> Opened:
     if state is None:
         for stale in STALE:
             (folder / stale).unlink(missing_ok=True)
-        shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        for frame in frames_of(folder):
+            frame.unlink()
     write_atomic(folder / CONFIG, config.encode())
     card.write(folder / CARD)
     return Opened(Journal(folder), state, bool(events), events[0]["threads"] if events else None, damage)

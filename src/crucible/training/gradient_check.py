@@ -83,8 +83,11 @@ def _layer(parameter: str) -> str:
 
 
 def _check(model: nn.Module, task: Task, batch: Batch, seed: int) -> Checked:
+    before = {name: value.clone() for name, value in model.named_buffers()}
+
     def loss() -> Tensor:
         torch.manual_seed(seed)
+        model.load_state_dict(before, strict=False)  # what a pass counts or averages has no part in the gradient
         return total_of(task.losses(model, batch))
 
     order = _order(model, batch)

@@ -184,8 +184,10 @@ def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchS
     jobs = _jobs(asked, plain(composed))
     if jobs > 1 and plain(composed)["trainer"]["threads"] == "auto":
         fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
-    if (source := resolve_source(Job(plain(composed), Path(), [])).cfg["transfer"].get("source")) is not None:
-        fixed.append(quoted(f"transfer.source={source}"))  # what `latest` means now
+    resolved = resolve_source(Job(plain(composed), Path(), [])).cfg
+    for group, key in (("transfer", "source"), ("task", "features")):
+        if (named := resolved[group].get(key)) is not None:
+            fixed.append(quoted(f"{group}.{key}={named}"))  # what `latest` means now
     base = Base(args, tuple(fixed), "", "")
     card, pinned = _admitted(base, space, made)
     cfg = base.composed(firsts)

@@ -64,8 +64,12 @@ def _covering(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
     """Return a picture of some width and height from the middle of another, as much of it as has that shape."""
     scale = max(shape[0] / picture.width, shape[1] / picture.height)
     width, height = shape[0] / scale, shape[1] / scale
-    left, top = (picture.width - width) / 2, (picture.height - height) / 2
-    return picture.resize(shape, Image.Resampling.LANCZOS, box=(left, top, left + width, top + height))
+    left, top = (
+        max(0.0, (picture.width - width) / 2),
+        max(0.0, (picture.height - height) / 2),
+    )  # not below 0 by rounding
+    box = (left, top, min(left + width, picture.width), min(top + height, picture.height))
+    return picture.resize(shape, Image.Resampling.LANCZOS, box=box)
 
 
 def _pool(example: Array, count: int) -> Pool:
