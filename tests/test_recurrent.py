@@ -120,3 +120,11 @@ def test_whole_networks_are_torchs(kind, layers, bidirectional) -> None:
 def test_backwards_is_within_each_length() -> None:
     x = torch.arange(6.0).view(1, 6, 1).repeat(2, 1, 1)
     assert reversed_in_time(x, torch.tensor([6, 4]))[..., 0].tolist() == [[5, 4, 3, 2, 1, 0], [3, 2, 1, 0, 4, 5]]
+
+
+def test_an_image_is_read_row_by_row() -> None:
+    torch.manual_seed(0)
+    model = lstm([2, 4, 3], 5, hidden=6, layers=1, bidirectional=True, keep_prob=1.0, peephole=False)
+    x = torch.randn(3, 2, 4, 3)
+    rows = torch.stack([torch.cat([x[:, 0, i], x[:, 1, i]], dim=1) for i in range(4)], dim=1)
+    assert torch.allclose(model(x), model(rows), atol=1e-6)

@@ -7,6 +7,7 @@ tests hold it against. W = [W_aa, W_ax] is one matrix, applied to [a<t-1>, x<t>]
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import ClassVar, Literal
 
 import torch
@@ -83,7 +84,7 @@ class Cell(OwnFanIn, ABC):
     def _fused(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         own = {"weight_hh_l0": self.weight[:, : self.hidden], "weight_ih_l0": self.weight[:, self.hidden :], "bias_ih_l0": self.bias,
                "bias_hh_l0": self.recurrent_bias()}  # fmt: skip
-        whole = bool((lengths == x.shape[1]).all())
+        whole = x.is_meta or bool((lengths == x.shape[1]).all())
         packed = x if whole else pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         carried = tuple(each[None] for each in state)
         outputs, after = functional_call(self.fused[0], own, (packed, carried if len(carried) > 1 else carried[0]))
@@ -196,7 +197,7 @@ class Recurrent(nn.Module):
     Of both directions a layer gives [a_forward, a_backward], and the last activations are those at the two ends.
 
     Args:
-        feature_shape: [L, F], or [L] of one number a step. num_outputs: 1 for a binary task, else the number of classes, K.
+        feature_shape: [L, F]; [L] of one number a step; or (C, H, W), an image that is read row by row, C W numbers a step. num_outputs: 1 for a binary task, else the number of classes, K.
         cell: makes one of (inputs, hidden). hidden: H. layers: cells over each other. bidirectional: whether there is a second
             direction. keep_prob: of an activation between layers and before the last one, in training.
     """
@@ -213,10 +214,13 @@ class Recurrent(nn.Module):
         keep_prob: Probability,
     ) -> None:
         super().__init__()
-        if len(feature_shape) > 2:
-            raise Refusal("model", f"it goes through a sequence of numbers, an example has shape {list(feature_shape)}",
-                          allowed="[length] or [length, features]", example="data=series")  # fmt: skip
-        directions, width = 1 + bidirectional, feature_shape[1] if len(feature_shape) == 2 else 1
+        if len(feature_shape) > 3:
+            raise Refusal("model", f"it goes through a sequence, an example has shape {list(feature_shape)}",
+                          allowed="[length], [length, features], or an image, which is read row by row", example="data=series")  # fmt: skip
+        directions, width = (
+            1 + bidirectional,
+            prod(feature_shape[::2] if len(feature_shape) == 3 else feature_shape[1:]),
+        )
         self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
         for i in range(layers):
             inputs = width if i == 0 else directions * hidden
@@ -227,7 +231,8 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(directions * hidden, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map examples (B, L) or (B, L, F), padded with NaN, to logits (B, K)."""
+        """Map examples (B, L) or (B, L, F), padded with NaN, or images (B, C, H, W), to logits (B, K)."""
+        x = x.transpose(1, 2).flatten(2) if x.dim() == 4 else x
         lengths = mask_of(x).sum(dim=1)
         x = torch.nan_to_num(x if x.dim() == 3 else x[..., None])
         _, last = self.activations(x, lengths)
