@@ -36,6 +36,9 @@ ADDED_CHOICES = {
     "canvas",
     "style",
     "lbfgs",
+    "rnn",
+    "gru",
+    "lstm",
 }
 PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
