@@ -156,8 +156,10 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
 def _sketch(folder: Path, parts: Parts, seen: Batch) -> Callable[[int], None]:
     """Return what keeps a picture of each epoch, where the task can draw one."""
 
+    first = {"x": seen["x"][:1].clone()}  # no more of the batch is kept
+
     def draw(epoch: int) -> None:
-        if (picture := parts.task.sketch(parts.model, seen)) is not None:
+        if (picture := parts.task.sketch(parts.model, first)) is not None:
             file = frame_of(folder, epoch)
             file.parent.mkdir(exist_ok=True)
             write_atomic(file, png(picture))

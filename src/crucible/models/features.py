@@ -60,7 +60,7 @@ class Features(nn.Module):
         return list(self.layers)
 
     def forward(self, pictures: Tensor, wanted: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Map pictures (B, 3, H, W) in [0, 1] to the maps (B, C, h, w) of some layers; later ones are not computed."""
+        """Map pictures (B, 3, H, W) in [0, 1] to the maps (B, C, h, w) of some layers."""
         if len(self.shift) == 1:
             pictures = (pictures * self.luma).sum(dim=1, keepdim=True)
         x, found = pictures * self.scale + self.shift, dict[str, Tensor]()
@@ -68,8 +68,6 @@ class Features(nn.Module):
             x = layer(x)
             if name in wanted:
                 found[name] = x
-            if wanted and len(found) == len(set(wanted)):
-                break
         return found
 
     def until(self, wanted: Sequence[str]) -> "Features":

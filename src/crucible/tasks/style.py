@@ -147,7 +147,7 @@ class Style(MonitoredTask):
     def sketch(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the picture as it is."""
         model.eval()
-        return self.postprocess(model(batch["x"][:1]))[0]
+        return self.postprocess(model(batch["x"]))[0]
 
     def metrics(self) -> StyleMetrics:
         """Return an empty accumulator."""

@@ -127,7 +127,11 @@ class MonitoredTask(ABC):
         return 0
 
     def sketch(self, model: nn.Module, batch: Batch) -> Tensor | None:
-        """Return a picture (3, H, W) from 0 to 1 of how far the training is; None: there is nothing to be seen."""
+        """Return a picture (3, H, W) from 0 to 1 of how far the training is; None: there is nothing to be seen.
+
+        Args:
+            batch: `x` (1, ...), the first example of train.
+        """
         return None
 
     def chance_loss(self, counts: list[int]) -> float | None:
