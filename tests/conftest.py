@@ -13,6 +13,7 @@ import torch
 from crucible.app.cli import run_command
 from crucible.app.compose import compose, plain
 from crucible.data.card import Card
+from crucible.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # on a busy machine a second thread makes small steps slower, not faster
@@ -50,6 +51,24 @@ def command(
 
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train_until_killed(command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Train with some arguments; the process is interrupted between the second epoch and its record."""
+    record = Run.record
+
+    def interrupted(self: Run, dev: dict[str, float]) -> None:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        record(self, dev)
+
+    def train(*words: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "record", interrupted)
+            assert command("train", *words).code == 130
+
+    return train
 
 
 def composed(*overrides: str) -> dict[str, Any]:

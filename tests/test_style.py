@@ -23,7 +23,6 @@ from crucible.models.contracts import Painter
 from crucible.models.features import _spanned, features_of
 from crucible.optim.optimizers import lbfgs
 from crucible.tasks.style import Style
-from crucible.training.run import Run
 
 SMALL = ("experiment=style", "data.reader.size=48", "data.reader.steps=4", "model.levels=2", "model.steps_per_level=4",
          "trainer.total_epochs=4", "trainer.threads=1", "tracking=none")  # fmt: skip
@@ -365,19 +364,10 @@ def test_a_picture_is_painted_evaluated_and_drawn(command) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("optimizer=adam", "optimizer.lr=0.05", "model.start=noise")])
-def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, monkeypatch, words) -> None:
+def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, train_until_killed, words) -> None:
     words = (*SMALL, *words, "trainer.checkpoint_every=1")
     assert command("train", *words, "hydra.run.dir=whole").code == 0
-    record = Run.record
-
-    def interrupted(self: Run, dev: dict[str, float]) -> None:
-        if self.epoch == 2:
-            raise KeyboardInterrupt
-        record(self, dev)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "record", interrupted)
-        assert command("train", *words, "hydra.run.dir=part").code == 130
+    train_until_killed(*words, "hydra.run.dir=part")
     assert command("train", "resume=part").code == 0
     for name in ("weights.safetensors", "progress/00004.png"):
         assert Path("whole", name).read_bytes() == Path("part", name).read_bytes()

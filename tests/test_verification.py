@@ -23,7 +23,6 @@ from crucible.losses import contrastive, pair_cross_entropy, triplet
 from crucible.metrics.verification import VerificationMetrics, pairs_of, squared_distances
 from crucible.tasks.comparison import PairUnit, Unit, Whitening
 from crucible.tasks.verification import Verification
-from crucible.training.run import Run
 
 WORDS = ("data=digit_numbers", "task=verification", "tracking=none", "trainer.threads=1")
 QUICK = (*WORDS, "data.reader.pictures={train: 4, dev: 3, test: 3}", "model=mlp", "trainer.total_epochs=2")
@@ -370,20 +369,11 @@ def test_it_is_trained_evaluated_and_explained(command, trained) -> None:
 
 
 @pytest.mark.parametrize("loss", ["triplet", "contrastive", "pair", "chi_square", "softmax", "whitened"])
-def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, monkeypatch, loss) -> None:
+def test_killed_between_two_epochs_and_resumed_it_has_the_same_bits(command, train_until_killed, loss) -> None:
     declared = "task.whitening=0.3" if loss == "whitened" else f"task.loss={loss}"
     words = (*QUICK, declared, "task.mining=random", "trainer.total_epochs=4", "trainer.checkpoint_every=1")
     assert command("train", *words, "hydra.run.dir=whole").code == 0
-    record = Run.record
-
-    def interrupted(self: Run, dev: dict[str, float]) -> None:
-        if self.epoch == 2:
-            raise KeyboardInterrupt
-        record(self, dev)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "record", interrupted)
-        assert command("train", *words, "hydra.run.dir=part").code == 130
+    train_until_killed(*words, "hydra.run.dir=part")
     assert not Path("part/weights.safetensors").exists()
     assert command("train", "resume=part").code == 0
     whole, part = (Path(name, "weights.safetensors").read_bytes() for name in ("whole", "part"))
