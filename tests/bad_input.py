@@ -82,6 +82,12 @@ class Case:
     make: Callable[[Path], None] = field(default=nothing)
 
 
+def text(raw: bytes) -> Callable[[Path], None]:
+    """Return a maker of a.txt."""
+    return lambda home: (home / "a.txt").write_bytes(raw)
+
+
+TEXT = ["data=text", "data.path=a.txt", "task=language", "model=lstm"]
 SCENES = ["data=digit_scenes", "data.reader.scenes={train: 20, dev: 10, test: 10}"]
 SEARCH = ["-m", "sweep=coarse_to_fine"]
 OWN = ["data=npz", "data.path=data.npz"]
@@ -206,6 +212,16 @@ CASES = [
     Case("batches that hold no groups", ["data=digit_numbers", "task=verification", "trainer.batch_size=50"],
          ["50 examples are not several classes of 4", "example: trainer.batch_size=32"]),
     Case("a margin below 0", ["data=digit_numbers", "task=verification", "task.margin=-1"], ["task.margin", "greater than or equal to 0"]),
+    Case("text in another encoding", [*TEXT], ["a.txt, line 2", "0xef", "data.reader.encoding=latin-1"], text(b"abc\nna\xefve\n")),
+    Case("a text file that is empty", [*TEXT], ["there is no text in it"], text(b"\n \n")),
+    Case("a line that is too long, and that is refused", [*TEXT, "data.reader.max_length=5", "data.reader.too_long=refuse"],
+         ["a.txt, line 1", "it has 9 tokens", "data.reader.too_long=cut"], text(b"too long\n")),
+    Case("a text of one symbol", [*TEXT], ["nothing to tell apart"], text("".join("a" * n + "\n" for n in range(1, 30)).encode())),
+    Case("a language model that looks ahead", [*TEXT, "model.bidirectional=true"], ["has seen it", "example: model.bidirectional=false"],
+         text("".join(f"{n} bottles\n" for n in range(30)).encode())),
+    Case("a network without steps for text", ["data=pydoc", "task=language", "model=mlp"], ["step by step", "example: task=language model=lstm"]),
+    Case("a tag outside the scheme", ["data=conll", "data.path=a.txt", "task=tagging", "model=lstm"], ["a.txt, line 3", "'PER' is no tag"],
+         text(b"John B-PER\n\nSmith PER\n")),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
 ]  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_the_shell_completes_what_follows_the_verb(installed) -> None:
         "optimizer=adam",
         "optimizer=adamw",
     ]
-    assert completed("crucible train model=wi") == ["model=wide"]
+    assert completed("crucible train model=wid") == ["model=wide"]
     done = crucible(installed, installed / "mine", "-sc", "install=bash")
     assert done.returncode == 0 and done.stdout.strip().endswith("hydra_bash_completion crucible")
 

@@ -107,7 +107,8 @@ def test_whole_networks_are_torchs(kind, layers, bidirectional) -> None:
     x = torch.randn(4, 7, 3, dtype=torch.float64)
     packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True, enforce_sorted=False)
     wanted, _ = nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)
-    found, last = ours.activations(x, LENGTHS)
+    found, states = ours.activations(x, LENGTHS)
+    last = torch.cat([state[0] for state in states[-1 - bidirectional :]], dim=1)
     assert torch.allclose(found, wanted, atol=1e-6)
     ends = [wanted[i, n - 1, :5] for i, n in enumerate(LENGTHS.tolist())]
     assert torch.allclose(last[:, :5], torch.stack(ends), atol=1e-6)

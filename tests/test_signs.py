@@ -21,6 +21,8 @@ GROUPS = ("augment", "init", "model", "transfer", "optimizer", "regularizer", "s
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 CHOICES.remove("model=yolo")  # with the tasks that say where: test_places
 CHOICES.remove("model=canvas")  # with task=style alone: test_style
+CHOICES.remove("model=encoder_decoder")  # with task=language alone: test_language
+CHOICES.remove("transfer=word_vectors")  # of text alone: test_tagging
 ACTIVATIONS = [f"model.activation={name}" for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity")]
 KNOBS = [
     "task.label_smoothing=0.1", "task.class_weights=balanced", "task.loss=mean_squared_error", "data.sampling=balanced",

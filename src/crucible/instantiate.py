@@ -245,10 +245,11 @@ def section_of(target: Callable[..., Any]) -> type[Section]:
 
 
 def _unpacked(shared: Any) -> dict[str, tuple[Any, Any]]:
-    """Return the fields of a generic TypedDict, its variables replaced; one that is not required is None by default."""
-    variables = dict(zip(get_origin(shared).__parameters__, get_args(shared), strict=True))
+    """Return the fields of a TypedDict, the variables of a generic one replaced; one that is not required is None by default."""
+    home = get_origin(shared) or shared
+    variables = dict(zip(getattr(home, "__parameters__", ()), get_args(shared), strict=True))
     fields = {}
-    for name, hint in get_type_hints(get_origin(shared), include_extras=True).items():
+    for name, hint in get_type_hints(home, include_extras=True).items():
         optional = get_origin(hint) is NotRequired
         kind = get_args(hint)[0] if optional else hint
         own = tuple(variables[each] for each in getattr(kind, "__parameters__", ()))

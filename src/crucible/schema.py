@@ -24,6 +24,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Bound = Annotated[str, Field(pattern=r"^\s*(<=|>=|<|>)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")]
+Norm = Annotated[float, Field(gt=0)]  # of a gradient; infinite: it is not clipped
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Node = dict[str, Any]
 
@@ -69,7 +70,7 @@ class Data(Section):
     num_classes: Annotated[int, Field(ge=2, le=LARGEST)] | None
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
     flip_keeps_label: bool
-    sampling: Literal["shuffle", "balanced"] | PerClass
+    sampling: Literal["shuffle", "balanced", "streams"] | PerClass
 
 
 class Trainer(Section):
@@ -78,7 +79,7 @@ class Trainer(Section):
     total_epochs: Epochs
     batch_size: Count | None
     patience: Count | None
-    max_norm: Annotated[float, Field(gt=0)]  # infinite: no clipping
+    max_norm: Norm
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     precision: Literal["float32", "bfloat16"]
     threads: Literal["auto"] | Threads

@@ -4,8 +4,10 @@ The layers before the head come from the source, the head starts anew where the 
 the old layers and train the head alone; more: freeze fewer; many: take the old weights as a start for all.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from types import MethodType
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, WEIGHTS
 from crucible.integrity import require_unchanged
 from crucible.models.contracts import Backbone, Detector, TaskUnit
+from crucible.models.sequence import Steps
 from crucible.schema import Positive, Whole, nearest
 
 Freeze = Literal["all", "none"] | Whole
@@ -151,6 +154,7 @@ class FromRun(NoTransfer):
                 "transfer.cache=true", "the features change from step to step",
                 allowed="transfer.freeze=all, augment=none, trainer.precision=float32, no heads in the middle; or transfer.cache=auto",
             )  # fmt: skip
+        self._require_same_words()
         self._require_finite(self._names(model), model)
         count = len(blocks(model))
         if isinstance(self._freeze, int) and self._freeze > count:
@@ -190,6 +194,13 @@ class FromRun(NoTransfer):
     def origin(self) -> str:
         """Return a line about what came from where."""
         return f"\n    from  {self._source.file}: {len(self._old)} tensors, the head {'too' if self._kept else 'anew'}"
+
+    def _require_same_words(self) -> None:
+        """Refuse a source whose symbols mean other tokens: its numbers would be taken for those of others."""
+        there, here = self._source.card.columns if self._source.card else None, self._card.columns
+        if self._card.holds_symbols and there != here:
+            raise Refusal(f"transfer.source={self._source.file}", f"it knows {len(there or [])} other symbols, these data have {len(here or [])}",
+                          allowed="a source that was trained on the same text with the same vocabulary")  # fmt: skip
 
     def _require_finite(self, names: set[str], model: nn.Module) -> None:
         with safe_open(self._source.file, framework="pt") as tensors:
@@ -243,6 +254,91 @@ class FromRun(NoTransfer):
             f"transfer.source={self._source.file}", f"its network is another than this model: '{name}' {what}",
             allowed="the same model with the same widths, on examples of the same channels", nearest=close, example=example,
         )  # fmt: skip
+
+
+class WordVectors(NoTransfer):
+    """Word vectors from a text file, a word and its numbers a line (GloVe, word2vec's and fastText's text form), as embeddings.
+
+    Args:
+        pretrained: nothing. card: tells the words. vectors: the file; words that it does not hold keep what was drawn. freeze: whether
+            embeddings stay as they are. seen: as of every choice.
+    """
+
+    def __init__(
+        self, pretrained: Pretrained | None, card: Card, *, vectors: str | None, freeze: bool, seen: OfSeen = "refuse"
+    ) -> None:
+        if not card.holds_symbols or vectors is None:
+            what = "is missing" if vectors is None else "these data are no text"
+            raise Refusal("transfer.vectors", what, allowed="a text file of word vectors, for data that are text",
+                          example="transfer=word_vectors transfer.vectors=glove.6B.100d.txt model.embedding=100")  # fmt: skip
+        self._path, self._words, self._freeze = Path(vectors).expanduser(), card.columns or [], freeze
+        self._found = 0
+
+    def check(self, model: nn.Module, *, fixed: bool) -> None:
+        """Refuse a file that is not there, holds no vectors, or others than the model's embeddings are."""
+        if "DVC_STAGE" in os.environ and not self._path.resolve().is_relative_to(Path("data").resolve()):
+            raise Refusal(
+                f"transfer.vectors={self._path}", "DVC would not see this file change", allowed="a path under data/"
+            )
+        weight = self._embedding(model)
+        width = next((len(vector) for _, vector in self._lines()), 0)
+        if width != weight.shape[1]:
+            raise Refusal(f"transfer.vectors={self._path}", f"its vectors have {width} numbers, embeddings {weight.shape[1]}",
+                          allowed="as many", example=f"model.embedding={width}")  # fmt: skip
+
+    def __call__(self, model: nn.Module) -> None:
+        """Put the vectors of known words in place."""
+        weight, place = self._embedding(model), {word: i for i, word in enumerate(self._words)}
+        with torch.no_grad():
+            for word, vector in self._lines():
+                if word in place:
+                    weight[place[word]] = torch.tensor(vector)
+                    self._found += 1
+        weight.requires_grad_(not self._freeze)
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return what the optimizer shall move: without embeddings where they stay."""
+        fixed = self._embedding(model) if self._freeze else None
+        return [{"params": [p for p in model.parameters() if p is not fixed]}]
+
+    def origin(self) -> str:
+        """Return a line about what came from where."""
+        return f"\n    from  {self._path}: vectors of {self._found:,} of {len(self._words):,} symbols"
+
+    def _embedding(self, model: nn.Module) -> nn.Parameter:
+        found = [part.weight for part in model.modules() if isinstance(part, Steps)]
+        weight = found[0] if len(found) == 1 else None
+        if weight is None:
+            raise Refusal("transfer=word_vectors", "this model learns no embedding, or two", allowed="model=rnn, gru, lstm, window with model.embedding",
+                          example="model=lstm model.embedding=100")  # fmt: skip
+        return weight
+
+    def _lines(self) -> Iterator[tuple[str, list[float]]]:
+        """Give each word and its vector; a first line of two whole numbers (word2vec) is passed over.
+
+        Raises:
+            Refusal: a line of another width than the first, or with what is no finite number.
+        """
+        width = number = 0
+        try:
+            with self._path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    cells = line.rstrip().split(" ")
+                    if number == 1 and len(cells) == 2:
+                        continue
+                    width = width or len(cells) - 1
+                    word, vector = (
+                        " ".join(cells[:-width]),
+                        [float(cell) for cell in cells[-width:]],
+                    )  # some words hold spaces
+                    if not word or not all(map(isfinite, vector)):
+                        raise ValueError(f"no word and {width} finite numbers")
+                    yield word, vector
+        except (OSError, ValueError) as error:
+            what = f"no word vectors, line {number}: {error}"
+            raise Refusal(
+                f"transfer.vectors={self._path}", what, allowed="a word and its numbers a line, in UTF-8"
+            ) from None
 
 
 def _targets(card: Card | None) -> str:

@@ -17,6 +17,7 @@ from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
 from crucible.inference.saved_run import on_device
 from crucible.instantiate import build
+from crucible.models.contracts import largest_norm
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.tasks.task import Task, build_network
@@ -98,9 +99,8 @@ def build_optimizer(cfg: Config, model: nn.Module, transfer: NoTransfer) -> tupl
     optimizer = build("optimizer", cfg["optimizer"], transfer.groups(model))
     for group in optimizer.param_groups:
         group["lr"] *= group.pop("share", 1.0)
-    return GuardedOptimizer(optimizer, max_norm=cfg["trainer"]["max_norm"]), build(
-        "schedule", cfg["schedule"], optimizer
-    )
+    max_norm = min(cfg["trainer"]["max_norm"], largest_norm(model))
+    return GuardedOptimizer(optimizer, max_norm=max_norm), build("schedule", cfg["schedule"], optimizer)
 
 
 def assemble(

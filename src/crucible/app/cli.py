@@ -17,6 +17,8 @@ BY_WORDS = (
     "inside",
     "slide",
     "faces",
+    "score",
+    "sample",
     "new",
 )  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)

@@ -81,10 +81,14 @@ def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
     """Refuse what only classes can have where there are none, or an error that is no rate."""
     if card.classes and (data["human_error"] or 0) > 1:
         raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
-    if not task.kind.drawable and data["sampling"] != "shuffle":
+    if not task.kind.drawable and data["sampling"] not in ("shuffle", "streams"):
         raise Refusal(
             f"data.sampling={data['sampling']}", "these data have no classes", example="data.sampling=shuffle"
         )
+    lengths, dropped = card.lengths or {}, card.duplicates.get("policy") == "drop" and card.duplicates["found"]
+    if data["sampling"] == "streams" and (not lengths.get("of_one_text") or data["split"].get("train_dev") or dropped):
+        raise Refusal("data.sampling=streams", "only windows of one long text, none taken out, go on from each other", allowed="shuffle; or data.reader.item=file, data.split.train_dev=0",
+                      example="data.sampling=shuffle")  # fmt: skip
 
 
 def _require_whole_groups(cfg: Config) -> None:
@@ -114,7 +118,8 @@ def _require_mask(model: nn.Module, card: Card) -> None:
     for parameter in model.parameters():
         parameter.zero_()
     lengths = torch.tensor([0, card.feature_shape[0], card.feature_shape[0] + 1])
-    values = torch.zeros(int(lengths[-1]), *card.example_shape, dtype=torch.int64 if card.holds_symbols else None)
+    shape, dtype = ([], torch.int64) if card.holds_symbols else (card.example_shape, None)
+    values = torch.zeros(int(lengths[-1]), *shape, dtype=dtype)
     with refusing("model", model, "it takes no examples of different lengths"):
         outputs = model(Padded(values, lengths)[:])
     if not outputs.isfinite().all():

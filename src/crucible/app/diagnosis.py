@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from crucible.app.build import Parts
@@ -47,7 +48,7 @@ def run_context(cfg: Config, card: Card, *, stopped_early: bool, symptoms: Sympt
         class_counts=card.splits["train"]["class_counts"] if "class_weights" in cfg["task"] else [],
         class_weights=cfg["task"].get("class_weights", "none"),
         sampling=cfg["data"]["sampling"],
-        max_norm=cfg["trainer"]["max_norm"],
+        max_norm=min(cfg["trainer"]["max_norm"], cfg["model"].get("max_norm", inf)),
         total_epochs=cfg["trainer"]["total_epochs"],
         stopped_early=stopped_early,
         train_size=card.size("train"),
@@ -177,8 +178,8 @@ def chosen_early(rows: Sequence[Mapping[str, float]], best_epoch: int, found: Ma
 
 
 def is_independent(batches: Batches) -> bool:
-    """Whether examples are drawn one by one: those of a group are alike, and a test that takes them singly cries wolf."""
-    return batches.card.recipe.get("group_by") is None
+    """Whether examples are drawn one by one: those of a group, or of one text, are alike, and a test that takes them singly cries wolf."""
+    return batches.card.recipe.get("group_by") is None and not (batches.card.lengths or {}).get("of_one_text")
 
 
 def shift(batches: Batches, kind: Kind, one: str, other: str) -> dict[str, Any]:

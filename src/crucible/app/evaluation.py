@@ -227,7 +227,7 @@ def _figures(
     run, home_of = Path(job.cfg["run"]), job.folder / "figures"
     steps = [("human", numbers["human"]["error"])]
     steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
-    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "ceiling", "confusion")}
+    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "back", "ceiling", "confusion")}
     rows = read_curves(run / CURVES)
     best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
@@ -239,6 +239,8 @@ def _figures(
     if rows:
         figures.flow(rows, made["flow"])
         shown["Gradients and activations, layer by layer"] = made["flow"]
+    if figures.back(rows, made["back"]):
+        shown["How far back it learns: the gradient of the last output against the steps between"] = made["back"]
     if costly := numbers["diagnosis"]["error_analysis"]:
         figures.ceiling(costly, made["ceiling"])
         shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]

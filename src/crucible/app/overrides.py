@@ -127,14 +127,18 @@ def _defaults() -> Config:
 
 def _known(group: str, choice: str, cfg: Config) -> Config:
     """Return a choice's own values; what it takes from elsewhere, as in ${trainer.total_epochs}, is taken from there."""
-    return {key: _taken(value, cfg) for key, value in _choices(group)[choice].items()}
+    return {key: _taken(value, group, cfg) for key, value in _choices(group)[choice].items()}
 
 
-def _taken(value: Any, cfg: Config) -> Any:
+def _taken(value: Any, group: str, cfg: Config) -> Any:
+    """Return a value; of an interpolation what it names: from the root, or with dots in front from the group."""
+    if isinstance(value, dict):
+        return {key: _taken(each, group, cfg) for key, each in value.items()}
     if not (isinstance(value, str) and value.startswith("${")):
         return value
-    found: Any = cfg
-    for part in value[2:-1].split("."):
+    name = value[2:-1]
+    found: Any = cfg[group] if name.startswith(".") else cfg
+    for part in name.lstrip(".").split("."):
         found = found[part]
     return found
 

@@ -13,6 +13,7 @@ from crucible.app.overrides import choices_of, train_command
 from crucible.app.project import ROOT, Config
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.prepare import PrepareConfig, prepare
+from crucible.data.text import as_trained
 from crucible.errors import Refusal
 from crucible.instantiate import build, resolve
 from crucible.labels.kind import Kind
@@ -50,7 +51,8 @@ def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Pa
 def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
     data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
-    source = build("data.reader", data["reader"], _data_path(data), data["label"], data["group_by"])
+    reader = as_trained(data["reader"], judge.recipe["reader"]) if judge is not None else data["reader"]
+    source = build("data.reader", reader, _data_path(data), data["label"], data["group_by"])
     folder = prepare(
         source,
         label_kind(job.cfg),
@@ -94,7 +96,8 @@ def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
             if judge.is_images
             else {}
         )
-        recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns}
+        reader = as_trained(data["reader"], judge.recipe["reader"])
+        recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns, "reader": reader}
     return PrepareConfig(**recipe)
 
 

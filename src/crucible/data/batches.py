@@ -35,7 +35,8 @@ class Batches:
         augment: what train batches go through, before they are normalised.
         seed: draws order and augmentation, each epoch anew.
         sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others;
-            {per_class: k}: batches of k examples of each of their classes.
+            {per_class: k}: batches of k examples of each of their classes; `streams`: each row of a batch goes on where that row
+            of the batch before it ended, and `follows` (B,) says whether it does.
         left_out: rows of a split that are not judged.
 
     Raises:
@@ -56,7 +57,12 @@ class Batches:
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling = sampling
-        orders: dict[str, Order] = {"shuffle": shuffled, "balanced": balanced}
+        self.batch_size = batch_size or card.size("train")
+        orders: dict[str, Order] = {
+            "shuffle": shuffled,
+            "balanced": balanced,
+            "streams": partial(streams, count=self.batch_size),
+        }
         self._order = orders[sampling] if isinstance(sampling, str) else partial(per_class, count=sampling["per_class"])
         self.folder, self.own = folder, read_card(folder)
         require_prepared(folder, self.own)
@@ -66,27 +72,30 @@ class Batches:
         self._further: dict[str, Batch] = {}
         exact = torch.float64 if card.dtype in WIDE else torch.float32
         self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))
-        self.batch_size = batch_size or card.size("train")
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
         x, y = self.arrays("train")
         draw = generator(self.seed, "order", epoch, torch.device("cpu"))
         order = self._order(y.cpu(), draw)
-        if isinstance(x, Padded):
+        if isinstance(x, Padded) and self._sampling != "streams":
             order = in_buckets(order, x.lengths.cpu(), self.batch_size, draw)
-        order = order.to(x.device)
+        follows, order = following(order, self.batch_size), order.to(x.device)
         moves = generator(self.seed, "augment", epoch, self.device)
         for start, end in bounds(len(order), self.batch_size):
             rows = order[start:end]
             stored = x.index_select(0, rows).to(self.device, non_blocking=True)
             own = rows.to(y.device)
             further = {name: values.index_select(0, own) for name, values in self.further("train").items()}
+            if self._sampling == "streams":
+                further["follows"] = follows[start:end]
             batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
             yield self._ready(batch)
 
     def evaluation(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
+
+        Windows of one text that follow each other come as the passages that they are parts of, as long as those of dev.
 
         Args:
             size: examples at a time; None: as many as take 64 MB.
@@ -94,13 +103,17 @@ class Batches:
         if split not in self.splits:
             return
         x, y = self.arrays(split)
+        further = self.further(split)
+        if isinstance(x, Padded) and (self.own.lengths or {}).get("of_one_text"):
+            x, kept = x.in_passages(self.own.feature_shape[0])
+            y, further = y[kept], {name: values[kept.to(values.device)] for name, values in further.items()}
         size = size or max(
             1, EVALUATION_BYTES // (4 * max(1, prod(x.shape[1:] if isinstance(x, Tensor) else self.own.feature_shape)))
         )
         for start in range(0, len(y), size):
             part = x[start : start + size].to(self.device, non_blocking=True)
-            further = {name: values[start : start + size] for name, values in self.further(split).items()}
-            yield self._ready({"x": part, "label": y[start : start + size], **further})
+            own = {name: values[start : start + size] for name, values in further.items()}
+            yield self._ready({"x": part, "label": y[start : start + size], **own})
 
     def _ready(self, batch: Batch) -> Batch:
         """Return a batch normalised; of examples of different lengths with a mask (B, L) of where they are."""
@@ -220,6 +233,23 @@ def per_class(labels: Tensor, generator: torch.Generator, count: int) -> Tensor:
         drawn = torch.randperm(len(groups), generator=generator).tolist()
         order += [groups[i][turn] for i in drawn if turn < len(groups[i])]
     return torch.cat(order)
+
+
+def streams(labels: Tensor, generator: torch.Generator, count: int) -> Tensor:
+    """Return every row once: `count` streams, each of rows that follow each other, a row of each in turn; the rest at the end.
+
+    The first stream begins at a random row: the windows of an epoch are cut into streams elsewhere than those of the last.
+    """
+    size = len(labels)
+    rows = (torch.arange(size) + int(torch.randint(size, (), generator=generator))) % size
+    steps = size // count
+    return torch.cat([rows[: count * steps].view(count, steps).t().flatten(), rows[count * steps :]])
+
+
+def following(order: Tensor, batch_size: int) -> Tensor:
+    """Return for each place of an order (N,) whether its row follows the one at that place of the batch before; on the CPU."""
+    before = torch.cat([torch.full((min(batch_size, len(order)),), -2), order[:-batch_size]])
+    return order == before + 1
 
 
 def _cycled(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

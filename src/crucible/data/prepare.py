@@ -143,6 +143,7 @@ def _write(
     leaks = deduplicate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
+    source = source.learned(split_of, recipe.columns)
     moments = _write_examples(source, fit, split_of, scans, folder)
     _write_arrays(split_of, {pool: _known(pool, labels, placed) for pool in split_of}, folder)
     write_names(names, split_of, folder)
@@ -153,7 +154,7 @@ def _write(
         source=files,
         splits=_sizes(split, y, len(encoded.classes), kind),
         classes=encoded.classes,
-        feature_shape=fit.shape,
+        feature_shape=_feature_shape(fit, source),
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
         duplicates={"policy": recipe.duplicates, "found": leaks, "near": _near(names, split_of, scans, folder, fit)},
@@ -161,7 +162,7 @@ def _write(
         columns=list(source.columns) if source.columns is not None else None,
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
         examples=_hashes_of(split, _joined(split_of, lambda pool: scans[pool].sources)),
-        lengths=_lengths(split_of, scans) if isinstance(fit, Lengths) else None,
+        lengths=_lengths(split_of, scans) | dict(source.facts) if isinstance(fit, Lengths) else None,
         **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
 
@@ -365,6 +366,13 @@ def _normalize(kind: str, moments: Moments, fit: Fit | Lengths) -> dict[str, Any
     fixed = {"scale": (0.0, 255.0), "none": (0.0, 1.0)}
     mean, std = ([each] for each in fixed[kind]) if kind in fixed else moments.mean_std()
     return {"kind": kind, "mean": mean, "std": std, "fitted_on": "train", "fitted_size": moments.count}
+
+
+def _feature_shape(fit: Fit | Lengths, source: Source) -> list[int]:
+    """Return the shape of an example; a step of a text has a feature for each symbol, 1 for its own (one-hot)."""
+    if isinstance(fit, Lengths) and fit.dtype.kind == "i" and source.columns is not None:
+        return [fit.shape[0], len(source.columns)]
+    return fit.shape
 
 
 def _lengths(split_of: Mapping[str, Array], scans: Mapping[str, _Scan]) -> dict[str, Any]:

@@ -117,6 +117,12 @@ class Padded:
         """Return the same on another device."""
         return Padded(self.values.to(device, copy=copy), self.offsets.to(device))
 
+    def in_passages(self, longest: int) -> tuple["Padded", Tensor]:
+        """Return examples that follow each other as passages of at most `longest` steps, and the row (M,) with which each begins."""
+        together = max(1, longest // int(self.lengths.max()))
+        first = torch.arange(0, len(self), together, device=self.device)
+        return Padded(self.values, torch.cat([self.offsets[first], self.offsets[-1:]])), first
+
     def __getitem__(self, rows: slice) -> Tensor:
         return self.index_select(0, torch.arange(len(self), device=self.device)[rows])
 
@@ -131,9 +137,20 @@ class Padded:
 
 def mask_of(x: Tensor) -> Tensor:
     """Return where examples (B, L) of a padded batch (B, L) or (B, L, F) are; the rest is padding."""
-    if x.is_floating_point():
-        return ~(x if x.dim() == 2 else x[..., 0]).isnan()
-    return x != SYMBOL_PADDING
+    first = x if x.dim() == 2 else x[..., 0]
+    return ~first.isnan() if x.is_floating_point() else first != SYMBOL_PADDING
+
+
+def concatenated(parts: Sequence[Tensor]) -> Tensor:
+    """Return what batches (B, ...) say one after the other; of steps (B, L, ...) padded to the longest."""
+    longest = max(part.shape[1] if part.dim() > 1 else 0 for part in parts)
+    if all(part.dim() == 1 or part.shape[1] == longest for part in parts):
+        return torch.cat(list(parts))
+    padding = float("nan") if parts[0].is_floating_point() else SYMBOL_PADDING
+    wide = [part.new_full((len(part), longest, *part.shape[2:]), padding) for part in parts]
+    for row, part in zip(wide, parts, strict=True):
+        row[:, : part.shape[1]] = part
+    return torch.cat(wide)
 
 
 def in_buckets(order: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -150,6 +167,8 @@ def in_buckets(order: Tensor, lengths: Tensor, batch_size: int, generator: torch
 
 
 def described(examples: Sequence[Array]) -> Array:
-    """Return of each example its length, and the mean and the deviation of its features: (N, 1 + 2 F)."""
+    """Return of each example its length, and the mean and the deviation of its features: (N, 1 + 2 F). Symbols have neither: (N, 1)."""
+    if examples and examples[0].dtype.kind == "i":
+        return np.array([[float(len(each))] for each in examples])
     rows = [(len(each), each.reshape(len(each), -1).astype(np.float64)) for each in examples]
     return np.array([[length, *values.mean(axis=0), *values.std(axis=0)] for length, values in rows])

@@ -284,6 +284,8 @@ def _smaller_steps(now: RunContext) -> Iterator[Advice]:
 
 
 def _vanishing(now: RunContext) -> Iterator[Advice]:
+    if now.model == "rnn" and any("over time" in each for each in now.symptoms.flow):
+        yield Advice("Gradients vanish over time: what is far back is not learned; gates keep them.", ("model=lstm",))
     if not _is_deep(now):
         return
     if now.init not in ("he", "xavier", "inverse", "default"):
@@ -328,6 +330,10 @@ def _larger_model(now: RunContext) -> Iterator[Advice]:
         yield Advice("High bias: make the network larger.", (f"model.layers=[{','.join(map(str, layers))}]",))
     if now.width is not None and 2 * now.width <= WIDE:
         yield Advice("High bias: make the network wider.", (f"model.width={2 * now.width}",))
+    if now.settings.get("bidirectional") is False and "of" not in now.task:  # a language model may not look ahead
+        yield Advice("High bias: let a second direction see what comes later.", ("model.bidirectional=true",))
+    if 2 * (hidden := now.settings.get("hidden", WIDE)) <= WIDE:
+        yield Advice("High bias: make the network wider.", (f"model.hidden={2 * hidden}",))
 
 
 def _objects(now: RunContext) -> Iterator[Advice]:

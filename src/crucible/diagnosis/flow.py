@@ -2,6 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
+LAG, FAR, FORGOTTEN = (
+    "gradient_at_lag",
+    32,
+    1e6,
+)  # steps back, and the factor by which a gradient is smaller or larger there
 FACTOR = 1e3  # a layer this far from the others, or an activation this far from 1, is called out
 SMALLEST = 1e-12  # gradients this small everywhere are a loss that is learned, not one that vanishes
 
@@ -27,6 +32,7 @@ def warnings(values: Mapping[str, float]) -> list[str]:
             if size > FACTOR
         ),
     ]
+    found += _over_time({int(lag): size for lag, size in _named(values, LAG).items()})
     last = next(reversed(gradients.values()), 0.0)
     if len(gradients) < 2 or last < SMALLEST:
         return found
@@ -35,6 +41,16 @@ def warnings(values: Mapping[str, float]) -> list[str]:
             verb = "vanish" if size < last else "explode"
             found.append(f"gradients {verb} in layer {layer} ({size:.1e}, in the last layer {last:.1e})")
     return found
+
+
+def _over_time(sizes: Mapping[int, float]) -> list[str]:
+    """Return a sentence about the gradient of the last output far back in time, where it vanishes or explodes."""
+    now, before = sizes.get(0, 0.0), sizes.get(FAR, 0.0)
+    if now < SMALLEST or FAR not in sizes or now / FORGOTTEN <= before <= now * FORGOTTEN:
+        return []
+    return [
+        f"gradients {'vanish' if before < now else 'explode'} over time ({before:.1e} over {FAR} steps, {now:.1e} at the last)"
+    ]
 
 
 class Watch:

@@ -1,7 +1,7 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from crucible.data.images import Fit, native
 from crucible.data.ragged import Lengths, Padded
 from crucible.data.readers import csv, image_folder, npz, series
 from crucible.data.readers.source import Array, channels_first, require_path
+from crucible.data.text import decoded
 from crucible.errors import Refusal
+from crucible.inference.language import cut, padded, symbols_of
 from crucible.inference.saved_run import Predictor, Saved
 from crucible.labels.kind import Answer
+from crucible.tasks.language import Language
 
-WANTED = "a picture, a folder of pictures, an array (.npy, .npz), or a table (.csv)"
+WANTED = "a picture, a folder of pictures, an array (.npy, .npz), a table (.csv), or text"
 AT_A_TIME = 64
 Examples = tuple[list[str], Array, Array]
 FAR = 10.0  # deviations of train from its mean
@@ -31,13 +34,17 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], b
         examples: names, stored values (n, ...) and sizes, as `examples` gives them.
     """
     predictor, found, far = Predictor(saved).eval(), list[Answer](), False
-    device = predictor.shift.device
+    device, symbols, kind = predictor.shift.device, saved.card.holds_symbols, saved.task.kind
     for names, values, sizes in examples:
-        x = torch.from_numpy(values).to(device, predictor.shift.dtype)
-        far = far or bool((predictor.normalised(x).flatten(1).nanmean(dim=1).abs() > FAR).any())
-        rows = predictor(x).cpu()
-        predicted = saved.task.kind.say(rows, sizes, saved.card)
-        found += [Answer(name, *each) for name, each in zip(names, predicted, strict=True)]
+        x = torch.from_numpy(values).to(device, torch.int64 if symbols else predictor.shift.dtype)
+        far = far or (not symbols and bool((predictor.normalised(x).flatten(1).nanmean(dim=1).abs() > FAR).any()))
+        said = kind.say(predictor(x).cpu(), sizes, saved.card)
+        if symbols:
+            said = [
+                (kind.with_tokens(each, cut(name, saved.card)), shares)
+                for name, (each, shares) in zip(names, said, strict=True)
+            ]
+        found += [Answer(name, *each) for name, each in zip(names, said, strict=True)]
     return found, far
 
 
@@ -49,7 +56,9 @@ def examples(path: Path, saved: Saved) -> Iterator[Examples]:
     """
     require_path(path, WANTED, key="input")
     shape = saved.card.feature_shape
-    if saved.card.is_ragged:
+    if saved.card.holds_symbols:
+        yield from _lines(path, saved)
+    elif saved.card.is_ragged:
         yield from _series(path, saved)
     elif path.is_dir() or path.suffix.lower() in image_folder.SUFFIXES:
         if not saved.card.is_images:
@@ -79,6 +88,22 @@ def _series(path: Path, saved: Saved) -> Iterator[Examples]:
         examples = fit([each.astype(dtype) for each in values], names.__getitem__)
         offsets = torch.from_numpy(np.cumsum([0, *examples.lengths]))
         yield list(names), Padded(torch.from_numpy(examples.values), offsets)[:].numpy(), _sizes([])
+
+
+def _lines(path: Path, saved: Saved) -> Iterator[Examples]:
+    """Give the lines of a text file that hold a token, in the symbols of the run."""
+    if not path.is_file():
+        raise Refusal(f"input={path}", "this run takes text", allowed="a text file with an example a line")
+    if isinstance(saved.task, Language) and saved.task.answers:
+        raise Refusal(f"input={path}", "this run answers: it does not judge texts", allowed="src/sample.py", example='python src/sample.py run=latest prefix="3 May 1979"')  # fmt: skip
+    text = decoded(path, saved.card.recipe["reader"].get("encoding"))
+    named = iter([line.strip() for line in text.split("\n") if len(cut(line, saved.card))])
+    first = next(named, None)
+    if first is None:
+        raise Refusal(f"input={path}", "there is no text in it", allowed="a text file with an example a line")
+    named = chain([first], named)
+    while some := list(islice(named, AT_A_TIME)):
+        yield some, padded([symbols_of(cut(line, saved.card), saved.card) for line in some]), _sizes([])
 
 
 def _pictures(path: Path, saved: Saved) -> Iterator[Examples]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import WIDE, shift_and_scale
 from crucible.data.card import Card, read_card
+from crucible.data.ragged import mask_of
 from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.instantiate import build
@@ -138,10 +139,13 @@ class Predictor(nn.Module):
         self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
         self.model, self._symbols = saved.model, saved.card.holds_symbols
         self._answers = saved.task.postprocess if settled else saved.task.raw_detections
+        self._within = saved.task.within if self._symbols else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1)."""
-        return self._answers(self.model(self.normalised(x)))
+        """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1); of text see its kind of label."""
+        x = self.normalised(x)
+        found = self._answers(self.model(x))
+        return found if self._within is None else self._within(found, {"x": x, "mask": mask_of(x)})
 
     def normalised(self, x: Tensor) -> Tensor:
         """Return stored values as the model takes them."""

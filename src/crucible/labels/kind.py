@@ -129,6 +129,10 @@ class Kind(ABC):
             single: whether a picture holds one object at most.
         """
 
+    def trivial_error(self, card: Card, split: str) -> float:
+        """Return the error on a split of an answer that never looks, where `constant` gives none: always wrong."""
+        return 1.0
+
     @abstractmethod
     def say(self, answers: Tensor, sizes: Array, card: Card) -> list[tuple[Any, dict[str, float]]]:
         """Return what answers (n, ...) say, and the probability of each class or label.
@@ -136,6 +140,10 @@ class Kind(ABC):
         Args:
             sizes: (n, 2), height and width of the pictures as they came.
         """
+
+    def with_tokens(self, predicted: Any, tokens: Sequence[str]) -> Any:
+        """Return one answer about a text, with its tokens where it names them by their places."""
+        return predicted
 
     def shown(self, predicted: Any, score: float) -> Any:
         """Return what is sure enough to be shown of one answer."""

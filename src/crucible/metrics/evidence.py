@@ -78,6 +78,9 @@ def interval_of(name: str, value: float, error: Measured, confusion: Array | Non
     Args:
         name, value: of the number. error: of the same split. confusion: counts (K, K) of a classifier.
     """
+    if name == "f1" and confusion is None and error.spread is not None:  # of spans, whose error is 1 - f1
+        low, high = error.bounds(REPORTED)
+        return max(0.0, 1 - high), min(1.0, 1 - low)
     if name in ("precision", "recall", "f1"):
         if confusion is None or len(confusion) > MOST_CLASSES or (len(confusion) == 2 and not confusion[1].any()):
             return None

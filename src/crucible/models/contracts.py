@@ -1,6 +1,7 @@
 """What other parts may ask of a network besides its outputs; a network offers it by inheriting from one of these classes."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import ClassVar
 from weakref import WeakSet
 
@@ -90,3 +91,8 @@ def leave_as_given(layer: nn.Module) -> None:
 def is_given(layer: nn.Module) -> bool:
     """Whether a layer's weights were given by the user."""
     return layer in _given
+
+
+def largest_norm(model: nn.Module) -> float:
+    """Return the norm to which a network's gradient is cut if nothing smaller is declared: of most none."""
+    return float(getattr(model, "max_norm", inf))

@@ -7,20 +7,16 @@ tests hold it against. W = [W_aa, W_ax] is one matrix, applied to [a<t-1>, x<t>]
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import prod
-from typing import ClassVar, Literal
+from math import inf
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from crucible.data.ragged import mask_of
-from crucible.errors import Refusal
 from crucible.models.contracts import OwnFanIn
-from crucible.schema import Count, Probability
-
-State = tuple[Tensor, ...]  # a, or a and c: (B, H) each
+from crucible.models.sequence import SequenceNetwork, State
+from crucible.schema import Count, Norm, Probability
 
 
 class Cell(OwnFanIn, ABC):
@@ -30,12 +26,13 @@ class Cell(OwnFanIn, ABC):
         inputs: I. hidden: H.
 
     Attributes:
-        gates: blocks of W, each (H, H + I). states: what is carried from step to step. fused: torch's layer of the same function, if
+        gates: blocks of W, each (H, H + I). states: what is carried from step to step. fused: torch's kernel of the same function, if
             there is one.
     """
 
     gates: ClassVar[int]
     states: ClassVar[int] = 1
+    fused: Callable[..., Any] | None = None
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -43,7 +40,6 @@ class Cell(OwnFanIn, ABC):
         self.weight = nn.Parameter(torch.empty(self.gates * hidden, hidden + inputs))
         self.bias = nn.Parameter(torch.zeros(self.gates * hidden))
         nn.init.uniform_(self.weight, -(hidden**-0.5), hidden**-0.5)
-        self.fused: tuple[nn.RNNBase, ...] = ()  # in a tuple: its weights are no parameters of ours
 
     @abstractmethod
     def step(self, x: Tensor, state: State) -> State:
@@ -68,7 +64,10 @@ class Cell(OwnFanIn, ABC):
             lengths: (B,). state: before the first input; None: zeros.
         """
         state = self.start(x) if state is None else state
-        return self._fused(x, lengths, state) if self.fused else self.plain(x, lengths, state)
+        kernel = (
+            self._fused if self.fused is not None and x.shape[1] > 1 else self.plain
+        )  # one step alone copies less than the kernel
+        return kernel(x, lengths, state)
 
     def plain(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         """Go from step to step; an example that has ended keeps its state."""
@@ -82,15 +81,30 @@ class Cell(OwnFanIn, ABC):
         return torch.stack(outputs, dim=1), state
 
     def _fused(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
-        own = {"weight_hh_l0": self.weight[:, : self.hidden], "weight_ih_l0": self.weight[:, self.hidden :], "bias_ih_l0": self.bias,
-               "bias_hh_l0": self.recurrent_bias()}  # fmt: skip
-        whole = x.is_meta or bool((lengths == x.shape[1]).all())
-        packed = x if whole else pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        carried = tuple(each[None] for each in state)
-        outputs, after = functional_call(self.fused[0], own, (packed, carried if len(carried) > 1 else carried[0]))
-        if not whole:
-            outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])
-        return outputs, tuple(each[0] for each in (after if isinstance(after, tuple) else (after,)))
+        """Let torch's kernel of one layer do the same; its weights lie in one piece, as CUDA wants them."""
+        assert self.fused is not None
+        weights, carried = self._in_one_piece(), [each[None] for each in state]
+        settings = (True, 1, 0.0, True, False)  # biases, layers, dropout, a backward pass, one direction
+        if x.is_meta or bool((lengths == x.shape[1]).all()):
+            outputs, *after = self.fused(x, _one_or_all(carried), weights, *settings, True)
+            return outputs, tuple(each[0] for each in after)
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        there, back = packed.sorted_indices, packed.unsorted_indices
+        carried = [each[:, there] for each in carried]
+        values, *after = self.fused(packed.data, packed.batch_sizes, _one_or_all(carried), weights, *settings)
+        outputs, _ = pad_packed_sequence(
+            PackedSequence(values, packed.batch_sizes, there, back), batch_first=True, total_length=x.shape[1]
+        )
+        return outputs, tuple(each[0, back] for each in after)
+
+    def _in_one_piece(self) -> list[Tensor]:
+        """Return W_ax, W_aa and both biases as torch's kernels take them, one after the other in memory."""
+        parts = [self.weight[:, self.hidden :], self.weight[:, : self.hidden], self.bias, self.recurrent_bias()]
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        return [
+            piece.view(part.shape)
+            for piece, part in zip(flat.split([part.numel() for part in parts]), parts, strict=True)
+        ]
 
 
 class RnnCell(Cell):
@@ -101,7 +115,7 @@ class RnnCell(Cell):
     def __init__(self, inputs: int, hidden: int, *, activation: Literal["tanh", "relu"]) -> None:
         super().__init__(inputs, hidden)
         self._activation = torch.tanh if activation == "tanh" else torch.relu
-        self.fused = (_unweighted(nn.RNN, inputs, hidden, nonlinearity=activation),)
+        self.fused = torch.rnn_tanh if activation == "tanh" else torch.rnn_relu
 
     def step(self, x: Tensor, state: State) -> State:
         """Return (a,) after an input (B, I)."""
@@ -141,7 +155,7 @@ class TorchGruCell(Cell):
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__(inputs, hidden)
         self.second_bias = nn.Parameter(torch.zeros(hidden))  # d_n
-        self.fused = (_unweighted(nn.GRU, inputs, hidden),)
+        self.fused = torch.gru
 
     def step(self, x: Tensor, state: State) -> State:
         """Return (h,) after an input (B, I)."""
@@ -176,7 +190,7 @@ class LstmCell(Cell):
     def __init__(self, inputs: int, hidden: int, *, peephole: bool) -> None:
         super().__init__(inputs, hidden)
         self.peephole = nn.Parameter(torch.zeros(3, hidden)) if peephole else None
-        self.fused = () if peephole else (_unweighted(nn.LSTM, inputs, hidden),)
+        self.fused = None if peephole else torch.lstm
         with torch.no_grad():
             self.bias[hidden : 2 * hidden] = 1.0
 
@@ -191,66 +205,74 @@ class LstmCell(Cell):
         return torch.sigmoid(output) * torch.tanh(c), c
 
 
-class Recurrent(nn.Module):
-    """Cells over cells, a[i]<t> from a[i]<t-1> and a[i-1]<t>; then one linear layer of the last activation (many to one).
+class Settings(TypedDict):
+    """What every recurrent network is told.
+
+    hidden: H. layers: cells over each other. bidirectional: whether there is a second direction. embedding: numbers that are learned
+    for a symbol; null: a symbol is its one-hot vector. keep_prob: of an activation before each layer but the first, and before the
+    last one, in training; of an embedding, too. max_norm: to which its gradient is cut, which else may explode (notes 000, part 13, 5).
+    """
+
+    hidden: Count
+    layers: Count
+    bidirectional: bool
+    embedding: NotRequired[Count | None]
+    keep_prob: Probability
+    max_norm: NotRequired[Norm]
+
+
+class Recurrent(SequenceNetwork):
+    """Cells over cells, a[i]<t> from a[i]<t-1> and a[i-1]<t>; then one linear layer of what the task reads out.
 
     Of both directions a layer gives [a_forward, a_backward], and the last activations are those at the two ends.
 
     Args:
-        feature_shape: [L, F]; [L] of one number a step; or (C, H, W), an image that is read row by row, C W numbers a step. num_outputs: 1 for a binary task, else the number of classes, K.
-        cell: makes one of (inputs, hidden). hidden: H. layers: cells over each other. bidirectional: whether there is a second
-            direction. keep_prob: of an activation between layers and before the last one, in training.
+        feature_shape: see SequenceNetwork. num_outputs: K.
+        cell: makes one of (inputs, hidden). settings: see Settings.
     """
 
     def __init__(
-        self,
-        feature_shape: Sequence[int],
-        num_outputs: int,
-        cell: Callable[[int, int], Cell],
-        *,
-        hidden: Count,
-        layers: Count,
-        bidirectional: bool,
-        keep_prob: Probability,
+        self, feature_shape: Sequence[int], num_outputs: int, cell: Callable[[int, int], Cell], settings: Settings
     ) -> None:
-        super().__init__()
-        if len(feature_shape) > 3:
-            raise Refusal("model", f"it goes through a sequence, an example has shape {list(feature_shape)}",
-                          allowed="[length], [length, features], or an image, which is read row by row", example="data=series")  # fmt: skip
-        directions, width = (
-            1 + bidirectional,
-            prod(feature_shape[::2] if len(feature_shape) == 3 else feature_shape[1:]),
-        )
+        super().__init__(feature_shape, settings.get("embedding"), settings["keep_prob"])
+        hidden, directions = settings["hidden"], 1 + settings["bidirectional"]
         self.forwards, self.backwards = nn.ModuleList(), nn.ModuleList()
-        for i in range(layers):
-            inputs = width if i == 0 else directions * hidden
+        for i in range(settings["layers"]):
+            inputs = directions * hidden if i else self.steps.width
             self.forwards.append(cell(inputs, hidden))
-            if bidirectional:
+            if settings["bidirectional"]:
                 self.backwards.append(cell(inputs, hidden))
-        self.dropout = nn.Dropout(1 - keep_prob)
+        self.max_norm = settings.get("max_norm") or inf
         self.head = nn.Linear(directions * hidden, num_outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map examples (B, L) or (B, L, F), padded with NaN, or images (B, C, H, W), to logits (B, K)."""
-        x = x.transpose(1, 2).flatten(2) if x.dim() == 4 else x
-        lengths = mask_of(x).sum(dim=1)
-        x = torch.nan_to_num(x if x.dim() == 3 else x[..., None])
-        _, last = self.activations(x, lengths)
-        return self.head(self.dropout(last))
+    @property
+    def sees_ahead(self) -> bool:
+        """Whether a step's activation depends on later steps."""
+        return len(self.backwards) > 0
 
-    def activations(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, L, F) to the last layer's activations (B, L, D), and to its last ones (B, D)."""
-        last: list[Tensor] = []
+    def activations(
+        self, x: Tensor, lengths: Tensor, states: Sequence[State] | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """Map (B, L, F) to the last layer's activations (B, L, D), and to each cell's state after the last step.
+
+        Args:
+            lengths: (B,). states: of each layer before the first step; None: zeros.
+        """
+        after: list[State] = []
         for i, forwards in enumerate(self.forwards):
             x = self.dropout(x) if i else x
-            outputs, state = forwards(x, lengths)
-            last = [state[0]]
+            outputs, state = forwards(x, lengths, states[i] if states else None)
+            after.append(state)
             if self.backwards:
                 back, state = self.backwards[i](reversed_in_time(x, lengths), lengths)
                 outputs = torch.cat([outputs, reversed_in_time(back, lengths)], dim=2)
-                last.append(state[0])
+                after.append(state)
             x = outputs
-        return x, torch.cat(last, dim=1)
+        return x, after
+
+    def last(self, activations: Tensor, lengths: Tensor, states: Sequence[State]) -> Tensor:
+        """Return the last layer's last activation (B, D), of both directions."""
+        return torch.cat([state[0] for state in states[-1 - self.sees_ahead :]], dim=1)
 
 
 def reversed_in_time(x: Tensor, lengths: Tensor) -> Tensor:
@@ -261,56 +283,24 @@ def reversed_in_time(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def rnn(
-    feature_shape: Sequence[int],
-    num_outputs: int,
-    *,
-    hidden: Count,
-    layers: Count,
-    bidirectional: bool,
-    keep_prob: Probability,
-    activation: Literal["tanh", "relu"],
+    feature_shape: Sequence[int], num_outputs: int, *, activation: Literal["tanh", "relu"], **settings: Unpack[Settings]
 ) -> Recurrent:
     """Return a plain recurrent network."""
-    make = partial(RnnCell, activation=activation)
-    return Recurrent(
-        feature_shape, num_outputs, make, hidden=hidden, layers=layers, bidirectional=bidirectional, keep_prob=keep_prob
-    )
+    return Recurrent(feature_shape, num_outputs, partial(RnnCell, activation=activation), settings)
 
 
 def gru(
-    feature_shape: Sequence[int],
-    num_outputs: int,
-    *,
-    hidden: Count,
-    layers: Count,
-    bidirectional: bool,
-    keep_prob: Probability,
-    form: Literal["notes", "torch"],
+    feature_shape: Sequence[int], num_outputs: int, *, form: Literal["notes", "torch"], **settings: Unpack[Settings]
 ) -> Recurrent:
     """Return a network of gated recurrent units, as the notes or as torch has them."""
-    make = GruCell if form == "notes" else TorchGruCell
-    return Recurrent(
-        feature_shape, num_outputs, make, hidden=hidden, layers=layers, bidirectional=bidirectional, keep_prob=keep_prob
-    )
+    return Recurrent(feature_shape, num_outputs, GruCell if form == "notes" else TorchGruCell, settings)
 
 
-def lstm(
-    feature_shape: Sequence[int],
-    num_outputs: int,
-    *,
-    hidden: Count,
-    layers: Count,
-    bidirectional: bool,
-    keep_prob: Probability,
-    peephole: bool,
-) -> Recurrent:
+def lstm(feature_shape: Sequence[int], num_outputs: int, *, peephole: bool, **settings: Unpack[Settings]) -> Recurrent:
     """Return a network of long short-term memory."""
-    make = partial(LstmCell, peephole=peephole)
-    return Recurrent(
-        feature_shape, num_outputs, make, hidden=hidden, layers=layers, bidirectional=bidirectional, keep_prob=keep_prob
-    )
+    return Recurrent(feature_shape, num_outputs, partial(LstmCell, peephole=peephole), settings)
 
 
-def _unweighted(kind: Callable[..., nn.RNNBase], inputs: int, hidden: int, **more: str) -> nn.RNNBase:
-    """Return torch's layer without numbers: a cell lends it its own."""
-    return kind(inputs, hidden, batch_first=True, device="meta", **more).requires_grad_(requires_grad=False)
+def _one_or_all(state: list[Tensor]) -> Any:
+    """Return a state as torch's kernels take it: one tensor, or a pair."""
+    return state[0] if len(state) == 1 else state

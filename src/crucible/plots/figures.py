@@ -32,6 +32,9 @@ def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, mean
     """Draw loss, its parts and the monitored number over epochs, the epoch chosen, and what the losses say."""
     parts = [name.removeprefix("train/") for name in (rows[0] if rows else ()) if name.startswith("train/loss/")]
     figure, axes = plt.subplots(1, 3 if parts else 2, figsize=(13 if parts else 9, 3.4))
+    monitor = (
+        "perplexity" if rows and monitor == "loss" and "dev/perplexity" in rows[0] else monitor
+    )  # the loss is drawn anyway
     epochs = [row["epoch"] for row in rows]
     for name, colour in (("train/loss", BLUE), ("dev/loss", ORANGE)):
         if rows and name in rows[0]:
@@ -111,6 +114,27 @@ def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
     axis.set_xlabel(f"{metric}: runs, mean, 95 % interval of the mean; grey: a bound is not met")
     axis.margins(y=0.2)
     save(figure, path)
+
+
+def back(rows: Sequence[dict[str, float]], path: Path) -> bool:
+    """Draw the gradient at each lag as a share of that at lag 0, at the first, middle and last epoch; return whether there is one."""
+    lags = sorted(
+        int(name.rpartition("/")[2]) for name in (rows[0] if rows else ()) if name.startswith("gradient_at_lag/")
+    )
+    if len(lags) < 2:
+        return False
+    figure, axis = plt.subplots(figsize=(5.5, 3.4))
+    for shade, i in zip((0.35, 0.65, 1.0), sorted({0, len(rows) // 2, len(rows) - 1}), strict=False):
+        values = [rows[i][f"gradient_at_lag/{lag}"] for lag in lags]
+        axis.plot(lags, [value / values[0] if values[0] else 0.0 for value in values], "o-", color=BLUE, alpha=shade,
+                  label=f"epoch {rows[i]['epoch']:.0f}")  # fmt: skip
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_yscale("log")
+    axis.set_xlabel("steps between")
+    axis.set_ylabel("share of the gradient")
+    axis.legend(frameon=False)
+    save(figure, path)
+    return True
 
 
 def confusion(matrix: np.ndarray[Any, Any], classes: Sequence[str], path: Path) -> None:

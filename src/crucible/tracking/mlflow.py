@@ -263,8 +263,12 @@ class Mirror:
         from crucible.data.card import read_card
         from crucible.inference.saved_run import Predictor, input_dtype, load_run
 
-        predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
         card = read_card(self.folder)
+        if card.holds_symbols:
+            raise ValueError(
+                "a network that reads text has no trace: its weights are here, predict.py and sample.py ask it"
+            )
+        predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
         example = torch.zeros(2, *card.feature_shape, dtype=input_dtype(card)).numpy()
         with torch.inference_mode():
             signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())

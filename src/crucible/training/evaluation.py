@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batch, Batches
+from crucible.data.ragged import concatenated
 from crucible.labels.kind import Predictions
 from crucible.metrics.evidence import Measured, interval_of
 from crucible.tasks.task import MonitoredTask
@@ -74,7 +75,7 @@ def evaluate_split(
             kept.append([part.cpu() for part in found])
     predictions = None
     if keep:
-        label, predicted, answers = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        label, predicted, answers = (concatenated(parts) for parts in zip(*kept, strict=True))
         rows = batches.rows(split).tolist()
         predictions = Predictions(label, predicted, answers, batches.further(split), rows, batches.names(split))
     scores, confusion = metrics.compute(), metrics.matrix()

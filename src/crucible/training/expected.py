@@ -27,7 +27,9 @@ def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int
     """
     batch = next(batches.train(0))
     size, counts = len(batch["x"]), {split: facts["size"] for split, facts in batches.splits.items()}
-    work = 3 * (further + sum(row.multiplications for row in measure(model, batch["x"].shape[1:])))  # backward is twice
+    card = batches.card
+    shape = [batch["x"].shape[1], *card.example_shape] if card.holds_symbols else batch["x"].shape[1:]
+    work = 3 * (further + sum(row.multiplications for row in measure(model, shape)))  # backward is twice
     if epochs * (counts["train"] * work / RATE + counts["train"] / size * STEP_SECONDS) < SHORT_SECONDS:
         return None
     few = {name: values[: max(2, min(size, int(RATE / max(1, work))))] for name, values in batch.items()}

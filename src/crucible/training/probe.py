@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from crucible.data.batches import Batch
 from crucible.models.activations import Step
 from crucible.models.profile import uncompiled
+from crucible.models.sequence import SequenceNetwork, in_steps
+from crucible.training.lag import gradient_at_lags
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CAN_DIE = (nn.ReLU, Step)
-MOST = 64
+MOST, LONGEST = 64, 256  # examples, and steps of a sequence
 
 
 class Probe:
@@ -25,11 +27,13 @@ class Probe:
 
     def __init__(self, model: nn.Module, batch: Batch) -> None:
         self._model, self._x = model, batch["x"][:MOST].clone()
+        if isinstance(model, SequenceNetwork):
+            self._x = in_steps(self._x)[:, :LONGEST].clone()
         self._layers = {name or "model": m for name, m in model.named_modules() if isinstance(m, WEIGHTED)}
 
     def __call__(self) -> dict[str, float]:
         """Return `activation/LAYER`, the deviation of its outputs over examples and units, and `gradient/LAYER`, the root
-        mean square of its weights' gradient in the last step taken."""
+        mean square of its weights' gradient in the last step taken; of a network of sequences, how far back its gradient goes."""
         found: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             for name, layer in self._layers.items():
@@ -47,7 +51,8 @@ class Probe:
         if not names:
             return {}
         values = torch.stack([*activations.values(), *gradients.values()]).tolist()  # one read from the device
-        return dict(zip(names, values, strict=True))
+        back = gradient_at_lags(self._model, self._x) if isinstance(self._model, SequenceNetwork) else {}
+        return dict(zip(names, values, strict=True)) | back
 
 
 def dead_units(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:

@@ -24,6 +24,9 @@ def main(words: list[str]) -> None:
     if path.suffix != ".onnx":
         raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")
     saved = load_run(folder, torch.device("cpu"))
+    if saved.card.holds_symbols:
+        raise Refusal(f"run={folder}", "ONNX files are written of networks that take numbers of one shape, this one reads text",
+                      allowed="a run on images, tables or arrays", example="python src/predict.py run=latest input=lines.txt")  # fmt: skip
     draw = torch.Generator().manual_seed(0)
     mean, std = (
         torch.tensor(saved.card.normalize[key]).view(-1, *(1 for _ in saved.card.feature_shape[1:]))

@@ -40,7 +40,14 @@ def main(words: list[str]) -> None:
     files = _drawn(found, saved, draw) if saved.task.kind.where and draw is not None else []
     _write(found, saved, given["format"], out)
     if out is not None or given["format"] == "table":
-        _last_screen(given, folder, len(found), [*([given["out"]] if out else []), *files], far=far)
+        _last_screen(
+            given,
+            folder,
+            len(found),
+            [*([given["out"]] if out else []), *files],
+            far=far,
+            text=saved.card.holds_symbols,
+        )
 
 
 def _shown(found: list[Answer], saved: Saved, score: float | None) -> list[Answer]:
@@ -60,11 +67,11 @@ def _write(found: list[Answer], saved: Saved, form: str, out: Path | None) -> No
         print(FORMATS[form](found[:MOST], kind) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
 
 
-def _last_screen(given: dict[str, str], folder: Path, count: int, files: list[str], *, far: bool) -> None:
+def _last_screen(given: dict[str, str], folder: Path, count: int, files: list[str], *, far: bool, text: bool) -> None:
     note = [("note", "far from all this run has learned from: other units, or another kind of picture?")] if far else []
     print(lined([("result", f"{count} example(s), by {folder}"), *note,
                  ("files", "  ".join(files) or "none: out=FILE writes all of them"),
-                 ("next", f"python src/export.py run={shlex.quote(given['run'])}")]))  # fmt: skip
+                 ("next", f"python src/{'evaluate' if text else 'export'}.py run={shlex.quote(given['run'])}")]))  # fmt: skip
 
 
 def _drawn(found: list[Answer], saved: Saved, home: Path) -> list[str]:

@@ -4,7 +4,7 @@ import math
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Pool:
         boxes: (N, M, 4) corners in pixels; then `labels` is (N, M), below 0 where there is no object.
         ragged: whether examples have different lengths: then chunks are lists of (L,) or (L, F) arrays.
         points: (N, P, 2) x and y in pixels, NaN where an example has none.
+        words: of each example of text its tokens as they were written, for people to read; None where symbols say as much.
     """
 
     labels: Array
@@ -40,6 +41,7 @@ class Pool:
     boxes: Array | None = None
     points: Array | None = None
     ragged: bool = False
+    words: Sequence[Sequence[str]] | None = None
 
     def name(self, start: int, offset: int) -> str:
         """Return what the example `offset` after `start` is called: its file, or its row."""
@@ -48,12 +50,24 @@ class Pool:
 
 @dataclass(frozen=True)
 class Source:
-    """Pools named `all`, or by the official splits `train`, `dev`, `test`; the files they came from, by role; a table names its columns."""
+    """Pools named `all`, or by the official splits `train`, `dev`, `test`; the files they came from, by role.
+
+    Attributes:
+        columns: the names of the features: of a table its columns, of a text its vocabulary. learn: gives the source with what is
+            fitted on train (a vocabulary), from the split of each example by pool and the columns of the run that judges the data,
+            if one does. facts: what the card tells besides lengths.
+    """
 
     pools: Mapping[str, Pool]
     files: Mapping[str, Path]
     classes: Sequence[str] | None = None
     columns: Sequence[str] | None = None
+    learn: "Callable[[Mapping[str, Array], Sequence[str] | None], Source] | None" = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def learned(self, split_of: Mapping[str, Array], known: Sequence[str] | None) -> "Source":
+        """Return the source with what is fitted on train; as it is where there is nothing to fit."""
+        return self if self.learn is None else self.learn(split_of, known)
 
 
 def rows_per_chunk(example_bytes: int) -> int:
