@@ -15,7 +15,7 @@ from torch import nn
 from crucible.data.augment import Identity
 from crucible.data.batches import Batches
 from crucible.data.card import Card
-from crucible.inference.saved_run import placed
+from crucible.inference.saved_run import on_device
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
 from crucible.optim.guard import GuardedOptimizer
@@ -57,7 +57,7 @@ def ours(
     model: nn.Module, data: Path, card: Card, epochs: int, batch_size: int, log_every: int | None = None
 ) -> tuple[float, list[float]]:
     """Train with journal, checkpoints and mirror on; return examples a second and the losses of the steps logged."""
-    model = placed(model, CPU, channels_last=True)
+    model = on_device(model, CPU, channels_last=True)
     task = Classification(card, monitor="f1", goal="maximize", tolerance=0.02)
     batches = Batches(data, card, CPU, batch_size=batch_size, augment=Identity(), seed=0)
     batches.arrays("train")

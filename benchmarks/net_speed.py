@@ -10,7 +10,7 @@ import torch
 from fit_speed import card_of_images, copy_weights
 from torch import Tensor, nn
 
-from crucible.inference.saved_run import placed
+from crucible.inference.saved_run import on_device
 from crucible.models.alexnet import AlexNet
 from crucible.models.convnet import ConvNet
 from crucible.models.inception import Inception
@@ -64,7 +64,7 @@ def steps(
     torch.manual_seed(0)
     start = build()
     ours, theirs = (
-        placed(copy_weights(start, build()), CPU, channels_last=channels_last).train(),
+        on_device(copy_weights(start, build()), CPU, channels_last=channels_last).train(),
         copy_weights(start, plain_build()).train(),
     )
     task = Classification(card_of_images(shape), monitor="f1", goal="maximize", tolerance=0.02)
