@@ -24,6 +24,7 @@ from crucible.models.recurrent import gru, lstm, rnn
 from crucible.models.sequence import Steps
 from crucible.models.window import Window
 from crucible.tasks.language import Language
+from crucible.tasks.steps import _drawn
 from crucible.training.fit import evaluate
 from crucible.training.lag import gradient_at_lags
 
@@ -494,3 +495,17 @@ def test_train_is_measured_in_passages_as_dev_is(command, names) -> None:
     assert json.loads(Path("outputs/latest/train.json").read_text())["train"]["loss"] == pytest.approx(
         nats / len(text), rel=1e-5
     )
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says() -> None:
+    """4,000 draws from softmax(z / T); <UNK> is left out, and at 0 the likeliest comes."""
+    logits, names, draw = (
+        torch.tensor([9.0, 1.0, 0.0, 2.0]).double(),
+        ["<UNK>", "a", "b", "c"],
+        torch.Generator().manual_seed(0),
+    )
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = torch.tensor([_drawn(logits.clone(), names, temperature, draw) for _ in range(4000)])
+        wanted = torch.cat([torch.zeros(1), (logits[1:] / temperature).softmax(dim=0).float()])
+        assert torch.allclose(torch.bincount(drawn, minlength=4) / 4000, wanted, atol=0.03)
+    assert _drawn(logits.clone(), names, 0, draw) == 3 and _drawn(logits.clone(), names, 1e-310, draw) == 3

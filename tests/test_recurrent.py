@@ -129,3 +129,17 @@ def test_an_image_is_read_row_by_row() -> None:
     x = torch.randn(3, 2, 4, 3)
     rows = torch.stack([torch.cat([x[:, 0, i], x[:, 1, i]], dim=1) for i in range(4)], dim=1)
     assert torch.allclose(model(x), model(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: RnnCell(3, 5, activation="tanh"), lambda: TorchGruCell(3, 5), lambda: LstmCell(3, 5, peephole=False)],
+)
+def test_a_state_goes_with_its_example_whatever_the_order_of_lengths(make) -> None:
+    torch.manual_seed(0)
+    cell = make().double()
+    x, lengths = torch.randn(4, 7, 3, dtype=torch.float64), torch.tensor([3, 7, 1, 5])
+    state = tuple(torch.randn(4, 5, dtype=torch.float64) for _ in range(cell.states))
+    (found, after), (wanted, end) = cell(x, lengths, state), cell.plain(x, lengths, state)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(after, end, strict=True))
