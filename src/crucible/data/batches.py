@@ -80,14 +80,15 @@ class Batches:
         order = self._order(y.cpu(), draw)
         if isinstance(x, Padded) and self._sampling != "streams":
             order = in_buckets(order, x.lengths.cpu(), self.batch_size, draw)
-        follows, order = following(order, self.batch_size), order.to(x.device)
+        follows = following(order, self.batch_size) if self._sampling == "streams" else None
+        order = order.to(x.device)
         moves = generator(self.seed, "augment", epoch, self.device)
         for start, end in bounds(len(order), self.batch_size):
             rows = order[start:end]
             stored = x.index_select(0, rows).to(self.device, non_blocking=True)
             own = rows.to(y.device)
             further = {name: values.index_select(0, own) for name, values in self.further("train").items()}
-            if self._sampling == "streams":
+            if follows is not None:
                 further["follows"] = follows[start:end]
             batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
             yield self._ready(batch)

@@ -10,7 +10,7 @@ import torch
 from crucible.data.card import Card
 from crucible.data.ragged import Padded
 from crucible.data.readers.source import Array
-from crucible.data.text import END, Vocabulary, joined, spelling_of, tokens_of
+from crucible.data.text import END, Vocabulary, spelling_of, tokens_of
 from crucible.inference.saved_run import Predictor, Saved
 from crucible.labels.texts import tokens_and_nats, unit_of
 from crucible.models.sequence import SequenceNetwork
@@ -56,8 +56,3 @@ def samples(saved: Saved, prefix: str, *, temperature: float, seed: int) -> Iter
     return written(
         cast(SequenceNetwork, saved.model), saved.card.columns or [], told, temperature=temperature, seed=seed
     )
-
-
-def as_text(tokens: Sequence[str], card: Card) -> str:
-    """Return tokens as text."""
-    return joined(tokens, unit_of(card))

@@ -1,7 +1,7 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,11 @@ def _lines(path: Path, saved: Saved) -> Iterator[Examples]:
     if isinstance(saved.task, Language) and saved.task.answers:
         raise Refusal(f"input={path}", "this run answers: it does not judge texts", allowed="src/sample.py", example='python src/sample.py run=latest prefix="3 May 1979"')  # fmt: skip
     text = decoded(path, saved.card.recipe["reader"].get("encoding"))
-    named = iter([line.strip() for line in text.split("\n") if len(cut(line, saved.card))])
-    first = next(named, None)
-    if first is None:
+    lines = [line.strip() for line in text.split("\n") if len(cut(line, saved.card))]
+    if not lines:
         raise Refusal(f"input={path}", "there is no text in it", allowed="a text file with an example a line")
-    named = chain([first], named)
-    while some := list(islice(named, AT_A_TIME)):
+    for start in range(0, len(lines), AT_A_TIME):
+        some = lines[start : start + AT_A_TIME]
         yield some, padded([symbols_of(cut(line, saved.card), saved.card) for line in some]), _sizes([])
 
 

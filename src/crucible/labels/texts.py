@@ -17,7 +17,6 @@ from crucible.errors import Refusal
 from crucible.labels.kind import WORST, Answer, Kind, Mistake, Predictions, table_of
 from crucible.labels.words import kept, words_of
 
-SHOWN = 60  # characters of a text in a title
 SYMBOL, NATS = 0, 1  # what is said of each token: its number, and -ln of the probability that it was given
 
 

@@ -13,6 +13,10 @@ from crucible.data.readers.source import Array
 from crucible.metrics.accumulator import Accumulator
 
 Span = tuple[str, int, int]  # type, first token, token after the last
+KINDS = {  # of mistakes: label, predicted; and what fixing one adds to the names that are right, and to those found
+    "missed": ("a name", "O", 1, 1), "invented": ("O", "a name", 0, -1), "boundary": ("a name", "with another end", 1, 0),
+    "type": ("a name", "of another type", 1, 0),
+}  # fmt: skip
 LEAST = 30  # examples from which their own spread tells that of a rate of tokens
 
 
@@ -80,7 +84,7 @@ class SpanMetrics(Accumulator):
         self._counts = torch.zeros(len(tags), len(tags), dtype=torch.float64)
         self._total: Tensor | float = 0.0
         self._spans: list[tuple[int, int, int]] = []  # of each example: right, found, there
-        self._missed = {"missed": 0, "invented": 0, "boundary": 0, "type": 0}
+        self._missed = dict.fromkeys(KINDS, 0)
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Take in the outputs for a batch with `label` (B, M), -1 in the padding."""
@@ -119,13 +123,10 @@ class SpanMetrics(Accumulator):
         """Return what each kind of mistake costs: names missed, invented, with a wrong end, of another type."""
         right, found, there = (sum(column) for column in zip(*self._spans, strict=True))
         error = 1 - _ratio(2 * right, found + there)
-        fixed = {"missed": (1, 1, 0), "invented": (0, -1, 0), "boundary": (1, 0, 0), "type": (1, 0, 0)}
         rows = []
-        for kind, count in self._missed.items():
-            more, other, _ = fixed[kind]
+        for kind, (label, predicted, more, other) in KINDS.items():
+            count = self._missed[kind]
             left = 1 - _ratio(2 * (right + more * count), found + other * count + there)
-            label, predicted = {"missed": ("a name", "O"), "invented": ("O", "a name"), "boundary": ("a name", "with another end"),
-                                "type": ("a name", "of another type")}[kind]  # fmt: skip
             rows.append({"label": label, "predicted": predicted, "count": count, "share": (error - left) / error if error else 0.0,
                          "error_if_mended": left})  # fmt: skip
         return sorted((row for row in rows if row["count"]), key=lambda row: row["error_if_mended"])
