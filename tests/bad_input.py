@@ -87,6 +87,12 @@ def text(raw: bytes) -> Callable[[Path], None]:
     return lambda home: (home / "a.txt").write_bytes(raw)
 
 
+def csv_of(content: str) -> Callable[[Path], None]:
+    """Return a maker of t.csv."""
+    return lambda home: (home / "t.csv").write_text(content)
+
+
+TABLE = ["data=table", "data.path=t.csv", "data.label=kind"]
 TEXT = ["data=text", "data.path=a.txt", "task=language", "model=lstm"]
 SCENES = ["data=digit_scenes", "data.reader.scenes={train: 20, dev: 10, test: 10}"]
 SEARCH = ["-m", "sweep=coarse_to_fine"]
@@ -222,8 +228,27 @@ CASES = [
     Case("a network without steps for text", ["data=pydoc", "task=language", "model=mlp"], ["step by step", "example: task=language model=lstm"]),
     Case("a tag outside the scheme", ["data=conll", "data.path=a.txt", "task=tagging", "model=lstm"], ["a.txt, line 3", "'PER' is no tag"],
          text(b"John B-PER\n\nSmith PER\n")),
+    Case("a table without a label", ["data=table", "data.path=t.csv"], ["the column of the label is not named", "example: data.label=kind"], csv_of("a,kind\n1,x\n2,y\n")),
+    Case("a word among the numbers of a table", TABLE, ["1 of 30 cells are no numbers, the first in row 29: 'old'", "data.columns={age: category}"],
+         csv_of("age,kind\n" + "".join(f"{n},{'xy'[n % 2]}\n" for n in range(29)) + "old,x\n")),
+    Case("dates that may be day or month first", TABLE, ["its dates may be %d/%m/%Y or %m/%d/%Y"],
+         csv_of("when,kind\n" + "".join(f"{1 + n % 9}/{1 + n % 7}/2024,{'xy'[n % 2]}\n" for n in range(30)))),
+    Case("a row of a table that is too short", TABLE, ["t.csv, line 3", "1 cells, the header has 2"], csv_of("a,kind\n1,x\n2\n")),
+    Case("a kind of column that is none", [*TABLE, "data.columns={a: numbr}"], ["'numbr' is no kind", "nearest: number"], csv_of("a,kind\n1,x\n2,y\n")),
+    Case("a table of which nothing is left", [*TABLE, "data.drop=[a]"], ["no column is left to learn from", "a: data.drop"], csv_of("a,kind\n1,x\n2,y\n")),
+    Case("auto without a path", ["data=auto"], ["it looks at a path, and none is given", "data.path=~/pictures"]),
+    Case("auto on what nothing reads", ["data=auto", "data.path=t.csv"], ["nothing that is read"],
+         lambda home: ((home / "t.csv").mkdir(), (home / "t.csv" / "a.doc").write_text("x"))),
+    Case("a data.yaml that names what is not there", ["data=yolo", "data.path=data.yaml", "task=detection", "model=yolo"],
+         ["it names pictures/train, which is not there"], lambda home: (home / "data.yaml").write_text("train: pictures/train\nnames: [a]\n")),
+    Case("a key that stands in a group", ["lr=0.1"], ["it stands in a group", "example: optimizer.lr=..."]),
     Case("a value that is no Hydra grammar", ["model.layers=[64,"], ["model.layers", "is refused"]),
 ]  # fmt: skip
+
+
+def anchor(name: str) -> str:
+    """Return where a heading's link leads."""
+    return "#" + "".join(c for c in name.lower().replace(" ", "-") if c.isalnum() or c in "-_")
 
 
 def tried(case: Case) -> tuple[int, str, list[str]]:
@@ -263,4 +288,5 @@ if __name__ == "__main__":
         "# What is refused, and what is printed\n\nMade by `python tests/bad_input.py > docs/errors.md`; "
         "tests/test_refusals.py runs every case and checks that nothing is left on disk.\n"
     )
+    print("\n".join(f"- [{case.name}]({anchor(case.name)})" for case in CASES) + "\n")
     print(table())

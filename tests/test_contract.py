@@ -25,6 +25,8 @@ RUNS = {
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
 ADDED_CHOICES = {
+    "table",
+    "auto",
     "series",
     "verification",
     "orl_faces",
@@ -63,7 +65,12 @@ PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
 }
 ERROR = {"diagnosis.error.name: str", "diagnosis.error.is_rate: bool"}
-ADDED = {"card": {"lengths: NoneType"}, "train": PARTS | ERROR, "metrics": PARTS | ERROR, "files": set[str]()}
+ADDED = {
+    "card": {"lengths: NoneType", "table: NoneType", "notes: list"},
+    "train": PARTS | ERROR,
+    "metrics": PARTS | ERROR,
+    "files": {"first_batch.png"},
+}
 
 
 def paths(value: Any, at: str = "") -> Iterator[str]:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shlex
 import shutil
 import struct
@@ -75,11 +76,22 @@ def test_split_names_that_leave_a_question_are_refused(tmp_path, names) -> None:
         image_folder.read(tmp_path)
 
 
-def test_a_flat_test_folder_is_reported_as_pictures_without_labels(tmp_path) -> None:
+def test_a_flat_test_folder_is_left_aside_and_reported(tmp_path) -> None:
     tree(tmp_path, "train/cat", "train/dog", "test")
-    with pytest.raises(Refusal, match="pictures without class folders, so without labels") as found:
+    found = image_folder.read(tmp_path)
+    assert set(found.pools) == {"all"} and found.pools["all"].labels.tolist() == ["cat", "dog"]
+    assert re.search("test/ holds [0-9]+ pictures without labels: left aside; .*predict.py", found.notes[0])
+
+
+def test_a_flat_train_folder_beside_labelled_ones_is_refused(tmp_path) -> None:
+    tree(tmp_path, "test/cat", "test/dog", "train")
+    with pytest.raises(Refusal, match="nothing can be trained on them"):
         image_folder.read(tmp_path)
-    assert f"data.path={tmp_path}/train" in str(found.value) and "predict.py" in str(found.value)
+
+
+def test_a_class_may_be_called_train(tmp_path) -> None:
+    tree(tmp_path, "bus", "car", "train")
+    assert set(image_folder.read(tmp_path).pools["all"].labels) == {"bus", "car", "train"}
 
 
 def test_yolo_folders_named_as_splits_are_splits(tmp_path) -> None:
@@ -384,8 +396,10 @@ def test_no_name_steers_a_terminal(name) -> None:
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_no_name_is_code_in_a_page(name) -> None:
-    from crucible.report.page import page
-    from crucible.report.search import TEMPLATE
+    from crucible.labels.kind import Mistake
+    from crucible.plots.charts import Table
+    from crucible.report.page import gallery_of, page
+    from crucible.report.web import rendered
 
     scores = {"loss": 1.0, "error": 0.5}
     signs = {"dead_units": {}, "flow": [name], "shifts": {}, "curves": name}
@@ -395,9 +409,12 @@ def test_no_name_is_code_in_a_page(name) -> None:
     summary = {"data": name, "model": name, "monitor": {"name": "error", "goal": "minimize"}, "train": scores, "dev": scores,
                "test": scores, "human": {"error": 0.0, "assumed": True}, "gap": {}, "parameters": 1, "diagnosis": diagnosis,
                "latency_ms_per_example": 1.0}  # fmt: skip
-    searched = TEMPLATE.render(title=name, screen=name, best=name, trials=[], metric=name, pictures=[])
-    for html in (page(summary, {"name": name}, f"name: {name}", "", {}), searched):
-        assert "<script>" not in html
+    table = {"trials": [Table(name, [name], [[name]])], "charts": []}
+    searched = rendered("search.html", table, title=name, screen=name, best=name, pictures=[], sections=[("a", name)])
+    gallery = gallery_of([Mistake(0, name, name, label=name, predicted=name, score=0.5)], [name], None, None)
+    report = page(summary, {"name": name}, f"name: {name}", "", [name], [], 1, 0.02, {}, gallery, "dev", {})
+    for html in (report, searched):
+        assert html.count("<script") == 2 and "<script>alert" not in html
         assert all(line.isprintable() for line in html.split("\n")), html
 
 

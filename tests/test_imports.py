@@ -65,6 +65,8 @@ DOORS = {
         "app/commands/compose.py",
     },
     "dvc": set(),
+    "polars": {"data/frames.py", "data/cells.py"},
+    "pandas": {"app/api.py"},
 }
 
 

@@ -219,7 +219,9 @@ def test_following_ends_with_the_process_that_is_followed(run, tmp_path) -> None
     assert door.mirror(
         run / "journal.jsonl", f"sqlite:///{tmp_path}/m.db", "crucible", os.getpid()
     )  # our parent is another: not alive
-    assert the_run(f"sqlite:///{tmp_path}/m.db").info.status == "RUNNING"
+    found = the_run(f"sqlite:///{tmp_path}/m.db")
+    assert found.info.status == "KILLED"  # at once: nobody trains there, and its end never came
+    assert found.data.tags["mlflow.user"] and found.data.tags["command"].startswith("python src/train.py ")
 
 
 def test_a_run_whose_folder_was_used_again_is_mirrored_from_its_set_aside_journal(command, tmp_path) -> None:
@@ -262,15 +264,15 @@ def test_a_killed_run_is_killed_in_the_store_until_it_goes_on(command, tmp_path)
     path = tmp_path / "outputs/d/a/journal.jsonl"
     whole = path.read_text()
     path.write_text("".join(line for line in whole.splitlines(keepends=True) if '"kind": "end"' not in line))
-    door.mirror(path, uri, "crucible", os.getpid())
-    assert the_run(uri).info.status == "RUNNING"
     with locked(path.parent):  # somebody trains there
-        assert door.killed(tmp_path, uri) == []
+        door.mirror(path, uri, "crucible", os.getpid())
+        assert the_run(uri).info.status == "RUNNING" and door.killed(tmp_path, uri) == []
     assert door._mirror_others(tmp_path, uri)
     assert the_run(uri).info.status == "KILLED" and door.killed(tmp_path, uri) == []
     with path.open("a") as file:
         file.write(json.dumps({"kind": "resume", "time": time.time(), "epoch": 30, "step": 0}) + "\n")
-    door.mirror(path, uri, "crucible", os.getpid())
+    with locked(path.parent):
+        door.mirror(path, uri, "crucible", os.getpid())
     assert the_run(uri).info.status == "RUNNING"
     with path.open("a") as file:
         file.write(whole.splitlines(keepends=True)[-1])

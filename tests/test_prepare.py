@@ -10,10 +10,11 @@ from conftest import toy_npz
 from PIL import Image
 
 from crucible.data.augment import Identity
-from crucible.data.batches import Batches, bounds, shift_and_scale
+from crucible.data.batches import Batches, bounds
 from crucible.data.card import read_card
 from crucible.data.images import Fit
 from crucible.data.moments import Moments
+from crucible.data.normalize import shift_and_scale
 from crucible.errors import Refusal
 
 

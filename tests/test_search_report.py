@@ -1,6 +1,8 @@
 """What a search shows: the view while it runs, the pictures and the page."""
 
 import io
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -70,9 +72,13 @@ def test_the_pictures_are_drawn_and_the_page_holds_them_and_every_trial(tmp_path
     }  # fmt: skip
     for path in made.values():
         assert Image.open(path).size[0] > 200
-    html = search.page("a title", "the screen", "best: it", STANDING, "f1", made)
-    assert html.count("data:image/png;base64,") == 5 and "http" not in html.replace("http-equiv", "")
-    assert html.count("<tr>") == 1 + 5 and "&lt;not&gt;" in html and "<not>" not in html
+    html = search.page("a title", "the screen", "best: it", STANDING, "f1", made, {"optimizer.lr": 0.7})
+    assert (
+        html.count("data:image/png;base64,") == 3 and "http" not in html
+    )  # history and importances are drawn by the page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])["parts"]
+    assert len(data["trials"][0]["rows"]) == 5 and [part["kind"] for part in data["charts"]] == ["lines", "bars"]
+    assert "<not>" in str(data) and "<not>" not in html
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_the_pictures_are_drawn_and_the_page_holds_them_and_every_trial(tmp_path
 def test_however_little_there_is_a_page_is_made(tmp_path: Path, trials) -> None:
     standing = SearchState(trials, None, 0.0, (0, 0), None, 20)
     made = search.draw(planned(20, 1), standing, {"coarse": OPENED["coarse"], "fine": None}, {}, "f1", tmp_path)
-    assert "Every trial" in search.page("t", "s", "b", standing, "f1", made)
+    assert "Every trial" in search.page("t", "s", "b", standing, "f1", made, {})
 
 
 def test_a_parameter_that_only_some_trials_have_is_drawn_for_these(tmp_path: Path) -> None:

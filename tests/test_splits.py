@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crucible.data.splits import assign, connected_groups, require_classes, shares
@@ -11,6 +11,7 @@ from crucible.errors import Refusal
 RATIOS = st.sampled_from([(0.6, 0.2, 0.2), (0.98, 0.01, 0.01), (0.7, 0.0, 0.3), (0.9, 0.1, 0.0)])
 
 
+@settings(deadline=None)
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=300), ratios=RATIOS, seed=st.integers(0, 9))
 def test_sizes_are_the_shares_to_within_one_example(labels: list[int], ratios: tuple[float, ...], seed: int) -> None:
     split = assign(np.array(labels), np.arange(len(labels)), ratios, stratify=False, seed=seed)
@@ -20,6 +21,7 @@ def test_sizes_are_the_shares_to_within_one_example(labels: list[int], ratios: t
     assert all(counts[i] == 0 for i in range(3) if ratios[i] == 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=40, max_size=300), st.integers(0, 9))
 def test_each_class_has_its_share_to_within_two_examples(labels: list[int], seed: int) -> None:
     label = np.array(labels)
@@ -29,6 +31,7 @@ def test_each_class_has_its_share_to_within_two_examples(labels: list[int], seed
         assert np.all(np.abs(got - np.array([0.6, 0.2, 0.2]) * (label == k).sum()) <= 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=200), st.booleans(), st.integers(0, 9))
 def test_a_group_is_never_torn(groups: list[int], stratify: bool, seed: int) -> None:
     key = np.array(groups)
@@ -43,6 +46,7 @@ def test_groups_are_stratified_by_the_class_of_their_first_member() -> None:
     assert [np.bincount(split[label == k], minlength=3).tolist() for k in (0, 2)] == [[30, 10, 10]] * 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60))
 def test_together_joins_whatever_is_linked_by_any_partition(pairs: list[tuple[int, int]]) -> None:
     first, second = (np.array(part) for part in zip(*pairs, strict=True))

@@ -302,7 +302,9 @@ def test_the_page_and_the_pictures(command) -> None:
     names = {path.name for path in Path("sweep/figures").glob("*.png")}
     assert {"history.png", "slices.png", "parallel.png", "narrowing.png"} <= names
     html = Path("sweep/search.html").read_text()
-    assert html.count("data:image/png;base64,") == len(names)
+    assert html.count("data:image/png;base64,") == len(
+        names - {"history.png", "importances.png"}
+    )  # the page draws these itself
     assert "http" not in re.sub(r"data:image/png;base64,[^\"]*", "", html)
     assert "optimizer.lr" in html and best()["commands"][1].replace("'", "&#39;") in html
 

@@ -18,3 +18,15 @@ The map, in the order the data travels; a module imports only from those above i
     report/         12 TELL     figures, tables, one page
     app/            13 COMMAND  what a command line means: the only place that knows the configuration
 """
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["Refusal", "Run", "load", "look", "runs", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a notebook asks for when it asks: the commands need none of it."""
+    if name in __all__:
+        return getattr(import_module("crucible.app.api"), name)
+    raise AttributeError(f"module 'crucible' has no attribute {name!r}")

@@ -6,9 +6,14 @@ PROGRESS = "progress"
 CONFIG, CARD, CURVES = "config.yaml", "card.json", "curves.csv"
 SUMMARY, WEIGHTS, CHECKPOINT = "train.json", "weights.safetensors", "checkpoint.pt"
 CONTROL, SEEN, BEST = "control.jsonl", "seen.safetensors", "best.yaml"
+UNFINISHED = (
+    "unfinished"  # the folder in which the best weights so far of a run that was stopped stand as those of a run
+)
 RUN_FILES = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)  # what a finished run leaves for later commands
+SCORES = "scores.json"  # the few numbers of metrics.json that DVC shows
 EVALUATION = (
     "metrics.json",
+    SCORES,
     "predictions.csv",
     "predictions.json",
     "predictions_names.json",
@@ -16,6 +21,9 @@ EVALUATION = (
     "confusion.csv",
     "report.html",
 )
+
+
+FIRST_BATCH = "first_batch.png"
 
 
 def frame_of(folder: Path, epoch: int) -> Path:

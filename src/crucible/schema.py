@@ -71,6 +71,8 @@ class Data(Section):
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
     flip_keeps_label: bool
     sampling: Literal["shuffle", "balanced", "streams"] | PerClass
+    columns: dict[str, str] | None = None  # of tables alone, as `drop`
+    drop: list[str] = []
 
 
 class Trainer(Section):
@@ -113,7 +115,18 @@ class Root(Section):
     report: Literal["standard", "full", "none"]
 
 
-SYNONYMS = {"learning_rate": "lr", "lambda": "strength", "dropout": "keep_prob", "hidden": "layers", "units": "layers"}
+CHOICES = {"images": "image_folder", "pictures": "image_folder", "imagefolder": "image_folder", "folder": "image_folder", "excel": "table",
+           "parquet": "table", "tabular": "table", "labelimg": "voc", "ultralytics": "yolo", "roboflow": "yolo", "numpy": "npz"}  # fmt: skip
+SYNONYMS = CHOICES | {
+    "epochs": "total_epochs",
+    "max_epochs": "total_epochs",
+    "weight_decay": "strength",
+    "learning_rate": "lr",
+    "lambda": "strength",
+    "dropout": "keep_prob",
+    "hidden": "layers",
+    "units": "layers",
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

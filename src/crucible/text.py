@@ -36,6 +36,13 @@ def steady(value: object) -> object:
     return "\n".join(line if line.isprintable() else printable(line) for line in value.split("\n"))
 
 
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def redacted(text: str) -> str:
     """Return text in which the passwords of URLs, scheme://user:password@host, are ***."""
     return PASSWORD.sub(rf"\1:{HIDDEN}@", text)

@@ -3,13 +3,19 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from crucible.errors import INTERRUPTED, Refusal
 
 COMPOSED = ("train", "prepare", "compose", "evaluate", "describe")  # their arguments are overrides of a configuration
 BY_WORDS = (
+    "look",
+    "runs",
     "compare",
     "control",
     "predict",
@@ -22,6 +28,7 @@ BY_WORDS = (
     "new",
 )  # theirs are key=value of their own
 VERBS = (*COMPOSED, *BY_WORDS)
+AUTO = "data=auto"
 
 
 def run_command(verb: str) -> None:
@@ -29,15 +36,46 @@ def run_command(verb: str) -> None:
     _guarded(lambda: _run(verb))
 
 
-def _run(verb: str) -> None:
+def perform(verb: str, words: Sequence[str]) -> Any:
+    """Do one command with words of one's own, and return what it returns; a refusal is raised.
+
+    Raises:
+        Refusal: as the command refuses.
+    """
+    from crucible.app.compose import refusing_hydra
+    from crucible.app.quoting import require_sound_words
+
+    called = sys.argv
+    sys.argv = [f"src/{verb}.py", *words]
+    try:
+        with refusing_hydra():
+            require_sound_words(sys.argv[1:])
+            return _run(verb)
+    finally:
+        sys.argv = called
+
+
+def _run(verb: str) -> Any:
     from crucible.app.compose import run
     from crucible.app.finished import job_of_run
 
-    command = import_module(f"crucible.app.commands.{verb}").main
+    module = import_module(f"crucible.app.commands.{verb}")
+    if "--version" in sys.argv[1:]:
+        print(_version())
+        return None
+    if verb in BY_WORDS and {"-h", "--help"} & set(sys.argv[1:]):
+        print(_usage(verb, module))
+        return None
+    command = module.main
     if verb in COMPOSED:
-        run(command, job_of_run, judges=verb == "evaluate")
-    else:
-        command(sys.argv[1:])
+        if AUTO in sys.argv[1:]:
+            from crucible.app.look.auto import decided
+
+            sys.argv[1:] = decided(sys.argv[1:], verb)
+        return run(
+            command, partial(job_of_run, find=_found) if verb == "evaluate" else job_of_run, judges=verb == "evaluate"
+        )
+    return command(sys.argv[1:])
 
 
 def _guarded(work: Callable[[], None]) -> None:
@@ -53,8 +91,8 @@ def _guarded(work: Callable[[], None]) -> None:
 def main() -> None:
     """Do the command that the first argument names."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if verb in ("-h", "--help"):
-        print(_help())
+    if verb in ("-h", "--help", "--version"):
+        print(_version() if verb == "--version" else _help())
         return
     if verb in ("-sc", "--shell-completion"):
         _complete()
@@ -79,6 +117,38 @@ def _require_verb(verb: str) -> None:
     if verb not in VERBS:
         raise Refusal(verb, "there is no such command", allowed=", ".join(VERBS), nearest=nearest(verb, VERBS),
                       example="crucible train model=resnet optimizer=adam")  # fmt: skip
+
+
+def _found(name: str) -> Path:
+    from crucible.app.unfinished import usable_run
+
+    return usable_run(name)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"crucible {version('crucible-dl')}, torch {version('torch')}, Python {sys.version.split()[0]}"
+
+
+def _usage(verb: str, module: ModuleType) -> str:
+    """Return what a command does, how it is called, and the keys that it takes with their defaults."""
+    from crucible.errors import as_called
+
+    documented, _, called = (module.__doc__ or "").partition(": python ")
+    keys = [f"  {key}={value or '...'}" for key, value in getattr(module, "KEYS", {}).items()]
+    about = " ".join((module.main.__doc__ or "").split())
+    usage = as_called(f"python {called.strip().rstrip('.')}") if called else f"crucible {verb} ..."
+    return "\n".join(
+        [
+            documented.strip(),
+            "",
+            f"usage: {usage}",
+            "",
+            about,
+            *(["", "keys, and what they are if they are not given:", *keys] if keys else []),
+        ]
+    )
 
 
 def _help() -> str:

@@ -19,10 +19,11 @@ from crucible.app.prepared import task_class
 from crucible.data.card import read_card
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
-from crucible.errors import Refusal, printable
+from crucible.errors import Refusal, as_called, printable
 from crucible.files import BEST, CONFIG, SUMMARY
 from crucible.inference.saved_run import load_run, read_config, read_summary
 from crucible.integrity import require_unchanged
+from crucible.report.compare import compare_page
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
 from crucible.text import spreadsheet_safe
@@ -346,7 +347,7 @@ def following(found: Comparison) -> str:
 
 
 def write(found: Comparison, settings: Settings) -> list[str]:
-    """Write compare.csv and compare.png; return their paths."""
+    """Write compare.html, compare.csv and compare.png; return their paths."""
     from crucible.plots import figures  # matplotlib
 
     out = Path(settings.out)
@@ -363,7 +364,15 @@ def write(found: Comparison, settings: Settings) -> list[str]:
     write_atomic(out / "compare.csv", buffer.getvalue().encode())
     shown = [{**row, "name": name} for row, name in zip(rows, names, strict=True)]
     figures.compared(shown, f"{found.metric} on {found.split}", out / "compare.png")
-    return [str(out / "compare.csv"), str(out / "compare.png")]
+    html = compare_page(
+        f"{found.metric} on {found.split}, {len(found.groups)} configuration(s)",
+        conclusion(found),
+        as_called(following(found)),
+        shown,
+        out / "compare.png",
+    )
+    write_atomic(out / "compare.html", html.encode())
+    return [str(out / f"compare.{kind}") for kind in ("html", "csv", "png")]
 
 
 def _row(each: Group, chosen: bool, metric: str) -> dict[str, Any]:

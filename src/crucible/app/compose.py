@@ -7,9 +7,11 @@ screen. Hydra itself takes over only for -m and for its own flags (--help, --cfg
 
 import os
 import re
+import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ from crucible.app.quoting import GROUPS, flags, key_of, parse, quoted, require_c
 from crucible.errors import INTERRUPTED, Refusal, Stopped
 from crucible.instantiate import PARTS, check_node
 from crucible.report.progress import Tell
+from crucible.report.screen import lined
 from crucible.resources import exhausted
-from crucible.schema import Root, check, nearest, unknown_key
+from crucible.schema import SYNONYMS, Root, check, nearest, unknown_key
 
 HYDRAS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 REFUSED = 2
@@ -59,8 +62,8 @@ class Job:
     mirrored: bool = True
 
 
-def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], *, judges: bool = False) -> None:
-    """Do a command with the arguments of this process.
+def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], *, judges: bool = False) -> Any:
+    """Do a command with the arguments of this process, and return what it returns.
 
     Args:
         job_of_run: gives the job of a run that the arguments name. judges: whether the command takes `run`.
@@ -71,24 +74,31 @@ def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | N
     _require_sound_search(args, swept)
     _require_own_keys([key_of(each) for each in args.overrides], judges, swept)
     if swept or any(getattr(args, flag, None) for flag in HYDRAS):
-        _hand_to_hydra(command, args, argv)
-    else:
-        command(job_of_run(args) or _job(args))
+        return _hand_to_hydra(command, args, argv)
+    return command(job_of_run(args) or _job(args))
+
+
+@contextmanager
+def refusing_hydra() -> Iterator[None]:
+    """Turn what Hydra refuses into a refusal."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise _unknown_choice(error) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _from_hydra(error) from None
 
 
 def guarded(work: Callable[[], Any]) -> None:
     """Do some work; show a refusal as one screen and exit 2."""
     try:
-        require_sound_words(sys.argv[1:])
-        work()
+        with refusing_hydra():
+            require_sound_words(sys.argv[1:])
+            work()
     except Stopped as stopped:
         _show(str(stopped), "stopped")
     except Refusal as refusal:
         _show(str(refusal))
-    except MissingConfigException as error:
-        _show(str(_unknown_choice(error)))
-    except (HydraException, OmegaConfBaseException) as error:
-        _show(str(_from_hydra(error)))
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -183,15 +193,29 @@ def validate(cfg: dict[str, Any]) -> None:
 
 def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[str]) -> None:
     """Let Hydra run a sweep or answer for itself; each job of a sweep is checked like a single one."""
+    count, home_of_jobs = 0, ""
     if args.multirun:
-        _check_sweep(args)
+        count, home_of_jobs = _check_sweep(args)
+        argv = (
+            [*argv, f"hydra.sweep.dir={home_of_jobs}"]
+            if home_of_jobs and not any(key_of(each) == "hydra.sweep.dir" for each in args.overrides)
+            else argv
+        )
     elif not args.shell_completion:
         compose(args, args.overrides)
+
+    jobs = args.multirun and not _searches(args)
 
     def task(composed: DictConfig) -> Any:
         cfg = plain(composed)
         validate(cfg)
         hydra_config = HydraConfig.get()
+        if jobs:
+            print(
+                f"{hydra_config.job.num + 1} of {count}: {' '.join(hydra_config.overrides.task)}",
+                file=sys.stderr,
+                flush=True,
+            )
         try:
             return command(Job(cfg, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)))
         except Refusal as refusal:
@@ -202,10 +226,23 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
         home, name, more = CONF, "config", ["--config-dir", str(own)]
     sys.argv[1:] = [*argv, *more]
     hydra.main(config_path=str(home), config_name=name, version_base="1.3")(task)()
+    if jobs:
+        print(
+            lined(
+                [
+                    ("result", f"{count} runs"),
+                    ("files", home_of_jobs),
+                    ("next", f"python src/compare.py {shlex.quote(home_of_jobs)}"),
+                ]
+            )
+        )
 
 
-def _check_sweep(args: Namespace) -> None:
-    """Compose and check every job of a plain sweep before the first starts; a search checks its space itself."""
+def _check_sweep(args: Namespace) -> tuple[int, str]:
+    """Compose and check every job of a plain sweep before the first starts; a search checks its space itself.
+
+    Return how many there are, and the folder of their runs.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     parsed = parse(args.overrides)
@@ -214,11 +251,13 @@ def _check_sweep(args: Namespace) -> None:
     ]:
         raise Refusal(wrong[0], "it cannot be swept: it says how runs are made", allowed="one value")
     shared = compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
-    output_folder("hydra.sweep.dir", str(shared.hydra.sweep.dir))
+    folder = str(output_folder("hydra.sweep.dir", str(shared.hydra.sweep.dir)))
     if _searches(args):
-        return
-    for job in BasicSweeper.split_arguments(parsed, None)[0]:
+        return 0, ""
+    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    for job in jobs:
         validate(plain(compose(args, list(job))))
+    return len(jobs), folder
 
 
 def _searches(args: Namespace) -> str:
@@ -255,9 +294,27 @@ def _from_hydra(error: Exception) -> Refusal:
     cause = f"{text}\n{error.__cause__ or ''}"
     full = re.search(r"Key '\w+' is not in struct\s+full_key: ([\w.]+)", cause)
     if found := full or re.search(r"Could not override '([^']*)'", cause):
-        return unknown_key(found[1], _siblings(found[1]))
+        return _elsewhere(found[1]) or unknown_key(found[1], _siblings(found[1]))
     return Refusal(
         "the command line", " ".join(text.split()), example="python src/train.py model=mlp optimizer.lr=0.01"
+    )
+
+
+def _elsewhere(key: str) -> Refusal | None:
+    """Return the refusal of a key that stands in a group, and was given without it: lr is optimizer.lr."""
+    if "." in key:
+        return None
+    groups = {group: _siblings(f"{group}.{key}") for group in GROUPS}
+    wanted = {key, nearest(key, [name for own in groups.values() for name in own]) if key in SYNONYMS else key}
+    places = [f"{group}.{name}" for group, own in groups.items() for name in own if name in wanted]
+    if not places:
+        return None
+    return Refusal(
+        key,
+        f"there is no key '{key}' here: it stands in a group",
+        allowed=", ".join(places),
+        nearest=places[0],
+        example=f"{places[0]}=...",
     )
 
 

@@ -2,40 +2,37 @@
 
 import shlex
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from crucible.app.build import seen_policy
 from crucible.app.compatibility import require_classes
 from crucible.app.compose import Job
 from crucible.app.diagnosis import against_baseline, diagnosed, is_independent, shift, trivial_baseline
-from crucible.app.identity import config_text
 from crucible.app.overrides import choices_of
 from crucible.app.prepared import prepared, task_class
 from crucible.app.project import home, in_pipeline, write_json
+from crucible.app.reporting import report_page, worst_named, worst_of
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, read_seen, report, require_unseen, unknown
 from crucible.diagnosis.bounds import check
 from crucible.errors import Refusal
-from crucible.files import CARD, CURVES, WEIGHTS, frames_of
+from crucible.files import CARD, SCORES, WEIGHTS
 from crucible.inference.saved_run import Saved, build_calibrated, read_summary
 from crucible.instantiate import build
 from crucible.integrity import sha256_of
-from crucible.labels.kind import Kind, Mistake, Predictions
-from crucible.report.leaks import near_copies, shortened
-from crucible.report.page import page
+from crucible.labels.kind import Kind
+from crucible.report.leaks import near_copies
 from crucible.report.screen import judged as judged_splits
 from crucible.report.screen import screen
-from crucible.tracking.curves import read_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
-from crucible.training.evaluation import Evaluation, confusion_csv, evaluate_split, summary_of
+from crucible.training.evaluation import Evaluation, confusion_csv, summary_of
 
 
 def own_folder(job: Job, card: Card) -> Job:
@@ -131,9 +128,6 @@ def same_threads(job: Job) -> None:
     torch.set_num_threads(read_summary(Path(job.cfg["run"]))["threads"])
 
 
-NAMED = 3  # of the worst mistakes, on the last screen
-
-
 def evaluation_summary(job: Job, saved: Saved, found: Evaluation, latency: float, batches: Batches) -> dict[str, Any]:
     """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
     own = read_summary(Path(job.cfg["run"]))
@@ -173,6 +167,15 @@ def _signs(seen: dict[str, Any], batches: Batches, kind: Kind) -> dict[str, Any]
     return {**seen, "shifts": {**seen["shifts"], "dev, test": shift(batches, kind, "dev", "test")}}
 
 
+def chosen_scores(numbers: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the few numbers that a table of experiments has room for: the monitored one and the error of each split."""
+    names = dict.fromkeys([numbers["monitor"]["name"], "error"])
+    return {
+        split: {name: scores[name] for name in names if name in scores}
+        for split, scores in judged_splits(numbers).items()
+    }
+
+
 def write_evaluation(
     job: Job, saved: Saved, card: Card, found: Evaluation, numbers: dict[str, Any], batches: Batches
 ) -> tuple[str, ...]:
@@ -180,6 +183,7 @@ def write_evaluation(
     out = job.folder
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", numbers)
+    write_json(out / SCORES, chosen_scores(numbers))
     tables = saved.task.kind.tables(found.predictions, card) if found.predictions else {}
     for name, text in (tables | {"confusion.csv": confusion_csv(found, saved.task.confusion_labels)}).items():
         write_atomic(out / name, text.encode())
@@ -189,108 +193,15 @@ def write_evaluation(
     )
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
-        shown = _shown(job, saved, card, found, batches)
-        worst = _worst_named(shown, batches)
+        shown = worst_of(job, saved, card, found, batches)
+        worst = worst_named(shown, batches)
         notes = "; ".join(each for each in (note, near) if each)
-        pictures = _figures(job, saved, found, numbers, batches, shown)
-        html = page(numbers, {**asdict(card), "examples": {}}, config_text(job.cfg), notes, pictures)
-        write_atomic(out / "report.html", html.encode())
+        write_atomic(out / "report.html", report_page(job, saved, found, numbers, batches, shown, notes).encode())
     if job.other_data:
         card.write(out / CARD)  # which data these were
     else:
         _journal(job, found.scores)
     return (note, near, worst)
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """The split whose worst mistakes are shown, the worst first: dev, unless there is none, or other data are judged."""
-
-    split: str
-    card: Card
-    found: Predictions
-    mistakes: list[Mistake]
-
-
-def _shown(job: Job, saved: Saved, card: Card, found: Evaluation, batches: Batches) -> _Shown:
-    split = "test" if job.other_data or "dev" not in batches.splits else "dev"
-    looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
-    assert looked.predictions is not None  # they were wanted
-    return _Shown(split, card, looked.predictions, saved.task.kind.worst(looked.predictions, card, saved.task.score))
-
-
-def _figures(
-    job: Job, saved: Saved, found: Evaluation, numbers: dict[str, Any], batches: Batches, looked: _Shown
-) -> dict[str, Path]:
-    from crucible.plots import figures  # matplotlib: only where a report is drawn
-
-    run, home_of = Path(job.cfg["run"]), job.folder / "figures"
-    steps = [("human", numbers["human"]["error"])]
-    steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
-    made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "back", "ceiling", "confusion")}
-    rows = read_curves(run / CURVES)
-    best = read_summary(run)["best_epoch"]
-    figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
-    shown = {"Learning curves": made["curves"]}
-    if not saved.task.kind.no_gap:
-        figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
-        figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
-        shown |= {"The gap": made["gap"], "Confusion matrix": made["confusion"]}
-    if rows:
-        figures.flow(rows, made["flow"])
-        shown["Gradients and activations, layer by layer"] = made["flow"]
-    if figures.back(rows, made["back"]):
-        shown["How far back it learns: the gradient of the last output against the steps between"] = made["back"]
-    if costly := numbers["diagnosis"]["error_analysis"]:
-        figures.ceiling(costly, made["ceiling"])
-        shown["The ceiling: what each kind of mistake costs"] = made["ceiling"]
-    shown |= _worst_drawn(job, saved, batches, looked, home_of)
-    if job.cfg["report"] == "full":
-        from crucible.app import interpretation
-
-        shown |= interpretation.pictures(saved, batches, home_of)
-    if frames := frames_of(run):
-        figures.filmstrip(frames, home_of / "filmstrip.png")
-        shown["How it came to be"] = home_of / "filmstrip.png"
-    if "train" in batches.splits:
-        train = {"label": batches.arrays("train")[1], **batches.further("train")}
-        shown |= saved.task.figures(train, saved.card.objects or {}, home_of)
-    return shown
-
-
-def _worst_drawn(job: Job, saved: Saved, batches: Batches, looked: _Shown, home: Path) -> dict[str, Path]:
-    """Draw the worst mistakes, and what only this kind of label has to show."""
-    from crucible.plots import boxes, figures
-
-    kind, split, images, shown = saved.task.kind, looked.split, batches.stored(looked.split)[0], {}
-    worst = looked.mistakes if saved.card.is_images else []
-    rows = [each.row for each in worst]
-    named = zip(worst, batches.called(split, rows), strict=True)
-    titles = [f"{each.title} ({shortened(name)})" for each, name in named]
-    heading, path = f"Worst mistakes on {split}", home / kind.worst_picture
-    if worst and kind.where:
-        truths, found = [each.truth for each in worst], [each.found for each in worst]
-        boxes.compared(list(images[rows]), truths, found, titles, path)
-        shown[f"{heading}: what is there (green) and what was found (orange)"] = path
-    elif worst:
-        figures.mistakes(images[rows], titles, path)
-        shown[heading] = path
-    if worst and kind.one_class and job.cfg["report"] == "full":
-        from crucible.app import interpretation
-
-        predicted = looked.found.predicted[rows]
-        shown |= interpretation.maps(saved, batches, split, np.array(rows), predicted, titles, home)
-    return shown | kind.figures(looked.found, images, looked.card, home)
-
-
-def _worst_named(looked: _Shown, batches: Batches) -> str:
-    """Return the first of the worst mistakes by their files; empty where there are none, or only rows are known."""
-    worst = looked.mistakes[:NAMED]
-    if not worst or batches.names(looked.split) is None:
-        return ""
-    names = batches.called(looked.split, [each.row for each in worst])
-    named = [f"{name} ({each.what})" for name, each in zip(names, worst, strict=True)]
-    return f"worst mistakes on {looked.split}: {', '.join(named)}"
 
 
 def _journal(job: Job, scores: dict[str, float]) -> None:

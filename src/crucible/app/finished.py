@@ -1,6 +1,7 @@
 """The configuration of a run that is there: read from its folder, not composed, with what an evaluation may change."""
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from crucible.app.project import CONF, Config
 from crucible.app.quoting import GROUPS, key_of, parse, require_choice
 from crucible.errors import Refusal
 from crucible.schema import nearest, unknown_key
+from crucible.tracking.control import extend
 
+LENGTH = "trainer.total_epochs"
 CHANGEABLE = (
     "run", "report", "prepared", "data", "tracking", "task.tolerance", "task.satisficing", "trainer.device", "trainer.threads",
     "transfer.seen", "hydra.run.dir",
@@ -23,47 +26,64 @@ CHANGEABLE = (
 
 
 def finished_run(name: str) -> Path:
-    """Return the run folder that `name` means: a path, or `latest`.
+    """Return the run folder that `name` means: a path, `latest`, the name that a run was given, or its id in MLflow.
 
     Raises:
         Refusal: there is no run; with the nearest one.
     """
     folder = Path("outputs/latest") if name == "latest" else Path(name)
+    if not folder.exists():
+        from crucible.app.runs import named  # only where a name must be looked up
+
+        folder = named(name) or folder
     if not all((folder / name).exists() for name in ("config.yaml", "card.json")):
         runs = sorted(str(path.parent) for path in Path("outputs").glob("*/*/config.yaml"))
         close = nearest(str(folder), runs) or (runs[-1] if runs else "")
-        raise Refusal(f"run={name}", "there is no run in this folder", allowed="a run folder, or latest", nearest=close)
+        raise Refusal(
+            f"run={name}",
+            "there is no run in this folder, or of this name",
+            allowed="a run folder, latest, a run_name, or MLflow's id of a run",
+            nearest=close,
+        )
     return folder.resolve().relative_to(Path.cwd()) if folder.resolve().is_relative_to(Path.cwd()) else folder.resolve()
 
 
-def job_of_run(args: Namespace) -> Job | None:
-    """Return the job about the run that `resume` or `run` names; None where neither does."""
+def job_of_run(args: Namespace, find: Callable[[str], Path] = finished_run) -> Job | None:
+    """Return the job about the run that `resume` or `run` names; None where neither does.
+
+    Args:
+        find: gives the folder of the run that is judged.
+    """
     own = [each for each in parse(args.overrides) if each.key_or_group in ("resume", "run")]
-    named = {each.key_or_group: str(_value(each)) for each in own if each.value() is not None}
-    if "resume" in named:
-        return _resumed(named["resume"], [key_of(each) for each in args.overrides])
-    return _evaluated(named["run"], args) if "run" in named else None
+    given = {each.key_or_group: str(_value(each)) for each in own if each.value() is not None}
+    if "resume" in given:
+        return _resumed(given["resume"], args.overrides)
+    return _evaluated(find(given["run"]), args) if "run" in given else None
 
 
-def _resumed(name: str, keys: list[str]) -> Job:
+def _resumed(name: str, words: list[str]) -> Job:
+    """Return the job that goes on with a run; with more epochs than it was begun with, if they are given."""
     from crucible.inference.saved_run import read_config
 
-    if others := [key for key in keys if key != "resume"]:
-        raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", example=f"resume={name}")
+    changes = _changes(words)
+    if others := [key for key in changes if key not in ("resume", LENGTH)]:
+        raise Refusal("resume", f"it takes the run's own configuration, not {others[0]}", allowed=f"{LENGTH}=... to go on for longer",
+                      example=f"resume={name}")  # fmt: skip
     folder = finished_run(name)
     cfg = read_config(folder)
     validate(cfg)
+    if LENGTH in changes:
+        extend(folder, cfg["schedule"], f"{LENGTH}={_value(changes[LENGTH])}")
     return Job({**cfg, "resume": str(folder)}, folder, [f"resume={folder}"])
 
 
-def _evaluated(name: str, args: Namespace) -> Job:
+def _evaluated(folder: Path, args: Namespace) -> Job:
     """Return the job of an evaluation: the run's configuration, and from the command line only what may differ."""
     keys = [key_of(each) for each in args.overrides]
     if wrong := [key for key in keys if not any(key == each or key.startswith(f"{each}.") for each in CHANGEABLE)]:
         raise Refusal(wrong[0], "a finished run cannot be changed", allowed=", ".join(CHANGEABLE))
-    folder = finished_run(name)
     changes = _changes(args.overrides)
-    named = changes.pop("hydra.run.dir", None)
+    place_named = changes.pop("hydra.run.dir", None)
     other = "data" in keys or "data.path" in keys
     cfg = _changed(_with_defaults(folder, args), list(changes.values()), args)
     if other and "transfer.seen" not in keys:  # other data: what a transfer was allowed says nothing about them
@@ -72,8 +92,8 @@ def _evaluated(name: str, args: Namespace) -> Job:
     cfg |= {"run": str(folder), "prepared": None if other else cfg["prepared"]}
     validate(cfg)
     place = folder / "judged" / cfg["data"]["name"] if other else folder
-    out = output_folder("hydra.run.dir", str(_value(named))) if named else place
-    return Job(cfg, out, args.overrides, other_data=other, new_folder=other and named is None)
+    out = output_folder("hydra.run.dir", str(_value(place_named))) if place_named else place
+    return Job(cfg, out, args.overrides, other_data=other, new_folder=other and place_named is None)
 
 
 def _with_defaults(folder: Path, args: Namespace) -> Config:

@@ -1,6 +1,8 @@
 """What makes two trainings the same, and what is recorded of each: hashes of configuration, data and code, name and tags."""
 
+import getpass
 import os
+import shlex
 import subprocess
 from contextlib import suppress
 from functools import cache
@@ -13,11 +15,14 @@ from crucible.app.compose import Job
 from crucible.app.overrides import overrides_of
 from crucible.app.pretrained import source_of
 from crucible.app.project import CHECKOUT, IN_CHECKOUT, PACKAGE, ROOT, Config
+from crucible.app.quoting import GROUPS
 from crucible.data.card import Card
+from crucible.errors import as_called
 from crucible.integrity import sha256_of
 from crucible.text import redacted
 from crucible.tracking.start import Identity
 
+LONGEST = 60  # letters of a run's name
 NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
 
 
@@ -50,13 +55,32 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
     differing = [each for each in overrides_of(job.cfg) if not each.startswith("data.path")]
     tags = {
         "git.commit": _commit(),
+        "user": _user(),
+        "command": redacted(as_called(shlex.join(["python", "src/train.py", *job.overrides]))),
         "data.key": who.data,
         "config.hash": who.config,
         "hydra.overrides": redacted(" ".join(job.overrides)),
         "dvc.exp.name": os.environ.get("DVC_EXP_NAME", ""),
         **job.tags,
     }
-    return {"name": job.cfg["run_name"] or " ".join(differing) or "defaults", "tags": tags}
+    return {"name": job.cfg["run_name"] or _short(differing) or "defaults", "tags": tags}
+
+
+def _short(words: list[str]) -> str:
+    """Return overrides as a name: choices of groups by themselves, other keys without their group; of many the first."""
+    parts = [
+        value if key in GROUPS else f"{key.rpartition('.')[2]}={value}"
+        for key, _, value in (word.partition("=") for word in words)
+    ]
+    name = " ".join(parts)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3].rstrip()}..."
+
+
+def _user() -> str:
+    """Return who trains; empty where this machine does not know."""
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return ""
 
 
 @cache

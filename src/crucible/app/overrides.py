@@ -139,7 +139,7 @@ def _taken(value: Any, group: str, cfg: Config) -> Any:
     name = value[2:-1]
     found: Any = cfg[group] if name.startswith(".") else cfg
     for part in name.lstrip(".").split("."):
-        found = found[part]
+        found = found.get(part, value) if isinstance(found, dict) else value  # what is not there is of another choice
     return found
 
 

@@ -1,11 +1,11 @@
 """Which prepared folder a configuration means: named, found by its content key, or made; or data only declared."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job
@@ -51,8 +51,7 @@ def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Pa
 def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
     data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
-    reader = as_trained(data["reader"], judge.recipe["reader"]) if judge is not None else data["reader"]
-    source = build("data.reader", reader, _data_path(data), data["label"], data["group_by"])
+    source = build("data.reader", recipe.reader, _data_path(data), data["label"], data["group_by"])
     folder = prepare(
         source,
         label_kind(job.cfg),
@@ -96,9 +95,15 @@ def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
             if judge.is_images
             else {}
         )
-        reader = as_trained(data["reader"], judge.recipe["reader"])
+        reader = _as_trained(data["reader"], judge)
         recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns, "reader": reader}
     return PrepareConfig(**recipe)
+
+
+def _as_trained(reader: Mapping[str, Any], judge: Card) -> dict[str, Any]:
+    """Return a reader's settings for data that a run judges: text is cut as the run's was, tables have the run's columns."""
+    table = {"known": judge.table["columns"]} if judge.table is not None and "known" in reader else {}
+    return {**as_trained(reader, judge.recipe["reader"]), **table}
 
 
 def _data_path(data: Config) -> Path | None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,10 +28,10 @@ from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
-from crucible.files import CONFIG, CURVES, RUN_FILES, SEEN, SUMMARY, WEIGHTS, frame_of
+from crucible.files import CONFIG, CURVES, FIRST_BATCH, RUN_FILES, SEEN, SUMMARY, UNFINISHED, WEIGHTS, frame_of
 from crucible.instantiate import build
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
-from crucible.plots.pixels import png
+from crucible.plots.pixels import png, sheet
 from crucible.report.leaks import about
 from crucible.report.progress import Tell
 from crucible.report.screen import screen
@@ -50,6 +51,7 @@ from crucible.training.probe import Probe
 from crucible.training.run import NonFinite, Observers, Run
 
 CHECKED_EXAMPLES = 8
+SHOWN = 16  # of the first batch
 
 
 def prepared_data(job: Job) -> Data:
@@ -77,11 +79,33 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
     if job.by_hand:
         point_latest(job.folder)
     print(as_called(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0)))
+    if job.by_hand and (picture := first_batch(card, parts)) is not None:
+        write_atomic(job.folder / FIRST_BATCH, picture)
+        print(f"{'':>10}{job.folder / FIRST_BATCH}: what the network sees first, augmented, with its labels")
     if job.mirrored:
         build("tracking", job.cfg["tracking"], job.folder, home()).start()
     run = _run(job, parts, found.journal, who, tell)
     run.restore(found.state)
     return run
+
+
+def first_batch(card: Card, parts: Parts) -> bytes | None:
+    """Return the first examples of training as the network sees them, a PNG file; None where they are no pictures."""
+    if not card.is_images or card.feature_shape[0] not in (1, 3):
+        return None
+    batch = {name: value[:SHOWN].cpu().numpy() for name, value in next(parts.batches.train(0)).items()}
+    labels, count = batch["label"], len(batch["x"])
+    boxes = (
+        [own[row >= 0].tolist() for own, row in zip(batch["boxes"], labels, strict=True)]
+        if "boxes" in batch
+        else [[]] * count
+    )
+    points = (
+        [own.tolist() if present else [] for own, present in zip(batch["points"], labels, strict=True)]
+        if "points" in batch
+        else [[]] * count
+    )
+    return sheet(list(batch["x"]), [parts.task.kind.caption(label, card) for label in labels], boxes, points)
 
 
 def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) -> int:
@@ -248,6 +272,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     write_json(job.folder / SUMMARY, summary)
     write_atomic(job.folder / SEEN, parts.batches.seen(parts.before).packed())
     write_curves(read_events(job.folder / NAME), job.folder / CURVES)
+    shutil.rmtree(job.folder / UNFINISHED, ignore_errors=True)  # what stood in for these results
     write_atomic(job.folder / SUMS, sums_of(job.folder, RUN_FILES).encode())
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
     flat |= _last_points(run.latest, found)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.names import read_names
+from crucible.data.normalize import Normalizer, normalizer
 from crucible.data.ragged import OFFSETS, Padded, described, in_buckets, mask_of
 from crucible.data.seen import Seen, digests_of, seen_in
 from crucible.seeds import generator
@@ -21,7 +22,6 @@ Batch = dict[str, Tensor]
 Order = Callable[[Tensor, torch.Generator], Tensor]
 EVALUATION_BYTES = 64 << 20
 OWN = ("x.npy", "y.npy", OFFSETS)  # what else a split holds is further
-WIDE = ("float64", "int32", "int64")  # a large offset would eat their differences in float32
 
 
 class Batches:
@@ -70,8 +70,7 @@ class Batches:
         self.splits, self.identity = self.own.splits, (self.own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor | Padded, Tensor]] = {}
         self._further: dict[str, Batch] = {}
-        exact = torch.float64 if card.dtype in WIDE else torch.float32
-        self._shift, self._scale = (part.to(device, exact) for part in shift_and_scale(card))
+        self._normalizer = normalizer(card).to(device)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
@@ -123,15 +122,14 @@ class Batches:
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0. Symbols stay as they are."""
-        if self.card.holds_symbols:
-            return x
-        return torch.addcmul(self._shift, x.to(self._shift.dtype), self._scale).float()
+        normalized: Tensor = self._normalizer(x)
+        return normalized
 
     def replaced(self, features: Mapping[str, Tensor]) -> "Batches":
         """Return these batches, in the same order, with features (N, F) of each split in place of its examples."""
         twin = copy.copy(self)
         twin._arrays = {split: (x, self.arrays(split)[1]) for split, x in features.items()}
-        twin._shift, twin._scale = (torch.full((), value, device=self.device) for value in (0.0, 1.0))
+        twin._normalizer = Normalizer(*(torch.full((), value, device=self.device) for value in (0.0, 1.0)))
         return twin
 
     def drawn_counts(self) -> list[int]:
@@ -267,14 +265,6 @@ def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
     if len(starts) > 1 and batch_size > 1 and size - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], size], strict=True))
-
-
-def shift_and_scale(card: Card) -> tuple[Tensor, Tensor]:
-    """Return -mean/std and 1/std, shaped to broadcast over a batch; both 0 for a deviation of 0."""
-    shape = (-1,) if card.is_ragged else (-1, *(1 for _ in card.feature_shape[1:]))
-    mean, std = (torch.tensor(card.normalize[key], dtype=torch.float64).view(shape) for key in ("mean", "std"))
-    scale = torch.where(std > 0, 1 / std, torch.zeros_like(std))
-    return -mean * scale, scale
 
 
 def _free_bytes(device: torch.device) -> int:

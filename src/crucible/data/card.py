@@ -29,6 +29,8 @@ class Card:
         arrays: the sha256 of each array by its path in the prepared folder.
         examples: by split, a hash of each example as it came; see crucible.data.seen.
         lengths: of examples of different lengths: shortest, mean, longest; the longest stands in feature_shape.
+        table: of a table: its columns and what was fitted on them, those that are left out and why, categories that train lacks.
+        notes: what a person should know of how the files were read.
         facts: what a kind of label of another package tells of itself.
     """
 
@@ -49,6 +51,8 @@ class Card:
     examples: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    table: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_images(self) -> bool:
@@ -69,6 +73,11 @@ class Card:
     def example_shape(self) -> list[int]:
         """What examples of this run and of other data must have in common: all but the length."""
         return self.feature_shape[1:] if self.is_ragged else self.feature_shape
+
+    @property
+    def stored_shape(self) -> list[int]:
+        """The shape of an example as it is stored: of a table a number for each column, of which features are made."""
+        return [len(self.table["columns"])] if self.table is not None else self.feature_shape
 
     def size(self, split: str) -> int:
         """Return the number of examples in a split."""

@@ -1,5 +1,8 @@
 """Mean and deviation in one pass over chunks (Chan, Golub and LeVeque, 1983: the pairwise update of sums of squares)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from crucible.data.readers.source import Array
@@ -8,11 +11,18 @@ ROUNDING = 1e-12
 
 
 class Moments:
-    """Mean and deviation per channel of images (n, C, H, W) and volumes (n, C, D, H, W), or per feature of vectors (n, F)."""
+    """Mean and deviation per channel of images (n, C, H, W) and volumes (n, C, D, H, W), or per feature of vectors (n, F).
 
-    def __init__(self) -> None:
+    NaN is a value that is not there.
+
+    Args:
+        passed_over: features that are no numbers; their mean and deviation are 0.
+    """
+
+    def __init__(self, passed_over: Sequence[int] = ()) -> None:
         self.count = 0
-        self._values = 0
+        self._values: Any = 0
+        self._passed_over = list(passed_over)
         self._mean: Array = np.zeros(1)
         self._squares: Array = np.zeros(1)
 
@@ -20,17 +30,17 @@ class Moments:
         """Take in a chunk: so many examples, or as many as it has rows; 8-bit images are counted by value, which is exact."""
         if len(chunk) == 0:
             return
-        mean, squares, values = _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk)
-        total = self._values + values
+        mean, squares, values = _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk, self._passed_over)
+        total = np.maximum(1, self._values + values)
         delta = mean - self._mean
         self._squares = self._squares + squares + delta**2 * (self._values * values / total)
         self._mean = self._mean + delta * (values / total)
-        self._values = total
+        self._values = self._values + values
         self.count += len(chunk) if examples is None else examples
 
     def mean_std(self) -> tuple[list[float], list[float]]:
         """Return mean and population deviation; a deviation of 0, or of rounding alone, marks what never changes."""
-        std = np.sqrt(self._squares / max(1, self._values))
+        std = np.sqrt(self._squares / np.maximum(1, self._values))
         return self._mean.tolist(), np.where(std > ROUNDING * np.abs(self._mean), std, 0.0).tolist()
 
 
@@ -47,9 +57,21 @@ def _of_bytes(chunk: Array) -> tuple[Array, Array, int]:
     return mean, squares, values
 
 
-def _of_numbers(chunk: Array) -> tuple[Array, Array, int]:
+def _of_numbers(chunk: Array, passed_over: Sequence[int]) -> tuple[Array, Array, Any]:
     axes = (0, *range(2, chunk.ndim)) if chunk.ndim >= 4 else (0,)
     numbers = chunk.astype(np.float64)
+    if passed_over or np.isnan(numbers).any():
+        return _of_known(numbers, passed_over)
     mean = numbers.mean(axis=axes, keepdims=True)
     squares = ((numbers - mean) ** 2).sum(axis=axes)
     return mean.reshape(-1), squares, chunk.size // mean.size
+
+
+def _of_known(numbers: Array, passed_over: Sequence[int]) -> tuple[Array, Array, Array]:
+    """Return mean, sum of squares and count of the values of each feature (n, F) that are there."""
+    known = ~np.isnan(numbers)
+    known[:, list(passed_over)] = False
+    count = known.sum(axis=0)
+    mean = np.where(known, numbers, 0.0).sum(axis=0) / np.maximum(1, count)
+    squares = np.where(known, (numbers - mean) ** 2, 0.0).sum(axis=0)
+    return mean, squares, count

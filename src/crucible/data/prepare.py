@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.duplicates import GRID, deduplicate, hashes, near, signatures
+from crucible.data.columns import category_sizes, columns_of, is_numeric, plain_features
+from crucible.data.duplicates import deduplicate, hashes, near, signatures
 from crucible.data.images import Fit, OtherShape
 from crucible.data.kind import LabelKind
 from crucible.data.likeness import compared
@@ -163,6 +164,8 @@ def _write(
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
         examples=_hashes_of(split, _joined(split_of, lambda pool: scans[pool].sources)),
         lengths=_lengths(split_of, scans) | dict(source.facts) if isinstance(fit, Lengths) else None,
+        table=source.facts.get("table"),
+        notes=[*source.notes, *_taken(split_of)],
         **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
 
@@ -189,6 +192,22 @@ def _fit(source: Source, recipe: PrepareConfig) -> Fit | Lengths:
     if recipe.image_size is not None or recipe.channels is not None:
         raise Refusal("data.image_size, data.channels", "these examples have different lengths: they are no images")
     return Lengths()
+
+
+def _taken(split_of: Mapping[str, Array]) -> list[str]:
+    """Say which splits were taken out of train, where the source brings others."""
+    if "train" not in split_of:
+        return []
+    counts = {
+        split: int((split_of["train"] == SPLITS.index(split)).sum())
+        for split in ("dev", "test")
+        if split not in split_of
+    }
+    return [
+        f"the data bring {' and '.join(split_of)}: {split} is {count:,} examples of train"
+        for split, count in counts.items()
+        if count
+    ]
 
 
 def _hashes_of(split: Array, digests: Array) -> dict[str, str]:
@@ -226,7 +245,7 @@ def _scan(name: str, pool: Pool, fit: Fit | Lengths) -> _Scan:
         signs.append(
             signatures(chunk)
             if isinstance(chunk, np.ndarray) and chunk.ndim == 4
-            else np.zeros((len(chunk), GRID * GRID), np.float16)
+            else np.zeros((len(chunk), 0), np.float16)
         )
         steps.append(chunk.lengths if isinstance(chunk, Examples) else np.ones(len(chunk), int))
         start += len(chunk)
@@ -253,13 +272,19 @@ def _fitted(pool: Pool, fit: Fit | Lengths) -> Iterator[Array | Examples]:
 
 def _require_finite(chunk: Array | Examples, name: str, pool: Pool, start: int) -> None:
     values = chunk.values if isinstance(chunk, Examples) else chunk
-    if chunk.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = next(i for i, each in enumerate(chunk) if not np.isfinite(each).all())
+    sound = _sound(pool)
+    if chunk.dtype.kind == "f" and not sound(values):
+        bad = next(i for i, each in enumerate(chunk) if not sound(each))
         raise Refusal(
             f"{name}, {pool.name(start, bad)}",
             "a value is NaN or infinite",
             allowed="finite numbers; fix or remove the example",
         )
+
+
+def _sound(pool: Pool) -> Callable[[Array], bool]:
+    """Return what says whether all values are numbers, or are not there where that may be."""
+    return lambda values: bool((~np.isinf(values) if pool.has_gaps else np.isfinite(values)).all())
 
 
 def _split(
@@ -311,7 +336,7 @@ def _write_examples(
     """
     split, steps = _joined(split_of, split_of.__getitem__), _joined(split_of, lambda pool: scans[pool].steps)
     shape = fit.shape[1:] if isinstance(fit, Lengths) else fit.shape
-    moments = Moments()
+    moments = Moments(_no_numbers(source))
     with ExitStack() as stack:
         files: dict[int, BinaryIO] = {}
         for number in np.unique(split[split >= 0]).tolist():
@@ -335,6 +360,12 @@ def _write_examples(
                 train = part == SPLITS.index("train")
                 moments.add(_rows(chunk, train), examples=int(train.sum()))
     return moments
+
+
+def _no_numbers(source: Source) -> list[int]:
+    """Return the columns of a table that hold places in a list."""
+    columns = columns_of(source.facts["table"]) if "table" in source.facts else []
+    return [i for i, each in enumerate(columns) if not is_numeric(each)]
 
 
 def _rows(chunk: Array | Examples, mask: Array) -> Array:
@@ -369,9 +400,12 @@ def _normalize(kind: str, moments: Moments, fit: Fit | Lengths) -> dict[str, Any
 
 
 def _feature_shape(fit: Fit | Lengths, source: Source) -> list[int]:
-    """Return the shape of an example; a step of a text has a feature for each symbol, 1 for its own (one-hot)."""
+    """Return the shape of an example; a step of a text has a feature for each symbol, a row of a table for each category."""
     if isinstance(fit, Lengths) and fit.dtype.kind == "i" and source.columns is not None:
         return [fit.shape[0], len(source.columns)]
+    if "table" in source.facts:
+        columns = columns_of(source.facts["table"])
+        return [plain_features(columns) + sum(category_sizes(columns))]
     return fit.shape
 
 

@@ -18,16 +18,20 @@ def shares(
 
     Ratios mean what they say: 6:2:2, .6/.2/.2, 98:1:1. With an official test split only `dev` is read, as the share
     of train (as a ratio of the sum if it is 1 or more); with official dev and test nothing is.
+    What is not official is taken out of train.
 
     Args:
-        official: the pools' names: `all`, or `train`, `test` and perhaps `dev`.
+        official: the pools' names: `all`, or `train` with `dev`, `test` or both.
         train_dev: the share of train that is set apart to be judged: what train alone would have given.
     """
     total = train + dev + test
-    held = 0.0 if "dev" in official else (dev if dev < 1 else dev / total)
+    held, tested = (
+        0.0 if name in official else share if share < 1 else share / total
+        for name, share in (("dev", dev), ("test", test))
+    )
     fixed = {
         "all": [train / total, dev / total, test / total],
-        "train": [1 - held, held, 0.0],
+        "train": [1 - held - tested, held, tested],
         "dev": [0.0, 1.0, 0.0],
         "test": [0.0, 0.0, 1.0],
     }

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crucible.data.card import Card
+from crucible.data.columns import columns_of, is_numeric
 from crucible.errors import Refusal
 from crucible.inference.saved_run import Predictor, Saved, input_dtype
 
@@ -48,7 +50,12 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
         draft = Path(home) / path.name
         _convert(predictor, x[:2], draft)
         model = onnx.load(draft)
-        facts = {"classes": saved.card.classes, "feature_shape": saved.card.feature_shape, "task": saved.task.kind.name}
+        facts = {
+            "classes": saved.card.classes,
+            "feature_shape": saved.card.stored_shape,
+            "columns": (saved.card.table or {}).get("columns"),
+            "task": saved.task.kind.name,
+        }
         onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
         onnx.save(model, draft)
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
@@ -58,6 +65,21 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
             raise Refusal("export", f"the file's answers differ by {apart:.1e}", allowed=f"at most {LIMIT:g}")
         draft.replace(path)
     return apart
+
+
+def drawn(card: Card, count: int) -> Tensor:
+    """Return stored values (count, ...) like those of the data, drawn: of a table with empty cells and with unseen categories."""
+    draw = torch.Generator().manual_seed(0)
+    mean, std = (
+        torch.tensor(card.normalize[key]).view(-1, *(1 for _ in card.stored_shape[1:])) for key in ("mean", "std")
+    )
+    values = mean + std * torch.randn(count, *card.stored_shape, generator=draw)
+    for i, column in enumerate(columns_of(card.table) if card.table is not None else []):
+        if not is_numeric(column):
+            values[:, i] = torch.randint(-1, len(column.categories), (count,), generator=draw)
+        if column.missing:
+            values[0, i] = torch.nan
+    return values
 
 
 def _convert(predictor: torch.nn.Module, example: Tensor, path: Path) -> None:

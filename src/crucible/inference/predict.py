@@ -1,6 +1,7 @@
 """Answers of a finished run to new examples: from files to what it says of each."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from crucible.data.columns import TableForm, columns_of, is_numeric
 from crucible.data.images import Fit, native
 from crucible.data.ragged import Lengths, Padded
 from crucible.data.readers import csv, image_folder, npz, series
@@ -16,28 +18,46 @@ from crucible.data.readers.source import Array, channels_first, require_path
 from crucible.data.text import decoded
 from crucible.errors import Refusal
 from crucible.inference.language import cut, padded, symbols_of
-from crucible.inference.saved_run import Predictor, Saved
+from crucible.inference.saved_run import Predictor, Saved, input_dtype
 from crucible.labels.kind import Answer
 from crucible.tasks.language import Language
 
-WANTED = "a picture, a folder of pictures, an array (.npy, .npz), a table (.csv), or text"
+WANTED = "a picture, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet, .xlsx), or text"
 AT_A_TIME = 64
 Examples = tuple[list[str], Array, Array]
+NO_TABLE: dict[str, Any] = {"columns": []}
 FAR = 10.0  # deviations of train from its mean
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a run says of examples, and how far it can be trusted.
+
+    Attributes:
+        found: in the order of the examples. far: whether some are far from all that the run has learned from. unseen: cells of a table
+            that hold a category which its train split did not.
+    """
+
+    found: list[Answer]
+    far: bool
+    unseen: int
+
+
 @torch.inference_mode()
-def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], bool]:
-    """Return the run's answers, and whether some examples are far from all it has learned from.
+def answers(saved: Saved, examples: Iterator[Examples]) -> Answers:
+    """Return the run's answers.
 
     Args:
         examples: names, stored values (n, ...) and sizes, as `examples` gives them.
     """
-    predictor, found, far = Predictor(saved).eval(), list[Answer](), False
-    device, symbols, kind = predictor.shift.device, saved.card.holds_symbols, saved.task.kind
+    predictor, found, far, unseen = Predictor(saved).eval(), list[Answer](), False, 0
+    categories = [i for i, each in enumerate(columns_of(saved.card.table or NO_TABLE)) if not is_numeric(each)]
+    device, symbols, kind = next(saved.model.parameters()).device, saved.card.holds_symbols, saved.task.kind
+    stored = torch.int64 if symbols else input_dtype(saved.card)
     for names, values, sizes in examples:
-        x = torch.from_numpy(values).to(device, torch.int64 if symbols else predictor.shift.dtype)
-        far = far or (not symbols and bool((predictor.normalised(x).flatten(1).nanmean(dim=1).abs() > FAR).any()))
+        x = torch.from_numpy(values).to(device, stored)
+        far = far or (not symbols and bool((predictor.normalized(x).flatten(1).nanmean(dim=1).abs() > FAR).any()))
+        unseen += int((values[:, categories] < 0).sum()) if categories else 0
         said = kind.say(predictor(x).cpu(), sizes, saved.card)
         if symbols:
             said = [
@@ -45,7 +65,7 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> tuple[list[Answer], b
                 for name, (each, shares) in zip(names, said, strict=True)
             ]
         found += [Answer(name, *each) for name, each in zip(names, said, strict=True)]
-    return found, far
+    return Answers(found, far, unseen)
 
 
 def examples(path: Path, saved: Saved) -> Iterator[Examples]:
@@ -64,12 +84,41 @@ def examples(path: Path, saved: Saved) -> Iterator[Examples]:
         if not saved.card.is_images:
             raise Refusal(f"input={path}", f"this run takes examples of shape {shape}", allowed="an array or a table")
         yield from _pictures(path, saved)
+    elif saved.card.table is not None:
+        yield from _rows(path, saved)
     elif path.suffix.lower() == ".csv":
-        yield from _table(path, saved)
+        yield from _numbers(path, saved)
     elif path.suffix.lower() in (".npy", ".npz"):
         yield from _array(path, saved)
     else:
         raise Refusal(f"input={path}", f"files of the kind '{path.suffix}' are not read", allowed=WANTED)
+
+
+def examples_of(inputs: Any, saved: Saved) -> Iterator[Examples]:
+    """Give examples as `examples`: of a file or folder, of several, of an array, of a DataFrame, or of lines of text.
+
+    Raises:
+        Refusal: as `examples`; nothing of these.
+    """
+    if isinstance(inputs, np.ndarray | torch.Tensor):
+        yield from _values(np.asarray(inputs), "input", saved)
+    elif hasattr(inputs, "columns"):
+        from crucible.data.frames import table_of
+
+        yield from _table_rows(table_of(inputs), saved)
+    elif isinstance(inputs, str | Path) and not (saved.card.holds_symbols and not Path(inputs).is_file()):
+        yield from examples(Path(inputs).expanduser(), saved)
+    elif saved.card.holds_symbols:
+        yield from _texts([inputs] if isinstance(inputs, str) else list(inputs), "input", saved)
+    elif isinstance(inputs, Sequence) and inputs:
+        for each in inputs:
+            yield from examples_of(each, saved)
+    else:
+        raise Refusal(
+            "input",
+            f"{type(inputs).__name__} is none of what is read",
+            allowed=f"{WANTED}; an array, a DataFrame, or a list of paths",
+        )
 
 
 def _series(path: Path, saved: Saved) -> Iterator[Examples]:
@@ -96,10 +145,14 @@ def _lines(path: Path, saved: Saved) -> Iterator[Examples]:
         raise Refusal(f"input={path}", "this run takes text", allowed="a text file with an example a line")
     if isinstance(saved.task, Language) and saved.task.answers:
         raise Refusal(f"input={path}", "this run answers: it does not judge texts", allowed="src/sample.py", example='python src/sample.py run=latest prefix="3 May 1979"')  # fmt: skip
-    text = decoded(path, saved.card.recipe["reader"].get("encoding"))
-    lines = [line.strip() for line in text.split("\n") if len(cut(line, saved.card))]
+    yield from _texts(decoded(path, saved.card.recipe["reader"].get("encoding")).split("\n"), f"input={path}", saved)
+
+
+def _texts(texts: Sequence[str], where: str, saved: Saved) -> Iterator[Examples]:
+    """Give the texts that hold a token, in the symbols of the run."""
+    lines = [line.strip() for line in texts if len(cut(line, saved.card))]
     if not lines:
-        raise Refusal(f"input={path}", "there is no text in it", allowed="a text file with an example a line")
+        raise Refusal(where, "there is no text in it", allowed="a text file with an example a line")
     for start in range(0, len(lines), AT_A_TIME):
         some = lines[start : start + AT_A_TIME]
         yield some, padded([symbols_of(cut(line, saved.card), saved.card) for line in some]), _sizes([])
@@ -117,7 +170,36 @@ def _pictures(path: Path, saved: Saved) -> Iterator[Examples]:
         yield [str(file) for file in some], _fitted(images, saved, map(str, some)), _sizes(images)
 
 
-def _table(path: Path, saved: Saved) -> Iterator[Examples]:
+def _rows(path: Path, saved: Saved) -> Iterator[Examples]:
+    """Give the rows of a table in the columns of the run, whatever others it has; or what is stored of some, an array."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        yield from _array(path, saved)
+        return
+    from crucible.data.frames import open_table  # polars: only where a table is read
+
+    reader = saved.card.recipe["reader"]
+    form: TableForm = {"separator": None, "encoding": reader["encoding"], "header": reader["header"]}
+    table, wanted = (
+        open_table(path, form, key="input"),
+        {each.name for each in columns_of(saved.card.table or NO_TABLE)},
+    )
+    if reader["separator"] is not None and not wanted <= set(table.names):
+        table = open_table(path, {**form, "separator": reader["separator"]}, key="input")
+    yield from _table_rows(table, saved)
+
+
+def _table_rows(table: Any, saved: Saved) -> Iterator[Examples]:
+    from crucible.data.cells import Cells, read_columns
+
+    if saved.card.table is None:
+        raise Refusal("input", "this run was not trained on a table (data=table)", allowed="pictures, or arrays")
+    cells, start = Cells(table, saved.card.recipe["reader"]["missing"]), 0
+    for rows in read_columns(cells, columns_of(saved.card.table)):
+        yield [f"row {start + i}" for i in range(len(rows))], rows, _sizes([])
+        start += len(rows)
+
+
+def _numbers(path: Path, saved: Saved) -> Iterator[Examples]:
     if saved.card.is_images or saved.card.columns is None:
         raise Refusal(f"input={path}", "this run was not trained on a table", allowed="a picture, a folder, an array")
     start = 0
@@ -130,21 +212,25 @@ def _table(path: Path, saved: Saved) -> Iterator[Examples]:
 
 
 def _array(path: Path, saved: Saved) -> Iterator[Examples]:
-    values = npz.load(path, "x")
+    yield from _values(npz.load(path, "x"), f"input={path}", saved)
+
+
+def _values(values: Array, where: str, saved: Saved) -> Iterator[Examples]:
+    """Give the examples of an array."""
     if values.dtype.kind not in "buif" or values.dtype.itemsize > 8:
-        raise Refusal(f"input={path}", f"an array of {values.dtype} holds no numbers that are read")
-    if not np.isfinite(values).all() or values.size == 0:
+        raise Refusal(where, f"an array of {values.dtype} holds no numbers that are read")
+    sound = ~np.isinf(values) if saved.card.table is not None else np.isfinite(values)
+    if not sound.all() or values.size == 0:
         what = "there are no examples" if values.size == 0 else "a value is NaN or infinite"
-        raise Refusal(f"input={path}", what, allowed="one example or more, of finite numbers")
-    values = native(_as_many(values, saved.card.feature_shape), lambda i: f"{path}, row {i}")
-    arranged = channels_first(values.shape, str(path))(values) if values.ndim < 5 else values
+        raise Refusal(where, what, allowed="one example or more, of finite numbers")
+    values = native(_as_many(values, saved.card.stored_shape), lambda i: f"{where}, row {i}")
+    arranged = channels_first(values.shape, where)(values) if values.ndim < 5 else values
     sizes = _sizes(arranged)
     if saved.card.is_images and arranged.ndim == 4:
         arranged = _fitted(list(arranged), saved, (f"row {i}" for i in range(len(arranged))))
-    if list(arranged.shape[1:]) != saved.card.feature_shape:
+    if list(arranged.shape[1:]) != saved.card.stored_shape:
         raise Refusal(
-            f"input={path}",
-            f"an example has shape {list(arranged.shape[1:])}, the run's have {saved.card.feature_shape}",
+            where, f"an example has shape {list(arranged.shape[1:])}, the run's have {saved.card.stored_shape}"
         )
     for start in range(0, len(arranged), AT_A_TIME):
         some = np.ascontiguousarray(arranged[start : start + AT_A_TIME])

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crucible.data.batches import WIDE, shift_and_scale
 from crucible.data.card import Card, read_card
+from crucible.data.normalize import WIDE, normalizer
 from crucible.data.ragged import mask_of
 from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
@@ -135,20 +135,12 @@ class Predictor(nn.Module):
 
     def __init__(self, saved: Saved, *, settled: bool = True) -> None:
         super().__init__()
-        shift, scale = (part.to(input_dtype(saved.card)) for part in shift_and_scale(saved.card))
-        self.shift, self.scale = nn.Buffer(shift), nn.Buffer(scale)
-        self.model, self._symbols = saved.model, saved.card.holds_symbols
+        self.normalized, self.model, self._symbols = normalizer(saved.card), saved.model, saved.card.holds_symbols
         self._answers = saved.task.postprocess if settled else saved.task.raw_detections
         self._within = saved.task.within if self._symbols else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map stored values (B, C, H, W) or (B, F) to probabilities (B, K), or to numbers (B, 1); of text see its kind of label."""
-        x = self.normalised(x)
+        x = self.normalized(x)
         found = self._answers(self.model(x))
         return found if self._within is None else self._within(found, {"x": x, "mask": mask_of(x)})
-
-    def normalised(self, x: Tensor) -> Tensor:
-        """Return stored values as the model takes them."""
-        if self._symbols:
-            return x.long()
-        return torch.addcmul(self.shift, x.to(self.shift.dtype), self.scale).float()

@@ -20,13 +20,17 @@ from crucible.labels.classes import SURE
 from crucible.labels.kind import WORST, Answer, Mistake, Predictions
 from crucible.labels.located import Located, in_original, listed
 from crucible.metrics.detection import BOUNDS, RECALLS, curves, matched
+from crucible.plots.charts import Lines, Part, Series
 from crucible.text import csv_text
+
+LEAST = 0.05  # the score from which a page can show a box
 
 
 class Boxes(Located):
     """Classes (N, M), below 0 for none, and corners (N, M, 4)."""
 
     name = "boxes"
+    scored = True
     pictures = ("data=voc", "data.path=FOLDER")
 
     def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:
@@ -107,6 +111,32 @@ class Boxes(Located):
         table = csv_text([["recall", *of_classes], *([f"{r:.2f}", *(f"{p:.6f}" for p in row)] for r, row in rows)])
         return super().tables(found, card) | ({"precision_recall.csv": table} if of_classes else {})
 
+    def caption(self, label: Any, card: Card) -> str:
+        """Return the classes of what is there."""
+        return ", ".join(card.classes[k] for k in label if k >= 0)
+
+    def charts(self, found: Predictions, card: Card) -> list[Part]:
+        """Return precision over recall."""
+        of_classes = precision_recall(found, card)
+        recalls = [round(float(r), 2) for r in RECALLS]
+        series = [
+            Series(f"{name}: {curve.mean():.4f}", recalls, curve.round(5).tolist())
+            for name, curve in of_classes.items()
+        ]
+        return (
+            [
+                Lines(
+                    "Precision and recall of each class",
+                    series,
+                    x="recall",
+                    range=(0, 1),
+                    note="At an overlap of 0.5; beside the name its mean, AP50.",
+                )
+            ]
+            if series
+            else []
+        )
+
     def worst(self, found: Predictions, card: Card, score: float) -> list[Mistake]:
         """Return the pictures with the most boxes missed and made up."""
         sure = torch.where(found.answers[..., 4:5] >= score, found.answers, 0.0)
@@ -114,21 +144,20 @@ class Boxes(Located):
         wrong = ((found.label >= 0).sum(dim=1) + (sure[..., 4] > 0).sum(dim=1) - 2 * hits).numpy()
         rows = np.argsort(-wrong, kind="stable")[:WORST]
         rows = rows[wrong[rows] > 0]
-        predicted = [self.shown(each, score) for each in self.stored(found.answers.numpy()[rows], card)]
+        everything = self.stored(found.answers.numpy()[rows], card)
         words = [f"{wrong[row]} missed or made up" for row in rows]
         return [
-            Mistake(row, what, what, _truth(found, row, card), own)
-            for row, what, own in zip(rows.tolist(), words, predicted, strict=True)
+            Mistake(row, what, what, _truth(found, row, card), self.shown(own, score), unsure=self.shown(own, LEAST))
+            for row, what, own in zip(rows.tolist(), words, everything, strict=True)
         ]
 
     def figures(self, found: Predictions, images: Array, card: Card, home: Path) -> dict[str, Path]:
-        """Draw precision over recall."""
+        """Draw precision over recall, which the page shows in its own way."""
         from crucible.plots import boxes  # matplotlib: only where a report is drawn
 
-        if not (of_classes := precision_recall(found, card)):
-            return {}
-        boxes.precision_recall(of_classes, home / "precision_recall.png")
-        return {"Precision and recall of each class": home / "precision_recall.png"}
+        if of_classes := precision_recall(found, card):
+            boxes.precision_recall(of_classes, home / "precision_recall.png")
+        return {}
 
 
 def precision_recall(found: Predictions, card: Card) -> dict[str, Array]:

@@ -13,9 +13,11 @@ from crucible.data.card import Card
 from crucible.data.kind import ByPool, Encoded
 from crucible.data.objects import Objects, Resize
 from crucible.data.readers.source import Array, Source
+from crucible.plots.charts import Part
 from crucible.text import csv_text
 
 WORST = 12  # mistakes that are drawn
+OF_EACH = 4  # further mistakes of each kind that a page shows
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Mistake:
     Attributes:
         row: the example's place in its split. what: what was wrong, in a few words. title: what stands above its picture.
         truth, found: what is drawn on the picture, boxes or points in stored pixels; nothing where labels have no place.
+        label, predicted: classes, by which mistakes are chosen. score: how sure the answer was. unsure: all boxes that were found,
+            those below the score from which they are shown, too.
     """
 
     row: int
@@ -64,6 +68,10 @@ class Mistake:
     title: str
     truth: Any = ()
     found: Any = ()
+    label: str = ""
+    predicted: str = ""
+    score: float | None = None
+    unsure: Any = ()
 
 
 class Kind(ABC):
@@ -77,6 +85,7 @@ class Kind(ABC):
         no_mirror: why a mirrored picture cannot keep its label; None where it can.
         no_gap: why bias and variance have no meaning; None where they have.
         pictures: the data of a folder of pictures with such labels, where there is a reader of them.
+        scored: whether what is found in a picture has a score each, from which it is shown.
         worst_picture: the file in which the worst mistakes are drawn.
     """
 
@@ -89,6 +98,7 @@ class Kind(ABC):
     no_mirror: str | None = None
     no_gap: str | None = None
     pictures: tuple[str, ...] = ()
+    scored = False
     worst_picture = "mistakes.png"
 
     @abstractmethod
@@ -153,6 +163,10 @@ class Kind(ABC):
         """Return one answer in a few words."""
         return str(predicted)
 
+    def caption(self, label: Any, card: Card) -> str:
+        """Return what is written below a picture with this label; nothing where it is drawn."""
+        return ""
+
     def columns(self, answers: Sequence[Answer]) -> list[str]:
         """Return the columns of a table of answers."""
         return ["input", "predicted", *(answers[0].shares if answers else ())]
@@ -166,11 +180,15 @@ class Kind(ABC):
         """Return the tables of every prediction, by file name."""
 
     def worst(self, found: Predictions, card: Card, score: float) -> list[Mistake]:
-        """Return the worst mistakes, the worst first; none where they are not drawn.
+        """Return the worst mistakes, the worst first, and some more of each kind; none where they are not drawn.
 
         Args:
             score: from which a box is shown.
         """
+        return []
+
+    def charts(self, found: Predictions, card: Card) -> list[Part]:
+        """Return charts and tables of the predictions on a split."""
         return []
 
     def figures(self, found: Predictions, images: Array, card: Card, home: Path) -> dict[str, Path]:

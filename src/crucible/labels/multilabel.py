@@ -13,8 +13,9 @@ from crucible.data.labels import flags
 from crucible.data.readers.source import Array, Source
 from crucible.data.splits import SPLITS
 from crucible.errors import Refusal
-from crucible.labels.classes import SURE
+from crucible.labels.classes import SURE, over_thresholds
 from crucible.labels.kind import Kind, Predictions, table_of
+from crucible.plots.charts import Part
 
 MARKS = {1: "1", 0: "0", -1: "?"}
 
@@ -58,6 +59,14 @@ class Multilabel(Kind):
     def in_words(self, predicted: list[str]) -> str:
         """Return the labels that apply: red+round."""
         return "+".join(predicted)
+
+    def caption(self, label: Any, card: Card) -> str:
+        """Return the labels that apply."""
+        return self.in_words([name for name, value in zip(card.classes, label, strict=True) if value == 1])
+
+    def charts(self, found: Predictions, card: Card) -> list[Part]:
+        """Return ROC, and precision over recall, of each label where it is known."""
+        return over_thresholds(found.label.numpy(), found.answers.numpy(), card.classes, one_class=False)
 
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:
         """Return 1, 0 or ? for each label in order, as it is and as predicted, and the probability of each."""

@@ -14,6 +14,9 @@ from crucible.data.objects import Objects
 from crucible.data.readers.source import Array, Source
 from crucible.errors import Refusal
 from crucible.labels.kind import Kind, Predictions, table_of
+from crucible.plots.charts import Lines, Part, Series, thinned
+
+MOST_DRAWN = 2000  # examples
 
 
 class Numbers(Kind):
@@ -49,6 +52,23 @@ class Numbers(Kind):
     def in_words(self, predicted: float) -> str:
         """Return six digits of it."""
         return f"{predicted:.6g}"
+
+    def caption(self, label: Any, card: Card) -> str:
+        """Return the number."""
+        return f"{float(label):.4g}"
+
+    def charts(self, found: Predictions, card: Card) -> list[Part]:
+        """Return what was predicted against what is, and what is left over."""
+        label, predicted = found.label.numpy().astype(float), found.predicted.numpy().astype(float)
+        kept = thinned(len(label), MOST_DRAWN)
+        few = f" {MOST_DRAWN:,} of {len(label):,} examples are drawn." if len(kept) < len(label) else ""
+        y, p = label[kept], predicted[kept]
+        return [
+            Lines("Predicted against actual", [Series("examples", y.tolist(), p.tolist())], x="actual", points=True, diagonal=True,
+                  note="On the diagonal the prediction is right." + few),
+            Lines("Residuals", [Series("actual - predicted", p.tolist(), (y - p).tolist())], x="predicted", points=True,
+                  note="A pattern in them is something that the network has not learned." + few),
+        ]  # fmt: skip
 
     def tables(self, found: Predictions, card: Card) -> dict[str, str]:
         """Return the number and what was predicted."""

@@ -77,6 +77,18 @@ class OwnFanIn(nn.Module):
     bias: nn.Parameter
 
 
+class EmbedsCategories(nn.Module):
+    """A network that may learn a vector for each category of a table in place of its one-hot features."""
+
+    def embed_categories(self, plain: int, sizes: Sequence[int]) -> None:
+        """Take over where the one-hot features stand, before weights are initialised.
+
+        Args:
+            plain: features before them. sizes: how many each category takes; none where the data have no categories.
+        """
+        raise NotImplementedError
+
+
 class TaskUnit(nn.Module):
     """What a task itself learns, beside the network: it hangs on the network as `NAME`, and no transfer brings it along."""
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crucible.data.batches import shift_and_scale
 from crucible.data.card import Card, read_card
+from crucible.data.normalize import shift_and_scale
 from crucible.errors import Refusal
 from crucible.files import CONFIG, WEIGHTS
 from crucible.instantiate import build

@@ -3,14 +3,34 @@
 from collections.abc import Sequence
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
+from crucible.models.contracts import EmbedsCategories
 from crucible.schema import Count, Probability
 
 
-class MLP(nn.Module):
+class Embeddings(nn.Module):
+    """A learned vector for each category in place of its one-hot features; one that train never saw has the vector 0.
+
+    Args:
+        plain: features before the one-hot ones, which stay. sizes: one-hot features of each category. width: of a vector.
+    """
+
+    def __init__(self, plain: int, sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.out_features, self._parts = plain + width * len(sizes), [plain, *sizes]
+        self.vectors = nn.ParameterList(torch.randn(size, width) * width**-0.5 for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, F) to (B, plain + width of each category)."""
+        plain, *one_hot = x.split(self._parts, dim=1)
+        return torch.cat([plain, *(part @ own for part, own in zip(one_hot, self.vectors, strict=True))], dim=1)
+
+
+class MLP(EmbedsCategories):
     """Hidden layers of linear, [batch norm], activation, [dropout]; then one linear layer.
 
     Args:
@@ -20,6 +40,8 @@ class MLP(nn.Module):
         activation: after each hidden layer.
         keep_prob: probability of keeping a hidden unit in training; one number, or one for each hidden layer.
         batch_norm: normalise before each activation; the linear layer then needs no bias.
+        embedding: numbers that are learned for each category of a table; None: its one-hot features (Guo and Berkhahn, 2016,
+            arXiv:1604.06737).
     """
 
     def __init__(
@@ -31,6 +53,7 @@ class MLP(nn.Module):
         activation: Activation,
         keep_prob: Probability | list[Probability],
         batch_norm: bool,
+        embedding: Count | None = None,
     ) -> None:
         super().__init__()
         keep = keep_prob if isinstance(keep_prob, list) else [keep_prob] * len(layers)
@@ -48,7 +71,25 @@ class MLP(nn.Module):
             if k < 1:
                 self.hidden.add_module(f"dropout{i}", nn.Dropout(1 - k))
         self.head = nn.Linear(widths[-1], num_outputs)
+        self._embedding = embedding
+        self.embeddings: nn.Module = nn.Identity()
+
+    def embed_categories(self, plain: int, sizes: Sequence[int]) -> None:
+        """Put vectors in place of one-hot features, if that is declared.
+
+        Raises:
+            Refusal: it is declared, and there are no categories.
+        """
+        if self._embedding is None:
+            return
+        if not sizes:
+            raise Refusal("model.embedding", "these data have no categories", allowed="null, or a table with columns that are",
+                          example="model.embedding=null")  # fmt: skip
+        self.embeddings = Embeddings(plain, sizes, self._embedding)
+        home, name = (self.hidden, "linear0") if len(self.hidden) else (self, "head")
+        first: nn.Linear = getattr(home, name)
+        setattr(home, name, nn.Linear(self.embeddings.out_features, first.out_features, bias=first.bias is not None))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to logits (B, K)."""
-        return self.head(self.hidden(x.flatten(1)))
+        return self.head(self.hidden(self.embeddings(x.flatten(1))))

@@ -6,6 +6,7 @@ from typing import Any
 
 from crucible.search.search import SearchState
 from crucible.search.trials import Trial
+from crucible.text import clock
 
 View = Callable[[SearchState, Trial | None], None]
 
@@ -59,13 +60,6 @@ def trial_line(trial: Trial, metric: str) -> str:
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.values.items()
     )
     return f"{trial.stage} {trial.number}: {end}; {words}"
-
-
-def clock(seconds: float) -> str:
-    """Return a time as hours, minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _why(trial: Trial) -> str:

@@ -7,6 +7,7 @@ from crucible.data.card import Card
 from crucible.errors import printable
 
 SHOWN, MOST, WIDTH = 3, 12, 28
+KINDS = {"number": "numbers", "boolean": "yes or no", "date": "dates", "category": "categories"}
 
 
 def shortened(name: str) -> str:
@@ -34,9 +35,34 @@ def _pair(pair: Mapping[str, Any]) -> str:
 
 def about(card: Card) -> list[str]:
     """Return what stands on the screen before a training: classes with their examples, and near copies."""
-    counts = card.splits["train"]["class_counts"]
+    counts = card.splits["train"].get("class_counts", [])
     lines = [_classes(card.classes, counts) if card.classes else "", near_copies(card.duplicates)]
-    return [line for line in lines if line]
+    return [line for line in (*lines, *columns(card.table or {}), *card.notes) if line]
+
+
+def columns(table: Mapping[str, Any]) -> list[str]:
+    """Return which columns of a table are used as what, which are left out and why, and what train has not seen."""
+    by_kind: dict[str, list[str]] = {}
+    for each in table.get("columns", []):
+        values = f" ({len(each.get('categories', []))} values)" if each["kind"] == "category" else ""
+        by_kind.setdefault(each["kind"], []).append(
+            f"{each['name']}{values}{', some empty' if each.get('missing') else ''}"
+        )
+    used = [f"{KINDS.get(kind, kind)}: {_few(names)}" for kind, names in by_kind.items()]
+    out = [f"{name} ({why})" for name, why in table.get("left_out", {}).items()]
+    unseen = [f"{column} of {split} {count:,} cells" for split, found in table.get("unseen", {}).items() if split != "train"
+              for column, count in found.items()]  # fmt: skip
+    return [
+        *used,
+        f"left out: {_few(out)}" if out else "",
+        f"categories that train lacks, or has too seldom: {_few(unseen)}" if unseen else "",
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names, of many the first."""
+    more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(map(printable, names[:MOST])) + more
 
 
 def _classes(names: Sequence[str], counts: Sequence[int]) -> str:

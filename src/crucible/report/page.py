@@ -1,17 +1,21 @@
-"""One self-contained page: no link leaves it, and it can be mailed."""
+"""The report of an evaluation: the verdict first, then what it rests on."""
 
-import base64
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template
+import numpy as np
 
+from crucible.labels.kind import Mistake
+from crucible.plots.charts import Bar, Bars, Lines, Matrix, Part, Series, Table, thinned
+from crucible.plots.pixels import thumbnail
 from crucible.report.screen import (
     amount,
     baseline,
     bounds,
     classes,
+    error_facts,
     error_name,
     gap,
     judged,
@@ -21,81 +25,266 @@ from crucible.report.screen import (
     suggested,
     verdict,
 )
-from crucible.text import steady
+from crucible.report.web import embedded, rendered
 
-TEMPLATE = Template(
-    """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<style>
- body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }
- h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
- table { border-collapse: collapse } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #e2e8f0 }
- th:first-child, td:first-child { text-align: left } code, pre { background: #f7fafc; padding: .1rem .3rem }
- pre { padding: .6rem; overflow: auto; font-size: .8rem } .verdict { font-weight: 600 }
-</style>
-<h1>{{ title }}</h1>
-<p>{{ result }}</p><p>{{ gap }}</p>
-<p class="verdict">Verdict: {{ verdict }}</p>
-{% if curves %}<p>Curves: {{ curves }}.</p>{% endif %}
-{% for each in notes %}<p>{{ each }}</p>{% endfor %}
-<ul>{% for each in advice %}<li>{{ each.why }}{% if each.command %}<br><code>{{ each.command }}</code>{% endif %}</li>{% endfor %}</ul>
-<p>{{ looks }}</p>
-<table><tr><th></th>{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for split, scores in splits %}<tr><td>{{ split }}</td>{% for name in names %}<td>{{ "%.4f"|format(scores[name]) }}</td>
-{% endfor %}</tr>{% endfor %}</table>
-<p>{{ parameters }} parameters; {{ "%.3f"|format(latency) }} ms for one example alone.</p>
-{% if ceiling %}<h2>Error analysis: what each kind of mistake costs</h2>
-<p>On {{ analysed }}; if one kind were fixed, the {{ error_name }} would be as in the last column.</p>
-<table><tr><th>label</th><th>predicted</th><th>count</th><th>share of the error</th><th>{{ error_name }} if fixed</th></tr>
-{% for row in ceiling %}<tr><td>{{ row.label }}</td><td>{{ row.predicted }}</td><td>{{ row.count }}</td>
-<td>{{ "%.1f"|format(100 * row.share) }} %</td><td>{{ row.left }}</td></tr>
-{% endfor %}</table>{% endif %}
-{% for heading, picture in pictures %}<h2>{{ heading }}</h2><img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">
-{% endfor %}
-<h2>Configuration</h2><pre>{{ config }}</pre>
-<h2>Data card</h2><pre>{{ card }}</pre>
-</html>
-""",
-    autoescape=True,
-    finalize=steady,
-)
+SMALL = 48  # pixels of a picture whose pixels are shown as squares
+HIDDEN = ("source", "arrays", "examples", "sha256")  # of the card: hashes of single files, which nobody reads
+PARTS = ("gap", "numbers", "curves", "errors", "flow")
+EPOCHS = "epoch"
+MOST_LINES = 10  # of a chart of many
+Rows = Sequence[Mapping[str, float]]
 
 
-def page(summary: dict[str, Any], card: dict[str, Any], config: str, looks: str, figures: dict[str, Path]) -> str:
+def page(
+    summary: dict[str, Any], card: dict[str, Any], config: str, looks: str, facts: Sequence[str], rows: Rows, best_epoch: int,
+    tolerance: float, splits: Mapping[str, Sequence[Part]], gallery: Any, gallery_split: str, pictures: Mapping[str, Path],
+) -> str:  # fmt: skip
     """Return the page.
 
     Args:
-        summary: a metrics.json. card: a card.json. config: the configuration's text.
-        looks: how often the test split has been looked at. figures: heading -> picture.
+        summary: a metrics.json. card: a card.json. config: the configuration's text. looks: how often test has been looked at.
+        facts: of the run: date, command, commit, ... rows: of curves.csv. tolerance: of a part of the gap. splits: charts of the
+            predictions on each. gallery: mistakes of `gallery_split`, see `gallery_of`. pictures: heading -> file.
     """
-    splits, diagnosis, signs = list(judged(summary).items()), summary["diagnosis"], summary["diagnosis"]["signs"]
-    dead = {layer: share for layer, share in signs["dead_units"].items() if share > 0}
+    diagnosis = summary["diagnosis"]
+    costly = [[*(row[key] for key in ("label", "predicted", "count")), 100 * row["share"], amount(row["error_if_mended"], summary)]
+              for row in diagnosis["error_analysis"]]  # fmt: skip
+    analysed = next(split for split in ("dev", "train_dev", "train") if summary.get(split))
+    columns = ["label", "predicted", "count", "share of the error, %", f"{error_name(summary)} if fixed"]
+    parts: dict[str, Sequence[Part]] = {
+        "gap": gap_bars(summary, tolerance),
+        "numbers": [_numbers(summary)],
+        "curves": curves(rows, best_epoch, summary["train"], diagnosis["signs"]["curves"]),
+        "errors": [
+            Table(
+                f"On {analysed}",
+                columns,
+                costly,
+                note="If one kind were fixed, the error would be as in the last column.",
+            )
+        ]
+        if costly
+        else [],
+        "flow": flow(rows),
+        **splits,
+    }
+    headings = [("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("classes", "Classes and thresholds" if any(splits.values()) else ""),
+                ("errors", "Costly mistakes"), ("mistakes", "Mistakes" if gallery else ""), ("flow", "Layers"),
+                *((f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)), ("configuration", "Configuration"), ("card", "Data card")]  # fmt: skip
+    sections = [(name, heading) for name, heading in headings if heading and (name not in parts or parts[name])]
+    return rendered(
+        "report.html",
+        parts,
+        gallery=gallery,
+        sections=sections,
+        title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(summary['test']['error'], summary)} on test",
+        facts=facts,
+        verdict=verdict(diagnosis),
+        result=result(summary),
+        gap=gap(summary),
+        curves=diagnosis["signs"]["curves"],
+        advice=diagnosis["advice"],
+        notes=_notes(summary),
+        looks=f"{looks}." if looks else "",
+        parameters=f"{summary['parameters']:,}",
+        latency=summary["latency_ms_per_example"],
+        splits=[split for split, own in splits.items() if own],
+        gallery_split=gallery_split,
+        pictures=[(heading, embedded(path)) for heading, path in pictures.items()],
+        config=config,
+        card=json.dumps({key: value for key, value in card.items() if key not in HIDDEN}, indent=1, ensure_ascii=False),
+    )
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    """Return what else was found, a sentence each."""
+    diagnosis, signs = summary["diagnosis"], summary["diagnosis"]["signs"]
     about = (sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})), suggested(summary))
     notes = [*filter(None, about), *classes(summary), *bounds(diagnosis), *signs["flow"]]
-    notes += [f"{100 * share:.0f} % of the units of {layer} fire for no train example" for layer, share in dead.items()]
-    notes += [f"control after epoch {each['epoch']}: {each['change']}" for each in diagnosis["controls"]]
     notes += [
+        f"{100 * share:.0f} % of the units of {layer} fire for no train example"
+        for layer, share in signs["dead_units"].items()
+        if share > 0
+    ]
+    notes += [f"control after epoch {each['epoch']}: {each['change']}" for each in diagnosis["controls"]]
+    return notes + [
         f"{pair}: {'different distributions' if each['differs'] else 'no sign of different distributions'} "
         f"(p = {each['features']:.3f} features, {each['labels']:.3f} labels)"
         for pair, each in signs["shifts"].items()
     ]
-    return TEMPLATE.render(
-        title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(summary['test']['error'], summary)} on test",
-        result=result(summary),
-        gap=gap(summary),
-        verdict=verdict(diagnosis),
-        curves=signs["curves"],
-        notes=notes,
-        analysed=next(split for split in ("dev", "train_dev", "train") if summary.get(split)),
-        error_name=error_name(summary),
-        ceiling=[{**row, "left": amount(row["error_if_mended"], summary)} for row in diagnosis["error_analysis"]],
-        advice=diagnosis["advice"],
-        looks=looks,
-        names=[n for n, v in splits[0][1].items() if isinstance(v, float) and all(n in scores for _, scores in splits)],
-        splits=splits,
-        parameters=f"{summary['parameters']:,}",
-        latency=summary["latency_ms_per_example"],
-        pictures=[(heading, base64.b64encode(path.read_bytes()).decode()) for heading, path in figures.items()],
-        config=config,
-        card=json.dumps(card, indent=1, ensure_ascii=False),
+
+
+def gap_bars(summary: dict[str, Any], tolerance: float) -> list[Part]:
+    """Return the error of the best humans and of each split, and what each step adds; nothing where bias has no meaning."""
+    if all(value is None for value in summary["gap"].values()):
+        return []
+    human = summary["human"]
+    told = not human["assumed"] or error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
+    steps = [("human" + (" (assumed)" if human["assumed"] else ""), human["error"])] if told else []
+    steps += [(split, scores["error"]) for split, scores in judged(summary).items()]
+    bars, before = [], None
+    for name, error in steps:
+        growth = "" if before is None else f" ({'+' if error >= before else '-'}{amount(abs(error - before), summary)})"
+        high = before is not None and error - before > tolerance
+        bars.append(Bar(name, error, f"{amount(error, summary)}{growth}", high=high, plain=before is None))
+        before = error
+    return [
+        Bars(
+            f"The gap: {error_name(summary)}",
+            bars,
+            note=f"Red: a step of more than {amount(tolerance, summary)}, the tolerance.",
+        )
+    ]
+
+
+def _numbers(summary: dict[str, Any]) -> Table:
+    """Return every number that all splits have."""
+    splits = list(judged(summary).items())
+    names = [n for n, v in splits[0][1].items() if isinstance(v, float) and all(n in scores for _, scores in splits)]
+    return Table(
+        "Every split", ["split", *names], [[split, *(scores[name] for name in names)] for split, scores in splits]
     )
+
+
+def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str | None) -> list[Part]:
+    """Return a chart for each number of train and dev over the epochs, the loss first.
+
+    Of train only the loss is measured in every epoch; of the other numbers there is a dot at the chosen one.
+    """
+    if not rows:
+        return []
+    kept = [rows[i] for i in thinned(len(rows))]
+    names = dict.fromkeys(
+        name.partition("/")[2]
+        for row in rows
+        for name in row
+        if name.startswith(("train/", "dev/")) and "padding" not in name
+    )
+    epochs = [row[EPOCHS] for row in kept]
+    last = (
+        {
+            "from": epochs[-1] - (epochs[-1] - epochs[0]) / 3,
+            "to": epochs[-1],
+            "text": "the last third, which the curves are judged by",
+        }
+        if meaning
+        else None
+    )
+    marker = {"x": best_epoch, "text": f"chosen: epoch {best_epoch:g}"}
+
+    def series(name: str, split: str, called: str, colour: int | None) -> Series:
+        return Series(called, epochs, [row.get(f"{split}/{name}") for row in kept], colour=colour)
+
+    found: list[Part] = []
+    for name in sorted(
+        (name for name in names if "/" not in name or name.startswith("loss/")),
+        key=lambda name: (name != "loss", "/" in name),
+    ):
+        own = [
+            series(name, split, split, i) for i, split in enumerate(("train", "dev")) if f"{split}/{name}" in rows[-1]
+        ]
+        if f"train/{name}" not in rows[-1] and isinstance(train.get(name), float):
+            own = [Series("train, chosen epoch", [best_epoch], [train[name]], colour=0), *own]
+        found.append(Lines(name, own, x="epoch", marker=marker, band=last if name == "loss" else None))
+    grouped = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name and not name.startswith("loss/"))
+    for group in grouped:
+        members = [name for name in names if name.startswith(f"{group}/") and f"dev/{name}" in rows[-1]]
+        few = f"The first {MOST_LINES} of {len(members)}." if len(members) > MOST_LINES else ""
+        drawn = [series(name, "dev", name.partition("/")[2], None) for name in members[:MOST_LINES]]
+        found.append(Lines(f"{group.replace('_', ' ')}, on dev", drawn, x="epoch", marker=marker, note=few))
+    return found
+
+
+def flow(rows: Rows) -> list[Part]:
+    """Return gradient and activation of each layer, and the gradient at each lag, at the first, middle and last epoch."""
+    if not rows:
+        return []
+    shown, found = [rows[i] for i in sorted({0, len(rows) // 2, len(rows) - 1})], list[Part]()
+    for kind, what in (("gradient", "root mean square of the gradient"), ("activation", "deviation of the activation")):
+        layers = [name.partition("/")[2] for name in rows[-1] if name.startswith(f"{kind}/")]
+        series = [Series(f"epoch {row[EPOCHS]:.0f}", list(range(1, len(layers) + 1)), [row.get(f"{kind}/{layer}") for layer in layers], labels=layers)
+                  for row in shown]  # fmt: skip
+        if layers:
+            found.append(
+                Lines(
+                    what[0].upper() + what[1:],
+                    series,
+                    x="layer, from the input",
+                    log_y=True,
+                    note="Point at a line to read the layer's name.",
+                )
+            )
+    lags = sorted(int(name.rpartition("/")[2]) for name in rows[0] if name.startswith("gradient_at_lag/"))
+    if len(lags) > 1:
+        series = [
+            Series(
+                f"epoch {row[EPOCHS]:.0f}", [lag + 1 for lag in lags], [row[f"gradient_at_lag/{lag}"] for lag in lags]
+            )
+            for row in shown
+        ]
+        found.append(
+            Lines(
+                "How far back it learns",
+                series,
+                x="steps between, and 1",
+                log_x=True,
+                log_y=True,
+                note="The gradient of the last output against the steps between.",
+            )
+        )
+    return found
+
+
+def matrix(counts: np.ndarray[Any, Any], names: Sequence[str], split: str, *, opens: bool) -> Matrix:
+    """Return a confusion matrix."""
+    more = " Click a wrong cell to see its examples." if opens else ""
+    return Matrix("Confusion matrix", names, counts.astype(int).tolist(), opens,
+                  note=f"On {split}: a row for each label, a column for what was predicted; the stronger the colour, the larger the share of the row.{more}")  # fmt: skip
+
+
+def gallery_of(
+    mistakes: Sequence[Mistake], names: Sequence[str], images: np.ndarray[Any, Any] | None, score: float | None
+) -> Any:
+    """Return mistakes as the page shows them.
+
+    Args:
+        names: of their files. images: (n, C, H, W); None where examples are none. score: from which boxes are shown; None where there
+            are no boxes.
+    """
+    items = []
+    for i, (each, name) in enumerate(zip(mistakes, names, strict=True)):
+        item: dict[str, Any] = {
+            "title": each.title.replace("\n", ", "),
+            "name": name,
+            "label": each.label,
+            "predicted": each.predicted,
+            "score": each.score,
+        }
+        if images is not None:
+            h, w = images[i].shape[1:]
+            item |= {"picture": thumbnail(images[i]), "small": max(h, w) <= SMALL,
+                "stroke": max(h, w) / 120, "width": w, "height": h,
+                     "marks": [*_marks(each.truth, truth=True), *_marks(each.unsure or each.found, truth=False)]}  # fmt: skip
+        items.append(item)
+    drawn = (
+        " Green: what is there; orange: what was found, from the score on that the slider says."
+        if score is not None
+        else ""
+    )
+    more = (
+        "The mistakes that cost most, and some of each kind."
+        if any(each.label for each in mistakes)
+        else "The worst, first."
+    )
+    return {"items": items, "score": score, "note": more + drawn} if items else None
+
+
+def _marks(found: Any, *, truth: bool) -> list[dict[str, Any]]:
+    """Return boxes, or points, as they are drawn."""
+    if isinstance(found, Mapping):
+        return [
+            {"point": list(point), "truth": truth, "score": None, "text": "there" if truth else "found"}
+            for point in found.get("points", ())
+        ]
+    return [{"box": list(each["box"]), "truth": truth, "score": each.get("score"), "text": f"{each['class']}" + ("" if truth else f" {each['score']:.2f}")}
+            for each in found]  # fmt: skip

@@ -1,47 +1,22 @@
 """The pictures of a search, and its page: history, importances, slices, parallel coordinates, and the narrowing itself."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jinja2 import Template
 from matplotlib.axes import Axes
 
+from crucible.plots.charts import Bar, Bars, Lines, Part, Series, Table
 from crucible.plots.figures import BLUE, GREY, ORANGE, RED, save
+from crucible.report.web import embedded, rendered
 from crucible.search.plan import ranked
 from crucible.search.search import CONFIRM, Plan, SearchState
 from crucible.search.space import Choice, Parameter, Space
 from crucible.search.trials import Trial
-from crucible.text import steady
 
 COLOURS = (BLUE, ORANGE, "#2f855a", "#805ad5", "#b83280")
-TEMPLATE = Template(
-    """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<style>
- body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a202c }
- h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } img { max-width: 100% }
- table { border-collapse: collapse; font-size: .85rem } td, th { padding: .15rem .6rem; border-bottom: 1px solid #e2e8f0; text-align: left }
- pre { background: #f7fafc; padding: .6rem; overflow: auto; font-size: .8rem }
-</style>
-<h1>{{ title }}</h1><pre>{{ screen }}</pre>
-{% for heading, picture in pictures %}<h2>{{ heading }}</h2><img alt="{{ heading }}" src="data:image/png;base64,{{ picture }}">
-{% endfor %}
-<h2>Every trial</h2>
-<table><tr><th>stage</th><th>trial</th><th>state</th><th>{{ metric }}</th><th>epochs</th><th>parameters</th><th>why</th></tr>
-{% for each in trials %}<tr><td>{{ each.stage }}</td><td>{{ each.number }}</td><td>{{ each.state }}</td>
-<td>{{ "%.4f"|format(each.value) if each.value is not none else "" }}</td><td>{{ each.epochs }}</td>
-<td>{{ each.point }}</td><td>{{ each.why }}</td></tr>
-{% endfor %}</table>
-<h2>best.yaml</h2><pre>{{ best }}</pre>
-</html>
-""",
-    autoescape=True,
-    finalize=steady,
-)
 
 
 def draw(
@@ -79,23 +54,70 @@ def draw(
     return made
 
 
-def page(title: str, screen: str, best: str, standing: SearchState, metric: str, pictures: Mapping[str, Path]) -> str:
+def page(title: str, screen: str, best: str, standing: SearchState, metric: str, pictures: Mapping[str, Path],
+         importances: Mapping[str, float]) -> str:  # fmt: skip
     """Return the self-contained page."""
     trials = [each for own in standing.trials.values() for each in own]
-    rows = [
-        {
-            "stage": each.stage,
-            "number": each.number,
-            "state": each.state,
-            "value": each.value,
-            "epochs": each.epochs,
-            "point": ", ".join(f"{name} = {_text(value)}" for name, value in each.values.items()),
-            "why": f"{each.facts.get('cause', '')} {each.facts.get('why', '')}".strip(),
-        }
-        for each in trials
+    columns = ["stage", "trial", "state", metric, "epochs", "parameters", "why"]
+    rows = [[each.stage, each.number, each.state, each.value, each.epochs, _point(each), f"{each.facts.get('cause', '')} {each.facts.get('why', '')}".strip()]
+            for each in trials]  # fmt: skip
+    parts: dict[str, Sequence[Part]] = {
+        "charts": _charts(standing, metric, importances),
+        "trials": [Table("In the order of their stages", columns, rows)],
+    }
+    drawn = [
+        (heading, path) for heading, path in pictures.items() if not heading.startswith(("History", "Importances"))
     ]
-    encoded = [(heading, base64.b64encode(path.read_bytes()).decode()) for heading, path in pictures.items()]
-    return TEMPLATE.render(title=title, screen=screen, best=best, trials=rows, metric=metric, pictures=encoded)
+    sections = [("result", "Result"), *([("charts", "History")] if parts["charts"] else []),
+                *((f"picture{i + 1}", heading.partition(":")[0]) for i, (heading, _) in enumerate(drawn)), ("trials", "Every trial"), ("best", "best.yaml")]  # fmt: skip
+    shown = [(heading, embedded(path)) for heading, path in drawn]
+    return rendered("search.html", parts, title=title, sections=sections, screen=screen, best=best, pictures=shown)
+
+
+def _charts(standing: SearchState, metric: str, importances: Mapping[str, float]) -> list[Part]:
+    """Return every trial's value in the order of the search, and how much of the spread each parameter explains."""
+    series, start = [], 0
+    for name, own in standing.trials.items():
+        told = [
+            (start + i, _value(each), f"trial {each.number}, {each.state}: {_point(each)}")
+            for i, each in enumerate(own)
+            if _value(each) is not None
+        ]
+        series += (
+            [Series(name, [x for x, _, _ in told], [y for _, y, _ in told], labels=[label for _, _, label in told])]
+            if told
+            else []
+        )
+        start += len(own)
+    found: list[Part] = (
+        [
+            Lines(
+                "Every trial",
+                series,
+                x="trial, in order",
+                points=True,
+                note=f"dev {metric}; of a trial that was stopped what it had reached.",
+            )
+        ]
+        if series
+        else []
+    )
+    bars = [
+        Bar(name, share, f"{100 * share:.0f} %")
+        for name, share in sorted(importances.items(), key=lambda pair: -pair[1])
+    ]
+    return [
+        *found,
+        *(
+            [Bars("Importances", bars, note="The share of the spread in the first stage that each parameter explains.")]
+            if bars
+            else []
+        ),
+    ]
+
+
+def _point(trial: Trial) -> str:
+    return ", ".join(f"{name} = {_text(value)}" for name, value in trial.values.items())
 
 
 def _value(trial: Trial) -> float | None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batch
 from crucible.data.card import Card
+from crucible.data.columns import category_sizes, columns_of, plain_features
 from crucible.errors import Refusal
 from crucible.instantiate import build
 from crucible.labels.kind import Kind
 from crucible.metrics.accumulator import Accumulator
+from crucible.models.contracts import EmbedsCategories
 from crucible.schema import Bound, NonNegative
 
 Measured = Literal["latency_ms_per_example", "parameters"]  # numbers of every model that a bound may be about
@@ -153,7 +155,11 @@ class MonitoredTask(ABC):
 
 def build_network(node: Mapping[str, Any], card: Card, task: MonitoredTask) -> nn.Module:
     """Return the network that a configuration names, for these examples and this task, with what the task itself learns."""
-    return task.attach(build("model", node, card.feature_shape, task.num_outputs))
+    network = build("model", node, card.feature_shape, task.num_outputs)
+    if isinstance(network, EmbedsCategories):
+        columns = columns_of(card.table) if card.table is not None else []
+        network.embed_categories(plain_features(columns), category_sizes(columns))
+    return task.attach(network)
 
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:

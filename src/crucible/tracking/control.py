@@ -8,7 +8,8 @@ run does again what its journal tells of boundaries that its checkpoint does not
 import json
 import math
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,8 @@ from uuid import uuid4
 from crucible.errors import Refusal
 from crucible.files import CONTROL
 from crucible.schema import LARGEST, nearest
-from crucible.tracking.journal import Event
+from crucible.tracking.folder import holder
+from crucible.tracking.journal import NAME, Event, Journal, has_ended, read_events
 
 WORDS = ("stop", "checkpoint", "evaluate")
 KEYS = ("optimizer.lr", "trainer.total_epochs")
@@ -57,6 +59,43 @@ def send(folder: Path, change: str) -> str:
         file.flush()
         os.fsync(file.fileno())
     return identity
+
+
+def extend(folder: Path, schedule: Mapping[str, Any], change: str) -> None:
+    """Ask a run that has ended, or was stopped, for more epochs; what is in the folder stays until it ends again.
+
+    Raises:
+        Refusal: a process trains in the folder, no more epochs than it has, or a schedule whose rate has come to 0.
+    """
+    wanted = int(parse(change)[1] or 0)
+    events = list(read_events(folder / NAME))
+    done = max((event.get("epoch", 0) for event in events), default=0)
+    if (process := holder(folder)) is not None:
+        raise Refusal(
+            str(folder),
+            f"process {process} is training in this folder",
+            example=f"python src/control.py {shlex.quote(str(folder))} {change}",
+        )
+    if wanted == done and has_ended(events):
+        return  # it is as long as that already
+    if wanted <= done:
+        raise Refusal(
+            change,
+            f"this run has trained {done} epochs",
+            allowed=f"more than {done}",
+            example=f"trainer.total_epochs={2 * done}",
+        )
+    if "epochs" in schedule and schedule.get("final_share") == 0:
+        raise Refusal(change, f"its schedule has brought the rate to 0 by epoch {schedule['epochs']}: longer would change nothing",
+                      allowed="a new run of that length, from these weights",
+                      example=f"transfer=from_run transfer.source={shlex.quote(str(folder))} {change}")  # fmt: skip
+    send(folder, change)
+    if has_ended(events):
+        journal = Journal(folder)
+        journal.append(
+            "extend", epoch=done, step=max((event.get("step", 0) for event in events), default=0), change=change
+        )
+        journal.close()
 
 
 def control_requests(folder: Path) -> list[dict[str, Any]]:

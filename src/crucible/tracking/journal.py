@@ -88,8 +88,9 @@ def parsed(line: bytes, path: Path, number: int = 0) -> Event:
 
 
 def has_ended(events: Iterable[Event]) -> bool:
-    """Whether the run came to its end."""
-    return any(event["kind"] == "end" for event in events)
+    """Whether the run came to its end, and was not asked for more epochs since."""
+    ends = [event["kind"] for event in events if event["kind"] in ("end", "extend")]
+    return bool(ends) and ends[-1] == "end"
 
 
 def set_aside(folder: Path) -> None:
@@ -111,3 +112,16 @@ def _cut_torn_line(path: Path) -> None:
         end = whole.rfind(b"\n") + 1
         if end < len(whole):
             os.truncate(path, end)
+
+
+def working_seconds(events: Iterable[Event]) -> float:
+    """Return how long a training worked: from each start or resume to its last event before the next one, and to its end."""
+    total, begun, last = 0.0, None, 0.0
+    for event in events:
+        if event["kind"] in ("start", "resume"):
+            total += last - begun if begun is not None else 0.0
+            begun = event["time"]
+        last = event["time"]
+        if event["kind"] == "end":
+            break
+    return total + (last - begun if begun is not None else 0.0)

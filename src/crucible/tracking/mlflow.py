@@ -45,6 +45,7 @@ from crucible.tracking.records import (
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)
 POINTS_PER_CALL = 500
+KIND = "mlflow.experimentKind"  # so that the page of an experiment opens on its runs
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
@@ -123,12 +124,24 @@ class Mirror:
             / (re.sub(r"[^\w. -]", "_", self.experiment).lstrip(".") or "_")
         )
         home = local.absolute().as_uri() if self.uri.startswith("sqlite:") else None
-        return self.client.create_experiment(self.experiment, artifact_location=home)
+        return self.client.create_experiment(
+            self.experiment, artifact_location=home, tags={KIND: "custom_model_development"}
+        )
 
     def _create_run(self, start: Event) -> Any:
         name = plain(start["name"])[:LONGEST_NAME]
         tags = {key: plain(value) for key, value in start["tags"].items()}
-        tags |= {"mlflow.runName": name, "crucible.journal": self.journal}
+        tags |= {
+            "mlflow.runName": name,
+            "crucible.journal": self.journal,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": "src/train.py",
+        }
+        tags |= {
+            own: tags[key]
+            for own, key in (("mlflow.user", "user"), ("mlflow.source.git.commit", "git.commit"))
+            if tags.get(key)
+        }
         if self.parent is not None and (found := self._found(self.parent)) is not None:
             tags["mlflow.parentRunId"] = found.info.run_id
         return self.client.create_run(self._experiment_id(), int(start["time"] * 1000), tags, name)
@@ -269,7 +282,7 @@ class Mirror:
                 "a network that reads text has no trace: its weights are here, predict.py and sample.py ask it"
             )
         predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
-        example = torch.zeros(2, *card.feature_shape, dtype=input_dtype(card)).numpy()
+        example = torch.zeros(2, *card.stored_shape, dtype=input_dtype(card)).numpy()
         with torch.inference_mode():
             signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())
         pinned = [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
@@ -309,6 +322,8 @@ def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> 
                 time.sleep(min(30.0, POLL_SECONDS * 2 ** max(1, failures)))
                 continue
             if ended or not alive:
+                if parent is not None and not ended and is_left(path):
+                    current.kill()
                 return True
             time.sleep(POLL_SECONDS)
         return False

@@ -1,5 +1,7 @@
 """Look at the test split, here and only here: python src/evaluate.py run=latest."""
 
+from typing import Any
+
 from crucible.app.build import build_batches
 from crucible.app.compose import Job
 from crucible.app.evaluation import (
@@ -19,8 +21,8 @@ from crucible.training.device import choose_device, with_precision
 from crucible.training.evaluation import evaluate_split, latency_ms
 
 
-def main(job: Job) -> None:
-    """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report."""
+def main(job: Job) -> dict[str, Any]:
+    """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report; return the numbers."""
     require_records(job)
     device = choose_device(job.cfg["trainer"]["device"])
     saved = with_bounds(job, load_run(require_run(job), device))
@@ -34,3 +36,4 @@ def main(job: Job) -> None:
     summary = evaluation_summary(job, saved, found, latency, batches)
     notes = write_evaluation(job, saved, card, found, summary, batches)
     show_evaluation(job, summary, notes)
+    return summary

@@ -5,9 +5,9 @@ import shlex
 import torch
 
 from crucible.app.arguments import output_file, read_arguments
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.errors import Refusal
-from crucible.inference.onnx import export
+from crucible.inference.onnx import drawn, export
 from crucible.inference.saved_run import load_run
 from crucible.report.screen import lined
 
@@ -19,7 +19,7 @@ CHECKED = 8
 def main(words: list[str]) -> None:
     """Export, check the file's answers against the run's, and say how far they are apart."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     path = output_file("out", given["out"] or str(folder / "model.onnx"))
     if path.suffix != ".onnx":
         raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")
@@ -27,15 +27,9 @@ def main(words: list[str]) -> None:
     if saved.card.holds_symbols:
         raise Refusal(f"run={folder}", "ONNX files are written of networks that take numbers of one shape, this one reads text",
                       allowed="a run on images, tables or arrays", example="python src/predict.py run=latest input=lines.txt")  # fmt: skip
-    draw = torch.Generator().manual_seed(0)
-    mean, std = (
-        torch.tensor(saved.card.normalize[key]).view(-1, *(1 for _ in saved.card.feature_shape[1:]))
-        for key in ("mean", "std")
-    )
-    examples = mean + std * torch.randn(CHECKED, *saved.card.feature_shape, generator=draw)
-    example = "PICTURE" if saved.card.is_images else "FILE.npz"
-    apart = export(saved, examples, path)
+    example = "PICTURE" if saved.card.is_images else "FILE.npz" if saved.card.table is None else "FILE.csv"
+    apart = export(saved, drawn(saved.card, CHECKED), path)
     size = f"{path.stat().st_size / 2**20:.1f} MB"
-    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.feature_shape))}), as stored, to answers"
+    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.stored_shape))}), as stored, to answers"
     print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
                  ("next", f"python src/predict.py run={shlex.quote(given['run'])} input={example}")]))  # fmt: skip

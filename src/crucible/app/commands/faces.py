@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from crucible.app.arguments import fraction, one_of, read_arguments
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.data.readers.image_folder import SUFFIXES, decode
 from crucible.errors import Refusal, printable
 from crucible.files import WEIGHTS
 from crucible.inference.gallery import Gallery, decided, read_gallery
 from crucible.inference.predict import examples
-from crucible.inference.saved_run import Predictor, Saved, load_run, read_summary
+from crucible.inference.saved_run import Predictor, Saved, input_dtype, load_run, read_summary
 from crucible.integrity import sha256_of
 from crucible.labels.identities import Identities
 from crucible.report.screen import lined
@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     action = one_of("faces.py", words[0] if words else "nothing", ACTIONS)
     given = read_arguments([word for word in words[1:] if _is_key(word)], KEYS, example=EXAMPLE)
     paths = [Path(word).expanduser() for word in words[1:] if not _is_key(word)]
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     saved = _verifier(folder)
     threshold = _threshold(folder, given["far"])
     path = Path(given["gallery"] or folder / "gallery.safetensors").expanduser()
@@ -152,7 +152,7 @@ def _codes(saved: Saved, path: Path) -> tuple[list[str], Tensor]:
     predictor, names, codes = Predictor(saved).eval(), list[str](), list[Tensor]()
     for own, values, _ in examples(path, saved):
         names += own
-        codes.append(predictor(torch.from_numpy(values).to(predictor.shift.dtype)).float())
+        codes.append(predictor(torch.from_numpy(values).to(input_dtype(saved.card))).float())
     return names, torch.cat(codes)
 
 

@@ -9,8 +9,8 @@ from crucible.app.arguments import one_of, read_arguments, whole_number
 from crucible.app.build import build_batches
 from crucible.app.compose import Job
 from crucible.app.evaluation import evaluation_data, seen_by_run
-from crucible.app.finished import finished_run
 from crucible.app.interpretation import image_parts
+from crucible.app.unfinished import usable_run
 from crucible.diagnosis.inside import Patch, conv_layers, patches, row_of
 from crucible.errors import Refusal
 from crucible.inference.saved_run import Saved, load_run, read_config
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     """Print and draw the image parts that excite the unit most, the best first."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
     unit, top = whole_number("unit", given["unit"]), whole_number("top", given["top"], least=1)
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     saved = _convolutional(folder)
     layer = given["layer"] or next(iter(conv_layers(saved.model)))
     row_of(saved.model, layer, unit, saved.card.feature_shape)

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from crucible.app.arguments import fraction, one_of, output_file, output_folder, read_arguments
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.errors import Refusal, printable
-from crucible.inference.predict import answers, examples
+from crucible.inference.predict import Answers, answers, examples
 from crucible.inference.saved_run import Saved, load_run
 from crucible.labels.kind import Answer
 from crucible.report.answers import FORMATS
@@ -33,21 +33,14 @@ def main(words: list[str]) -> None:
     out = output_file("out", given["out"]) if given["out"] else None
     score = fraction("score", given["score"]) if given["score"] else None
     draw = output_folder("draw", given["draw"]) if given["draw"] != "none" else None
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     saved = load_run(folder, torch.device("cpu"))
-    found, far = answers(saved, examples(Path(given["input"]).expanduser(), saved))
-    found = _shown(found, saved, score)
+    said = answers(saved, examples(Path(given["input"]).expanduser(), saved))
+    found = _shown(said.found, saved, score)
     files = _drawn(found, saved, draw) if saved.task.kind.where and draw is not None else []
     _write(found, saved, given["format"], out)
     if out is not None or given["format"] == "table":
-        _last_screen(
-            given,
-            folder,
-            len(found),
-            [*([given["out"]] if out else []), *files],
-            far=far,
-            text=saved.card.holds_symbols,
-        )
+        _last_screen(given, folder, said, [*([given["out"]] if out else []), *files], text=saved.card.holds_symbols)
 
 
 def _shown(found: list[Answer], saved: Saved, score: float | None) -> list[Answer]:
@@ -60,16 +53,23 @@ def _write(found: list[Answer], saved: Saved, form: str, out: Path | None) -> No
     """Write all answers into a file, or print them; of a table the first ones."""
     kind = saved.task.kind
     if out is not None:
-        write_atomic(out, FORMATS["json" if form == "json" else "csv"](found, kind).encode())
+        write_atomic(
+            out, FORMATS["json" if form == "json" or out.suffix.lower() == ".json" else "csv"](found, kind).encode()
+        )
     elif form != "table":
         print(FORMATS[form](found, kind), end="")
     if form == "table":
         print(FORMATS[form](found[:MOST], kind) + (f"  ... and {len(found) - MOST} more" if len(found) > MOST else ""))
 
 
-def _last_screen(given: dict[str, str], folder: Path, count: int, files: list[str], *, far: bool, text: bool) -> None:
-    note = [("note", "far from all this run has learned from: other units, or another kind of picture?")] if far else []
-    print(lined([("result", f"{count} example(s), by {folder}"), *note,
+def _last_screen(given: dict[str, str], folder: Path, said: Answers, files: list[str], *, text: bool) -> None:
+    far = "far from all this run has learned from: other units, or another kind of picture?" if said.far else ""
+    unseen = (
+        f"{said.unseen:,} cell(s) hold a category that its train split did not: answered as unknown"
+        if said.unseen
+        else ""
+    )
+    print(lined([("result", f"{len(said.found)} example(s), by {folder}"), ("note", far), ("note", unseen),
                  ("files", "  ".join(files) or "none: out=FILE writes all of them"),
                  ("next", f"python src/{'evaluate' if text else 'export'}.py run={shlex.quote(given['run'])}")]))  # fmt: skip
 

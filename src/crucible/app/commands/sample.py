@@ -7,7 +7,7 @@ from math import isfinite
 
 from crucible.app.arguments import read_arguments, whole_number
 from crucible.app.commands.score import language_model
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.errors import Refusal, printable
 from crucible.inference.language import samples
 from crucible.inference.saved_run import Saved
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     length, seed = whole_number("length", given["length"], least=1), whole_number("seed", given["seed"])
     count = whole_number("count", given["count"], least=1) if given["count"] else 0
     temperature = _temperature(given["temperature"])
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     saved = language_model(folder)
     by_line = saved.card.recipe["reader"].get("item") == "line"
     start, written = time.perf_counter(), 0

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from crucible.app.arguments import one_of, read_arguments
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.data.text import END, UNKNOWN
 from crucible.errors import Refusal, printable
 from crucible.inference.language import cut, nats_of, symbols_of
@@ -31,7 +31,7 @@ def main(words: list[str]) -> None:
     texts = [word for word in words if not _is_key(word)]
     ends = one_of("ends", given["ends"], ("true", "false")) == "true"
     one_of("format", given["format"], ("table", "json"))
-    folder = finished_run(given["run"])
+    folder = usable_run(given["run"])
     saved = language_model(folder)
     if cast(Language, saved.task).answers:
         raise Refusal(f"run={folder}", "it answers what it reads, and judges no text", allowed="src/sample.py",

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from crucible.app.arguments import fraction, output_folder, read_arguments
-from crucible.app.finished import finished_run
+from crucible.app.unfinished import usable_run
 from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
@@ -28,7 +28,7 @@ def main(words: list[str]) -> None:
     given = read_arguments(words, KEYS, example=EXAMPLE)
     score, overlap = (fraction(key, given[key]) for key in ("score", "overlap"))
     draw = output_folder("draw", given["draw"])
-    folder, file = finished_run(given["run"]), _picture(given["input"])
+    folder, file = usable_run(given["run"]), _picture(given["input"])
     saved = _classifier(folder)
     net, image = convolutional(saved.model), decode(file)
     found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
@@ -72,7 +72,7 @@ def _found(
     saved: Saved, net: FullyConvolutional, image: torch.Tensor, score: float, overlap: float
 ) -> tuple[list[dict[str, object]], int]:
     """Return the windows that are kept as boxes, and how many were looked at."""
-    from crucible.data.batches import shift_and_scale
+    from crucible.data.normalize import shift_and_scale
 
     shift, scale = (part.float() for part in shift_and_scale(saved.card))
     outputs = net.eval()(torch.addcmul(shift, image.float(), scale))[0]  # (K, rows, columns)

@@ -83,10 +83,13 @@ def leave(spec: SearchSpec, studies: Studies, standing: SearchState, folder: Pat
     if not same:
         from crucible.report import search as pictures  # matplotlib: only where something is drawn
 
+        importances = _importances(studies, standing)
         made = pictures.draw(spec.plan, standing, {name: studies.opened(name) for name in spec.plan.stages},
-                             _importances(studies, standing), spec.base.monitor, folder / FIGURES)  # fmt: skip
+                             importances, spec.base.monitor, folder / FIGURES)  # fmt: skip
         text_of_screen = screen(spec, standing, folder)
-        html = pictures.page(f"Search: {spec.name}", text_of_screen, text.decode(), standing, spec.base.monitor, made)
+        html = pictures.page(
+            f"Search: {spec.name}", text_of_screen, text.decode(), standing, spec.base.monitor, made, importances
+        )
         write_atomic(folder / PAGE, html.encode())
     return [str(folder / name) for name in (BEST, PAGE)]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from crucible.data.readers.image_folder import SPLITS, SUFFIXES, chunks_of, group_of
-from crucible.data.readers.source import Array, Pool, require_inside, require_whole
+from crucible.data.readers.image_folder import SPLITS, SUFFIXES, chunks_of, group_of, meant_split
+from crucible.data.readers.source import Array, Pool, official, require_inside, require_whole
 from crucible.errors import Refusal
 
 MOST_TEXT = 1 << 30  # bytes of a file of annotations
@@ -51,20 +51,22 @@ def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: 
 
 
 def by_split(path: Path, files: Sequence[Path], layout: str) -> dict[str, Path]:
-    """Return the file of each split, the first whose name holds the split's; a file alone holds all.
+    """Return the file of each split, the first whose name, or whose folder's, holds the split's; a file alone holds all.
 
     Raises:
-        Refusal: there is none for train or for test.
+        Refusal: there is no file, or none for train among several.
     """
     if path.is_file():
         return {"all": path}
+    if len(files) == 1:
+        return {"all": files[0]}
     found: dict[str, Path] = {}
     for file in files:
-        if (word := re.search("|".join(SPLITS), file.stem)) is not None:
-            found.setdefault(SPLITS[word[0]], file)
-    if not {"train", "test"} <= set(found):
-        raise Refusal(f"data.path={path}", f"there are files for {', '.join(found) or 'no split'}", allowed=layout)
-    return found
+        word = re.search("|".join(SPLITS), file.stem)
+        split = SPLITS[word[0]] if word is not None else meant_split(file.parent.name) if file.parent != path else None
+        if split:
+            found.setdefault(split, file)
+    return official(found, f"data.path={path}", layout)
 
 
 def files_of(pools: Mapping[str, Pool], root: Path, further: Sequence[Path]) -> dict[str, Path]:

@@ -12,13 +12,14 @@ from crucible.data.readers.annotated import Annotated, by_split, files_of, pool,
 from crucible.data.readers.source import Source, require_path
 from crucible.errors import Refusal
 
-LAYOUT = "a JSON file with its pictures beside it or in images/, or a folder with one each for train, val and test"
+LAYOUT = "a JSON file with its pictures beside it or in images/, or a folder with one for train, and perhaps for val and test"
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
     """Read pictures with boxes; objects marked as a crowd are passed over, a picture without objects is kept.
 
-    In a folder every JSON file, there or in annotations/, belongs to the split that its name holds (instances_train2017).
+    In a folder every JSON file, there or in annotations/, belongs to the split that its name holds (instances_train2017), or that of
+    its folder (train/_annotations.coco.json, as Roboflow writes).
 
     Raises:
         Refusal: missing, another layout, a damaged file, a picture that is not there, a box without four numbers.
@@ -26,7 +27,7 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "the classes stand in the annotations", example="data.label=null")
-    found = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
+    found = sorted([*path.glob("*.json"), *path.glob("annotations/*.json"), *path.glob("*/*coco.json")])
     found = sorted(found, key=lambda each: "instances" not in each.stem)  # not captions, where there are both
     files, root = by_split(path, found, LAYOUT), path if path.is_dir() else path.parent
     contents = {split: _json(file) for split, file in files.items()}
@@ -96,7 +97,11 @@ def _annotated(content: dict[str, Any], file: Path, root: Path, order: dict[Any,
 def _one(name: str, objects: list[dict[str, Any]], file: Path, root: Path, order: dict[Any, int]) -> Annotated:
     places = [
         each / name
-        for each in (file.parent, file.parent / "images", root, root / "images", root / file.stem.partition("_")[2])
+        for each in (
+            file.parent,
+            file.parent / "images",
+            *(home / part for home in (root, root / "images") for part in ("", file.stem.partition("_")[2])),
+        )
     ]
     picture = None
     with suppress(OSError, ValueError):  # a name that no file can have

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from crucible.data.readers.source import Array, Pool, Source, require_inside, require_path
+from crucible.data.readers.source import Array, Pool, Source, official, require_inside, require_path
 from crucible.errors import Refusal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -23,6 +23,14 @@ WORDS = SPLITS | {"training": "train", "trn": "train", "development": "dev", "de
 WORDS |= {"testing": "test", "tst": "test"} | dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "unseen"), "")
 SPLIT_NAME = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data|split|images|pictures)?[0-9]*")
 MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB"}
+DEEP = {
+    "I;16": np.uint16,
+    "I;16L": np.uint16,
+    "I;16B": np.uint16,
+    "I;16N": np.uint16,
+    "I": np.int32,
+    "F": np.float32,
+}  # more than 8 bits
 LAYOUT = "a folder for each class with pictures in it, or train/, dev|val|valid/, test/ above those"
 PICTURES_PER_CHUNK = 64
 BYTES_PER_CHUNK = 256 << 20
@@ -40,14 +48,15 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     path = require_path(path, LAYOUT)
     if label:
         raise Refusal("data.label", "in an image folder the class is the name of the folder", example="data.label=null")
-    folders = _folders(path)
-    named = [folder for folder in folders if meant_split(folder.name) is not None]
-    splits = {meant_split(folder.name) or "": folder for folder in named}
-    _require_layout(path, folders, named, set(splits))
-    files = {split: _pictures(root) for split, root in (splits or {"all": path}).items()}
+    splits, flat = _splits(path)
+    pools = official(splits, f"data.path={path}", LAYOUT) if splits else {"all": path}
+    files = {split: _pictures(root) for split, root in pools.items()}
     require_inside([file for found in files.values() for _, file in found], path)
-    pools = {split: _pool(found, path, group_by) for split, found in files.items()}
-    return Source(pools, {f.relative_to(path).as_posix(): f for found in files.values() for _, f in found})
+    return Source(
+        {split: _pool(found, path, group_by) for split, found in files.items()},
+        {f.relative_to(path).as_posix(): f for found in files.values() for _, f in found},
+        notes=[_left_aside(folder) for folder in flat],
+    )
 
 
 def meant_split(name: str) -> str | None:
@@ -59,27 +68,34 @@ def meant_split(name: str) -> str | None:
     return None if found is None else WORDS[found[1]]
 
 
-def _require_layout(path: Path, folders: list[Path], named: list[Path], splits: set[str]) -> None:
-    """Refuse split folders that are incomplete, named twice, without class folders, or that stand beside class folders."""
-    if not named:
-        return
-    flat = [folder for folder in named if not _folders(folder)]
-    if len(flat) == 1 and len(named) > 1 and _pictures_in(flat[0]):
-        raise _no_labels(flat[0], next(folder for folder in named if folder not in flat))
-    if not {"train", "test"} <= splits or "" in splits or not len(named) == len(splits) == len(folders):
+def _splits(path: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return the folders of the splits, and those with pictures of a split that have no labels; none where folders are classes.
+
+    Raises:
+        Refusal: two folders mean one split, one may mean dev or test, there is more beside them, or those of train have no labels.
+    """
+    folders = _folders(path)
+    named = [folder for folder in folders if meant_split(folder.name) is not None]
+    with_classes = [folder for folder in named if _folders(folder)]
+    if not with_classes:  # a class may be called train, where car and bus stand beside it
+        return {}, []
+    flat = [folder for folder in named if folder not in with_classes and _pictures_in(folder)]
+    splits = {meant_split(folder.name) or "": folder for folder in with_classes}
+    if "" in splits or len(splits) < len(with_classes) or len(with_classes) + len(flat) < len(folders):
         raise Refusal(
             f"data.path={path}",
             f"{', '.join(folder.name for folder in named)} are splits, and not train and test with nothing beside them",
             allowed=LAYOUT,
         )
+    if unlabelled := next((folder for folder in flat if meant_split(folder.name) == "train"), None):
+        raise Refusal(str(unlabelled), "it holds pictures without class folders, so without labels: nothing can be trained on them",
+                      allowed="class folders in it")  # fmt: skip
+    return splits, flat
 
 
-def _no_labels(folder: Path, labelled: Path) -> Refusal:
-    return Refusal(
-        str(folder), "it holds pictures without class folders, so without labels: nothing can be trained or tested on them",
-        allowed=f"class folders in it; or move it away, take {labelled} alone and let predict.py answer for its pictures",
-        example=f"data.path={shlex.quote(str(labelled))}; then python src/predict.py run=latest input={shlex.quote(str(folder))}",
-    )  # fmt: skip
+def _left_aside(folder: Path) -> str:
+    command = f"python src/predict.py run=latest input={shlex.quote(str(folder))}"
+    return f"{folder.name}/ holds {len(_pictures_in(folder)):,} pictures without labels: left aside; {command} answers for them"
 
 
 def _folders(path: Path) -> list[Path]:
@@ -164,7 +180,7 @@ def chunks_of(files: Sequence[Path]) -> Iterator[list[Array]]:
 
 
 def decode(file: Path) -> Array:
-    """Return one picture (C, H, W) uint8, upright; C is 1 or 3.
+    """Return one picture (C, H, W), upright: uint8, or of more bits as it is; C is 1 or 3.
 
     Raises:
         Refusal: no picture, or a damaged one, or one of more than 67 million pixels.
@@ -172,9 +188,16 @@ def decode(file: Path) -> Array:
     with opened(file) as picture:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-        if upright.mode not in MODES:
-            raise Refusal(str(file), f"pictures of mode {upright.mode} are not read", allowed="8-bit grey or colour")
-        pixels = np.asarray(upright.convert(MODES[upright.mode]))
+        if upright.mode in DEEP:
+            pixels = np.asarray(upright).astype(DEEP[upright.mode])
+        elif upright.mode in MODES:
+            pixels = np.asarray(upright.convert(MODES[upright.mode]))
+        else:
+            raise Refusal(
+                str(file),
+                f"pictures of mode {upright.mode} are not read",
+                allowed="grey of 8, 16 or 32 bits, or colour of 8",
+            )
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

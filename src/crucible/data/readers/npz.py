@@ -17,6 +17,7 @@ from crucible.data.readers.source import (
     Pool,
     Source,
     channels_first,
+    official,
     require_path,
     require_room,
     require_whole,
@@ -29,22 +30,35 @@ DAMAGED = (
     ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, RuntimeError,
     zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile,
 )  # fmt: skip
-LAYOUT = "arrays x_train y_train [x_dev y_dev] x_test y_test, or x y; perhaps classes, their names"
+LAYOUT = "arrays x_train y_train [x_dev y_dev] [x_test y_test], or x y (or X y, data target, images labels); perhaps classes, their names"
+FORMS = ("{0}_{1}", "{1}_{0}")  # of a split: x_train, train_x
+SPLIT_WORDS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
+CLASSES = ("classes", "target_names", "label_names")
+PAIRS = (
+    ("x", "y"),
+    ("X", "y"),
+    ("X", "Y"),
+    ("data", "target"),
+    ("data", "labels"),
+    ("images", "labels"),
+    ("x", "labels"),
+)
 
 
 def read(path: Path | None, label: str | None = None, group_by: str | None = None) -> Source:
-    """Read arrays `x`, `y`, or `x_<split>`, `y_<split>`; `group_by` names a further array (with the same suffix).
+    """Read arrays `x`, `y`, or `x_<split>`, `y_<split>`, or other names of PAIRS; `group_by` names a further array (with the same suffix).
 
     Raises:
         Refusal: missing, truncated, of another layout, or of unequal length.
     """
     path = require_path(path, "a .npz file, or a folder of .npy files")
     names = _array_names(path)
-    suffixes = {"all": ""} if "x" in names else {s: f"_{s}" for s in ("train", "dev", "test") if f"x_{s}" in names}
-    if "all" not in suffixes and not {"train", "test"} <= set(suffixes):
+    layout = _layout(names, label, group_by)
+    if not layout:
         raise Refusal(f"data.path={path}", f"it holds {sorted(names) or 'no arrays'}", allowed=LAYOUT)
-    pools = {split: _pool(path, suffix, label or "y", group_by, names) for split, suffix in suffixes.items()}
-    classes = _names(load(path, "classes")) if "classes" in names else None
+    pools = {split: _pool(path, *each, names) for split, each in official(layout, f"data.path={path}", LAYOUT).items()}
+    named = next((name for name in CLASSES if name in names), None)
+    classes = _names(load(path, named)) if named else None
     files = {"": path} if path.is_file() else {f.name: f for f in sorted(path.glob("*.npy"))}
     return Source(pools, files, classes=classes)
 
@@ -66,20 +80,33 @@ def _names(array: Array) -> list[str]:
     return [each.decode() if isinstance(each, bytes) else str(each) for each in array.reshape(-1).tolist()]
 
 
-def _pool(path: Path, suffix: str, label: str, group_by: str | None, names: set[str]) -> Pool:
-    for need in (f"{label}{suffix}", *([f"{group_by}{suffix}"] if group_by else [])):
+def _layout(names: set[str], label: str | None, group_by: str | None) -> dict[str, tuple[str, str, str | None]]:
+    """Return by split the names of its examples, labels and groups; of several pairs the first that is whole."""
+    found: list[dict[str, tuple[str, str, str | None]]] = []
+    for x, y in ((x, label or y) for x, y in PAIRS):
+        found += [{"all": (x, y, group_by)}] if x in names else []
+        for form in FORMS:
+            of_word = {word: split for word, split in SPLIT_WORDS.items() if form.format(x, word) in names}
+            found += [{split: (form.format(x, word), form.format(y, word), group_by and form.format(group_by, word))
+                       for word, split in of_word.items()}] if of_word else []  # fmt: skip
+    whole = [each for each in found if all(y in names for _, y, _ in each.values())]
+    return next(iter(whole or [each for each in found if "all" in each]), {})
+
+
+def _pool(path: Path, x: str, y: str, group_by: str | None, names: set[str]) -> Pool:
+    for need in (y, *([group_by] if group_by else [])):
         if need not in names:
             raise Refusal(f"data.path={path}", f"array '{need}' is missing; there are {sorted(names)}", allowed=LAYOUT)
-    labels = load(path, f"{label}{suffix}")
-    shape, dtype = _announced(path, f"x{suffix}")
-    require_room(shape, dtype, f"{path}, array x{suffix}")
+    labels = load(path, y)
+    shape, dtype = _announced(path, x)
+    require_room(shape, dtype, f"{path}, array {x}")
     size = shape[0] if shape else 0
-    same_length(size, len(labels), f"{path}, x{suffix} and {label}{suffix}")
-    groups = load(path, f"{group_by}{suffix}") if group_by else None
+    same_length(size, len(labels), f"{path}, {x} and {y}")
+    groups = load(path, group_by) if group_by else None
     if groups is not None:
-        same_length(size, len(groups), f"{path}, x{suffix} and {group_by}{suffix}")
-    arrange = channels_first(shape, f"{path}, x{suffix}")
-    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(path, f"x{suffix}")), groups=groups)
+        same_length(size, len(groups), f"{path}, {x} and {group_by}")
+    arrange = channels_first(shape, f"{path}, {x}")
+    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(path, x)), groups=groups)
 
 
 def _array_names(path: Path) -> set[str]:

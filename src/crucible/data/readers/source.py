@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from crucible.errors import Refusal
 from crucible.schema import nearest
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
 EXAMPLE_BYTES = 1 << 30  # no example is larger
 WHOLE_BYTES = 8 << 30  # no labels or groups, which are loaded whole, are larger
@@ -31,6 +32,7 @@ class Pool:
         boxes: (N, M, 4) corners in pixels; then `labels` is (N, M), below 0 where there is no object.
         ragged: whether examples have different lengths: then chunks are lists of (L,) or (L, F) arrays.
         points: (N, P, 2) x and y in pixels, NaN where an example has none.
+        has_gaps: whether NaN says that a value is not there.
         words: of each example of text its tokens as they were written, for people to read; None where symbols say as much.
     """
 
@@ -41,6 +43,7 @@ class Pool:
     boxes: Array | None = None
     points: Array | None = None
     ragged: bool = False
+    has_gaps: bool = False
     words: Sequence[Sequence[str]] | None = None
 
     def name(self, start: int, offset: int) -> str:
@@ -55,7 +58,7 @@ class Source:
     Attributes:
         columns: the names of the features: of a table its columns, of a text its vocabulary. learn: gives the source with what is
             fitted on train (a vocabulary), from the split of each example by pool and the columns of the run that judges the data,
-            if one does. facts: what the card tells besides lengths.
+            if one does. facts: what the card tells besides lengths. notes: what a person should know of how the files were read.
     """
 
     pools: Mapping[str, Pool]
@@ -64,6 +67,7 @@ class Source:
     columns: Sequence[str] | None = None
     learn: "Callable[[Mapping[str, Array], Sequence[str] | None], Source] | None" = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def learned(self, split_of: Mapping[str, Array], known: Sequence[str] | None) -> "Source":
         """Return the source with what is fitted on train; as it is where there is nothing to fit."""
@@ -92,6 +96,21 @@ def require_path(path: Path | None, wanted: str, *, key: str = "data.path") -> P
     if not (path.is_file() or path.is_dir()):
         raise Refusal(f"{key}={path}", "it is neither a file nor a folder", allowed=wanted)
     return path
+
+
+def official(found: Mapping[str, T], where: str, layout: str) -> dict[str, T]:
+    """Return what was found for each split as pools: one split alone is all there is; of several train must be one.
+
+    Where there is no test or no dev, prepare takes it out of train, and the card says so.
+
+    Raises:
+        Refusal: several splits, and none of them is train.
+    """
+    if len(found) == 1:
+        return {"all": next(iter(found.values()))}
+    if "train" not in found:
+        raise Refusal(where, f"there is {' and '.join(found) or 'no split'}, and no train", allowed=layout)
+    return {split: found[split] for split in ("train", "dev", "test") if split in found}
 
 
 def require_room(shape: Sequence[int], dtype: np.dtype[Any], where: str) -> None:

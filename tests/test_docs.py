@@ -1,0 +1,109 @@
+"""What is printed in README and docs is true: every choice, every command, in both languages."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, composed
+
+from crucible.app.cli import BY_WORDS, COMPOSED
+from crucible.app.compose import validate
+from crucible.app.quoting import GROUPS, quoted
+
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+PAGES = [README, CHINESE, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> list[str]:
+    """Return the commands in the fenced blocks of a page, without comments."""
+    blocks = re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [
+        re.sub(r"\s+#.*", "", line)
+        for line in lines
+        if re.match(r"(python src/|crucible |dvc |make |mlflow |pip |\. )", line)
+    ]
+
+
+def groups(page: Path) -> dict[str, set[str]]:
+    """Return the words in code of each row of the table of choices."""
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (.*) \|$", page.read_text(), re.MULTILINE)
+    return {
+        group: set(re.findall(r"`([\w.=]+)", text))
+        | set(re.findall(r"[\w.=]+", " ".join(re.findall(r"`([^`]*)`", text))))
+        for group, text in rows
+    }
+
+
+@pytest.mark.parametrize("page", [README, CHINESE], ids=["English", "Chinese"])
+def test_every_choice_stands_in_the_table(page) -> None:
+    told = groups(page)
+    for group in GROUPS:
+        there = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"base", "default"}
+        missing = there - told.get(group, set())
+        assert group in told and not missing, (group, missing)
+
+
+def test_both_languages_print_the_same_commands_in_the_same_order() -> None:
+    assert commands(README) == commands(CHINESE)
+    links = [
+        set(re.findall(r"\((docs/[\w.-]+|CONTRIBUTING.md|NOTICE)\)", page.read_text())) for page in (README, CHINESE)
+    ]
+    assert links[0] == links[1]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_every_link_leads_somewhere(page) -> None:
+    for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_contents_of_the_errors_lead_to_their_headings() -> None:
+    text = (ROOT / "docs/errors.md").read_text()
+    anchors = {
+        "".join(c for c in name.lower().replace(" ", "-") if c.isalnum() or c in "-_")
+        for name in re.findall(r"^### (.*)$", text, re.MULTILINE)
+    }
+    listed = re.findall(r"^- \[.*\]\(#(.*)\)$", text, re.MULTILINE)
+    assert set(listed) == anchors and len(listed) > 100
+
+
+PRINTED = sorted(
+    {
+        command
+        for page in PAGES
+        if page.name != "errors.md"
+        for command in commands(page)
+        if command.startswith("python src/")
+    }
+)
+PLACES = ("~", "FOLDER", "FILE", "PATH", "RUN", "latest", "PICTURE")
+
+
+@pytest.mark.parametrize("command", PRINTED)
+def test_every_command_is_one_that_crucible_takes(command) -> None:
+    script, *words = shlex.split(command)[1:]
+    verb = Path(script).stem
+    assert (ROOT / script).exists(), script
+    if verb in BY_WORDS:
+        return
+    assert verb in COMPOSED
+    own = [
+        word
+        for word in words
+        if word not in ("-m", "data=auto")
+        and not word.startswith(("run=", "resume=", "hydra.", "transfer.source", "transfer.vectors"))
+    ]
+    own = [word for word in own if "tag(" not in word and "interval(" not in word]
+    single = [
+        word
+        if word.startswith("'") or "[" in word or "{" in word
+        else f"{word.partition('=')[0]}={word.partition('=')[2].partition(',')[0]}"
+        for word in own
+    ]
+    validate(composed(*(quoted(word) for word in single)))
