@@ -193,31 +193,21 @@ def validate(cfg: dict[str, Any]) -> None:
 
 def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[str]) -> None:
     """Let Hydra run a sweep or answer for itself; each job of a sweep is checked like a single one."""
-    count, home_of_jobs = 0, ""
-    if args.multirun:
-        count, home_of_jobs = _check_sweep(args)
-        argv = (
-            [*argv, f"hydra.sweep.dir={home_of_jobs}"]
-            if home_of_jobs and not any(key_of(each) == "hydra.sweep.dir" for each in args.overrides)
-            else argv
-        )
-    elif not args.shell_completion:
+    several = _check_sweep(args) if args.multirun else None
+    if several is not None and not any(key_of(each) == "hydra.sweep.dir" for each in args.overrides):
+        argv = [*argv, f"hydra.sweep.dir={several.folder}"]  # that of the comparison which is named at the end
+    if not (args.multirun or args.shell_completion):
         compose(args, args.overrides)
-
-    jobs = args.multirun and not _searches(args)
 
     def task(composed: DictConfig) -> Any:
         cfg = plain(composed)
         validate(cfg)
         hydra_config = HydraConfig.get()
-        if jobs:
-            print(
-                f"{hydra_config.job.num + 1} of {count}: {' '.join(hydra_config.overrides.task)}",
-                file=sys.stderr,
-                flush=True,
-            )
+        words = list(hydra_config.overrides.task)
+        if several is not None:
+            print(f"{hydra_config.job.num + 1} of {several.count}: {' '.join(words)}", file=sys.stderr, flush=True)
         try:
-            return command(Job(cfg, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)))
+            return command(Job(cfg, Path(hydra_config.runtime.output_dir), words))
         except Refusal as refusal:
             _show(str(refusal))
 
@@ -226,22 +216,23 @@ def _hand_to_hydra(command: Callable[[Job], Any], args: Namespace, argv: list[st
         home, name, more = CONF, "config", ["--config-dir", str(own)]
     sys.argv[1:] = [*argv, *more]
     hydra.main(config_path=str(home), config_name=name, version_base="1.3")(task)()
-    if jobs:
-        print(
-            lined(
-                [
-                    ("result", f"{count} runs"),
-                    ("files", home_of_jobs),
-                    ("next", f"python src/compare.py {shlex.quote(home_of_jobs)}"),
-                ]
-            )
-        )
+    if several is not None:
+        following = f"python src/compare.py {shlex.quote(several.folder)}"
+        print(lined([("result", f"{several.count} runs"), ("files", several.folder), ("next", following)]))
 
 
-def _check_sweep(args: Namespace) -> tuple[int, str]:
+@dataclass(frozen=True)
+class Several:
+    """The runs of a plain sweep: how many, and the folder that they stand in."""
+
+    count: int
+    folder: str
+
+
+def _check_sweep(args: Namespace) -> Several | None:
     """Compose and check every job of a plain sweep before the first starts; a search checks its space itself.
 
-    Return how many there are, and the folder of their runs.
+    Return what is known of the runs; of a search nothing.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -253,11 +244,11 @@ def _check_sweep(args: Namespace) -> tuple[int, str]:
     shared = compose(args, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
     folder = str(output_folder("hydra.sweep.dir", str(shared.hydra.sweep.dir)))
     if _searches(args):
-        return 0, ""
+        return None
     jobs = BasicSweeper.split_arguments(parsed, None)[0]
     for job in jobs:
         validate(plain(compose(args, list(job))))
-    return len(jobs), folder
+    return Several(len(jobs), folder)
 
 
 def _searches(args: Namespace) -> str:

@@ -25,7 +25,7 @@ from typing import IO, Any, cast
 import polars as pl
 
 from crucible.data.columns import TableForm
-from crucible.data.readers.source import require_path
+from crucible.data.readers.source import is_number, require_path
 from crucible.errors import Refusal
 
 TEXT, PACKED = (".csv", ".tsv", ".tab", ".txt"), (".gz", ".zip")
@@ -224,19 +224,11 @@ def _names(path: Path, first: Sequence[str], *, header: bool) -> list[str]:
     if not header:
         return [f"column {i + 1}" for i in range(len(first))]
     names = [name.strip() or f"column {i + 1}" for i, name in enumerate(first)]
-    if all(map(_is_number, names)):
+    if all(map(is_number, names)):
         raise Refusal(f"{path}, line 1", f"the header holds only numbers, as '{names[0]}'", allowed="a first line with the names of the columns",
                       example="data.reader.header=false, and the columns are called 'column 1', 'column 2', ...")  # fmt: skip
     _require_names(path, names)
     return names
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _require_names(path: Path, names: Sequence[str]) -> None:
@@ -273,7 +265,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @cache
 def _without_blank_lines(file: Path, separator: str, passed_over: int, mtime_ns: int, size: int) -> Path:
-    """Return a copy of a UTF-8 table without blank lines and first lines that are no rows, its lines ended by \\n."""
+    """Return a copy of a UTF-8 table without blank lines and first lines that are no rows, each line ended in one way."""
     copy = _home() / f"{len(list(_home().iterdir()))}.csv"
     with file.open(newline="", encoding="utf-8-sig") as opened, copy.open("w", encoding="utf-8", newline="") as written:
         rows = islice(csv.reader(opened, delimiter=separator), passed_over, None)

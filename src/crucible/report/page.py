@@ -29,7 +29,10 @@ from crucible.report.web import embedded, rendered
 
 SMALL = 48  # pixels of a picture whose pixels are shown as squares
 HIDDEN = ("source", "arrays", "examples", "sha256")  # of the card: hashes of single files, which nobody reads
-PARTS = ("gap", "numbers", "curves", "errors", "flow")
+HEADINGS = (
+    ("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("classes", "Classes and thresholds"), ("errors", "Costly mistakes"),
+    ("mistakes", "Mistakes"), ("flow", "Layers"), ("configuration", "Configuration"), ("card", "Data card"),
+)  # fmt: skip
 EPOCHS = "epoch"
 MOST_LINES = 10  # of a chart of many
 Rows = Sequence[Mapping[str, float]]
@@ -47,31 +50,19 @@ def page(
             predictions on each. gallery: mistakes of `gallery_split`, see `gallery_of`. pictures: heading -> file.
     """
     diagnosis = summary["diagnosis"]
-    costly = [[*(row[key] for key in ("label", "predicted", "count")), 100 * row["share"], amount(row["error_if_mended"], summary)]
-              for row in diagnosis["error_analysis"]]  # fmt: skip
-    analysed = next(split for split in ("dev", "train_dev", "train") if summary.get(split))
-    columns = ["label", "predicted", "count", "share of the error, %", f"{error_name(summary)} if fixed"]
     parts: dict[str, Sequence[Part]] = {
         "gap": gap_bars(summary, tolerance),
         "numbers": [_numbers(summary)],
         "curves": curves(rows, best_epoch, summary["train"], diagnosis["signs"]["curves"]),
-        "errors": [
-            Table(
-                f"On {analysed}",
-                columns,
-                costly,
-                note="If one kind were fixed, the error would be as in the last column.",
-            )
-        ]
-        if costly
-        else [],
+        "errors": _ceiling(summary),
         "flow": flow(rows),
         **splits,
     }
-    headings = [("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("classes", "Classes and thresholds" if any(splits.values()) else ""),
-                ("errors", "Costly mistakes"), ("mistakes", "Mistakes" if gallery else ""), ("flow", "Layers"),
-                *((f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)), ("configuration", "Configuration"), ("card", "Data card")]  # fmt: skip
-    sections = [(name, heading) for name, heading in headings if heading and (name not in parts or parts[name])]
+    there = {name for name, own in parts.items() if own} | {"verdict", "configuration", "card"}
+    there |= {name for name, is_there in (("classes", any(splits.values())), ("mistakes", bool(gallery))) if is_there}
+    drawn = [(f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)]
+    sections = [(name, heading) for name, heading in HEADINGS if name in there]
+    sections[-2:-2] = drawn
     return rendered(
         "report.html",
         parts,
@@ -93,6 +84,19 @@ def page(
         pictures=[(heading, embedded(path)) for heading, path in pictures.items()],
         config=config,
         card=json.dumps({key: value for key, value in card.items() if key not in HIDDEN}, indent=1, ensure_ascii=False),
+    )
+
+
+def _ceiling(summary: dict[str, Any]) -> list[Part]:
+    """Return what each kind of mistake costs, on the split that was analysed; nothing where none was told."""
+    split = next(split for split in ("dev", "train_dev", "train") if summary.get(split))
+    columns = ["label", "predicted", "count", "share of the error, %", f"{error_name(summary)} if fixed"]
+    rows = [[row["label"], row["predicted"], row["count"], 100 * row["share"], amount(row["error_if_mended"], summary)]
+            for row in summary["diagnosis"]["error_analysis"]]  # fmt: skip
+    return (
+        [Table(f"On {split}", columns, rows, note="If one kind were fixed, the error would be as in the last column.")]
+        if rows
+        else []
     )
 
 
@@ -147,52 +151,68 @@ def _numbers(summary: dict[str, Any]) -> Table:
 
 
 def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str | None) -> list[Part]:
-    """Return a chart for each number of train and dev over the epochs, the loss first.
+    """Return a chart for each number of train and dev over the epochs, the loss first, and one for each family of numbers, as of classes.
 
     Of train only the loss is measured in every epoch; of the other numbers there is a dot at the chosen one.
     """
     if not rows:
         return []
     kept = [rows[i] for i in thinned(len(rows))]
-    names = dict.fromkeys(
-        name.partition("/")[2]
-        for row in rows
-        for name in row
-        if name.startswith(("train/", "dev/")) and "padding" not in name
+    names = list(
+        dict.fromkeys(
+            name.partition("/")[2]
+            for row in rows
+            for name in row
+            if name.startswith(("train/", "dev/")) and "padding" not in name
+        )
     )
-    epochs = [row[EPOCHS] for row in kept]
-    last = (
-        {
-            "from": epochs[-1] - (epochs[-1] - epochs[0]) / 3,
-            "to": epochs[-1],
-            "text": "the last third, which the curves are judged by",
-        }
+    first, last = rows[0][EPOCHS], rows[-1][EPOCHS]
+    band = (
+        {"from": last - (last - first) / 3, "to": last, "text": "the last third, which the curves are judged by"}
         if meaning
         else None
     )
-    marker = {"x": best_epoch, "text": f"chosen: epoch {best_epoch:g}"}
+    alone = [name for name in names if "/" not in name or name.startswith("loss/")]
+    charts = [
+        _both(kept, name, best_epoch, train, band if name == "loss" else None)
+        for name in sorted(alone, key=lambda name: (name != "loss", "/" in name))
+    ]
+    families = dict.fromkeys(name.partition("/")[0] for name in names if name not in alone)
+    return [
+        *charts,
+        *(
+            _family(kept, family, [name for name in names if name.startswith(f"{family}/")], best_epoch)
+            for family in families
+        ),
+    ]
 
-    def series(name: str, split: str, called: str, colour: int | None) -> Series:
-        return Series(called, epochs, [row.get(f"{split}/{name}") for row in kept], colour=colour)
 
-    found: list[Part] = []
-    for name in sorted(
-        (name for name in names if "/" not in name or name.startswith("loss/")),
-        key=lambda name: (name != "loss", "/" in name),
-    ):
-        own = [
-            series(name, split, split, i) for i, split in enumerate(("train", "dev")) if f"{split}/{name}" in rows[-1]
-        ]
-        if f"train/{name}" not in rows[-1] and isinstance(train.get(name), float):
-            own = [Series("train, chosen epoch", [best_epoch], [train[name]], colour=0), *own]
-        found.append(Lines(name, own, x="epoch", marker=marker, band=last if name == "loss" else None))
-    grouped = dict.fromkeys(name.partition("/")[0] for name in names if "/" in name and not name.startswith("loss/"))
-    for group in grouped:
-        members = [name for name in names if name.startswith(f"{group}/") and f"dev/{name}" in rows[-1]]
-        few = f"The first {MOST_LINES} of {len(members)}." if len(members) > MOST_LINES else ""
-        drawn = [series(name, "dev", name.partition("/")[2], None) for name in members[:MOST_LINES]]
-        found.append(Lines(f"{group.replace('_', ' ')}, on dev", drawn, x="epoch", marker=marker, note=few))
-    return found
+def _both(rows: Rows, name: str, best_epoch: int, train: Mapping[str, Any], band: Mapping[str, Any] | None) -> Lines:
+    """Return one number of train and dev over the epochs."""
+    own = [
+        _series(rows, f"{split}/{name}", split, i)
+        for i, split in enumerate(("train", "dev"))
+        if f"{split}/{name}" in rows[-1]
+    ]
+    if f"train/{name}" not in rows[-1] and isinstance(train.get(name), float):
+        own = [Series("train, chosen epoch", [best_epoch], [train[name]], colour=0), *own]
+    return Lines(name, own, x="epoch", marker=_chosen(best_epoch), band=band)
+
+
+def _family(rows: Rows, family: str, names: Sequence[str], best_epoch: int) -> Lines:
+    """Return numbers of one kind on dev, as those of each class, over the epochs; of many the first."""
+    there = [name for name in names if f"dev/{name}" in rows[-1]]
+    few = f"The first {MOST_LINES} of {len(there)}." if len(there) > MOST_LINES else ""
+    drawn = [_series(rows, f"dev/{name}", name.partition("/")[2], None) for name in there[:MOST_LINES]]
+    return Lines(f"{family.replace('_', ' ')}, on dev", drawn, x="epoch", marker=_chosen(best_epoch), note=few)
+
+
+def _series(rows: Rows, name: str, called: str, colour: int | None) -> Series:
+    return Series(called, [row[EPOCHS] for row in rows], [row.get(name) for row in rows], colour=colour)
+
+
+def _chosen(epoch: int) -> Mapping[str, Any]:
+    return {"x": epoch, "text": f"chosen: epoch {epoch:g}"}
 
 
 def flow(rows: Rows) -> list[Part]:
