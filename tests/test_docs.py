@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,38 @@ def test_every_command_is_one_that_crucible_takes(command) -> None:
         for word in own
     ]
     validate(composed(*(quoted(word) for word in single)))
+
+
+def test_the_reference_is_what_conf_and_the_signatures_say() -> None:
+    from tests.reference import page
+
+    assert (ROOT / "docs/reference.md").read_text() == page(), "python tests/reference.py > docs/reference.md"
+
+
+TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS, ids=[page.stem for page in TUTORIALS])
+def test_every_command_of_a_tutorial_works_as_written(command, tmp_path, page) -> None:
+    blocks = re.findall(r"```(python)?\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) > 3
+    for language, block in blocks:
+        if language:
+            exec(compile(block, str(page), "exec"), {"DIGITS": ROOT / "data/digits"})  # noqa: S102
+            continue
+        for line in block.strip().splitlines():
+            script, *words = shlex.split(line)[1:]
+            done = command(Path(script).stem, *words)
+            assert done.code == 0, (line, done.err)
+    assert [*tmp_path.glob("outputs/*/*/report.html")]
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path) -> None:
+    pytest.importorskip("material", reason="pip install 'crucible-dl[docs]': the site is not built")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = [path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")]
+    assert len(pages) >= len([*(ROOT / "docs").rglob("*.md")])

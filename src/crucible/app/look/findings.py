@@ -71,7 +71,7 @@ class Findings:
 
     Attributes:
         lines: labelled, for the screen. odd: what a person should know. pictures: None where examples are none. shape: of an example
-            that is an array. classes: with their examples; none where labels are numbers. small_box: the side of a box in the
+            that is an array. classes: with their examples; none where labels are numbers. box_shapes: different ones. small_box: the side of a box in the
             middle, as a share of its picture. size: examples. copies_across: whether one stands in two splits.
     """
 
@@ -81,6 +81,7 @@ class Findings:
     shape: tuple[int, ...] = ()
     classes: dict[str, int] = field(default_factory=dict)
     small_box: float | None = None
+    box_shapes: int = 0
     size: int = 0
     copies_across: bool = False
 
@@ -128,6 +129,9 @@ def _labels(source: Source, found: Findings, *, classes: bool) -> None:
         sides = [_sides(Path(name), boxes[own >= 0]) for pool in source.pools.values() if pool.boxes is not None and pool.names is not None
                  for name, own, boxes in islice(zip(pool.names, pool.labels, pool.boxes, strict=True), 500)]  # fmt: skip
         found.small_box = float(np.median(np.concatenate(sides))) if sum(map(len, sides)) else None
+        shapes = [np.round((own[:, 2:] - own[:, :2]), 1) for pool in source.pools.values() if pool.boxes is not None
+                  for own in (pool.boxes[pool.labels >= 0],)]  # fmt: skip
+        found.box_shapes = len(np.unique(np.concatenate(shapes), axis=0))
     elif classes and all(own.ndim == 1 or own.shape[1] == 1 for own in labels):
         texts = Counter(_named(each, source.classes) for own in labels for each in own.reshape(-1).tolist())
         found.classes = dict(sorted(texts.items(), key=lambda pair: _natural(pair[0])))

@@ -19,6 +19,7 @@ BOX_PIXELS, BOX_SIDES = (
 )  # of a box in the middle; sides of pictures with boxes
 MANY, EXAMPLES = 10_000, 600_000  # pictures from which a step takes more; examples that are trained on in all
 EPOCHS = (12, 50)
+ANCHORS = 3  # of task=detection, where nobody says
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,11 @@ def _of_boxes(facts: Findings, numbers: bool) -> list[Choice]:
     """Return what suits pictures with boxes: YOLO on pictures in which a box in the middle is a dozen pixels wide."""
     wanted = BOX_PIXELS / max(facts.small_box or 0.1, 0.01)
     side = next((each for each in BOX_SIDES if each >= wanted), BOX_SIDES[-1])
+    few = (
+        [Choice((f"task.anchors={facts.box_shapes}",), "boxes of so few shapes")]
+        if 0 < facts.box_shapes < ANCHORS
+        else []
+    )
     return [
         Choice(
             (f"data.image_size=[{side},{side}]", "data.channels=3"),
@@ -162,6 +168,7 @@ def _of_boxes(facts: Findings, numbers: bool) -> list[Choice]:
             ("schedule=cosine", "schedule.warmup_epochs=3", "optimizer.lr=0.002", "trainer.batch_size=8"),
             "as in docs/detection.md",
         ),
+        *few,
     ]
 
 
