@@ -69,7 +69,7 @@ ADDED = {
     "card": {"lengths: NoneType", "table: NoneType", "notes: list"},
     "train": PARTS | ERROR,
     "metrics": PARTS | ERROR,
-    "files": {"first_batch.png"},
+    "files": {"first_batch.png", "scores.json"},
 }
 
 
