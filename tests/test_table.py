@@ -334,11 +334,11 @@ def test_embeddings_are_looked_up_and_an_unseen_category_has_none() -> None:
         columns, Normalizer(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
     )
     x = torch.tensor([[0.5, 1, 2], [0.5, -1, 0], [0.5, torch.nan, 1]], dtype=torch.float64)
-    b, c = model.embeddings.vectors
+    b, c = model.hidden.embeddings.vectors
     wanted = torch.stack(
         [torch.cat([torch.tensor([0.5]), *parts]) for parts in ((b[1], c[2]), (0 * b[0], c[0]), (0 * b[0], c[1]))]
     )
-    assert torch.allclose(model.embeddings(features(x)), wanted)
+    assert torch.allclose(model.hidden.embeddings(features(x)), wanted)
     assert model.hidden.linear0.in_features == 7 and model(features(x)).shape == (3, 2)
 
 

@@ -122,7 +122,7 @@ class Batches:
 
     def normalize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std as float32; a feature that never changed in train becomes 0. Symbols stay as they are."""
-        normalized: Tensor = self._normalizer(x)
+        normalized: Tensor = self._normalizer.forward(x)  # not called: hooks cost more than a small batch
         return normalized
 
     def replaced(self, features: Mapping[str, Tensor]) -> "Batches":

@@ -1,5 +1,6 @@
 """The multilayer perceptron: any depth and widths (notes 000, parts 2 to 4 and 6)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from math import prod
 
@@ -72,7 +73,6 @@ class MLP(EmbedsCategories):
                 self.hidden.add_module(f"dropout{i}", nn.Dropout(1 - k))
         self.head = nn.Linear(widths[-1], num_outputs)
         self._embedding = embedding
-        self.embeddings: nn.Module = nn.Identity()
 
     def embed_categories(self, plain: int, sizes: Sequence[int]) -> None:
         """Put vectors in place of one-hot features, if that is declared.
@@ -85,11 +85,12 @@ class MLP(EmbedsCategories):
         if not sizes:
             raise Refusal("model.embedding", "these data have no categories", allowed="null, or a table with columns that are",
                           example="model.embedding=null")  # fmt: skip
-        self.embeddings = Embeddings(plain, sizes, self._embedding)
+        embeddings = Embeddings(plain, sizes, self._embedding)
         home, name = (self.hidden, "linear0") if len(self.hidden) else (self, "head")
         first: nn.Linear = getattr(home, name)
-        setattr(home, name, nn.Linear(self.embeddings.out_features, first.out_features, bias=first.bias is not None))
+        setattr(home, name, nn.Linear(embeddings.out_features, first.out_features, bias=first.bias is not None))
+        self.hidden = nn.Sequential(OrderedDict([("embeddings", embeddings), *self.hidden.named_children()]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to logits (B, K)."""
-        return self.head(self.hidden(self.embeddings(x.flatten(1))))
+        return self.head(self.hidden(x.flatten(1)))
