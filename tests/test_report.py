@@ -36,6 +36,8 @@ FAMILIES = {
     "several labels": ["data=digit_traits", "task=multitask", "trainer.total_epochs=2"],
     "boxes": [*SCENES, "trainer.total_epochs=2"],
     "points": ["experiment=landmarks", "data.reader.scenes={train: 40, dev: 16, test: 12}", "trainer.total_epochs=1"],
+    "tags": ["experiment=tagging", "trainer.total_epochs=1"],
+    "people": ["experiment=verification", "trainer.total_epochs=1"],
     "text": ["experiment=sequence", "trainer.total_epochs=1"],
     "pictures": ["experiment=style", "trainer.total_epochs=1", "data.reader.size=48", "data.reader.steps=2", "model.levels=1"],
 }  # fmt: skip

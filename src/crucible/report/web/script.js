@@ -128,7 +128,7 @@ function bars(home, chart) {
   const rows = chart.bars.map((bar) => element("div", { style: "display: grid; grid-template-columns: minmax(0, 9rem) minmax(0, 1fr); gap: .6rem; align-items: center; margin: .25rem 0" },
     element("span", { title: bar.name, style: "overflow: hidden; text-overflow: ellipsis" }, bar.name),
     element("span", { style: "display: flex; align-items: center; gap: .5rem; min-width: 0" },
-      element("span", { style: `width: ${Math.max(0.5, 70 * bar.value / top)}%; height: 1.1rem; border-radius: 2px; flex: none; background: ${bar.high ? "var(--bad)" : bar.plain ? "var(--c5)" : "var(--c0)"}` }), element("span", { style: "font-size: .85rem" }, bar.text))));
+      element("span", { style: `width: ${Math.max(0.5, 55 * bar.value / top)}%; height: 1.1rem; border-radius: 2px; flex: none; background: ${bar.high ? "var(--bad)" : bar.plain ? "var(--c5)" : "var(--c0)"}` }), element("span", { style: "font-size: .85rem; min-width: 0; overflow-wrap: anywhere" }, bar.text))));
   home.append(element("h3", {}, chart.title), ...rows, chart.note ? element("p", { class: "explain" }, chart.note) : "");
 }
 
