@@ -382,3 +382,30 @@ def test_names_that_do_harm_reach_the_store_as_plain_text(command, tmp_path) -> 
     found = client(uri).search_runs([experiment.experiment_id])[0]
     assert found.info.run_name == r"<script>\x1b[2J\u202e\n../.."
     assert Path(experiment.artifact_location.removeprefix("file://")).parent == tmp_path / "mlruns"
+
+
+def test_the_logged_model_of_a_table_takes_its_cells(command, tmp_path) -> None:
+    import mlflow
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.integers(1, 80, 200), "port": rng.choice(["Köln", "Rom", ""], 200), "member": rng.choice(["yes", "no"], 200),
+                          "day": [f"{1 + i % 28}.02.2024" for i in range(200)]})  # fmt: skip
+    table["kind"] = np.where((table["age"] > 40) ^ (table["port"] == "Rom"), "a", "b")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    done = command("train", "data=table", "data.path=t.csv", "data.label=kind", "hydra.run.dir=run", "trainer.total_epochs=3", "tracking=none")
+    assert done.code == 0, done.err
+    asked = table.drop(columns="kind").head(12).assign(port=["Rom", "Atlantis", None, *table["port"][3:12]])
+    asked.to_csv(tmp_path / "asked.csv", index=False)
+    rows = json.loads(command("predict", "run=run", "input=asked.csv", "format=json").out)
+    uri = f"sqlite:///{tmp_path}/m.db"
+    assert door.mirror(tmp_path / "run/journal.jsonl", uri, "crucible", None)
+    mlflow.set_tracking_uri(uri)
+    found = the_run(uri)
+    logged = client(uri).search_logged_models([found.info.experiment_id])[0]
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    assert [each.name for each in model.metadata.signature.inputs] == ["age", "port", "member", "day"]
+    assert model.input_example["port"].tolist()[0] in ("Köln", "Rom")
+    assert np.allclose(model.predict(asked), [list(row["probabilities"].values()) for row in rows], atol=1e-6)
+    assert not list(Path(logged.artifact_location.removeprefix("file://")).rglob("*.pkl"))

@@ -67,6 +67,14 @@ SMALL = 20  # rows in which text may differ from row to row and be a category
 DAY_US = 86_400_000_000
 
 
+def said_of(column: Column) -> dict[str, float]:
+    """Return the words of a column that is stored as their places, or as yes and no, and what stands for each; else nothing."""
+    if column.kind == "category":
+        return {name: float(i) for i, name in enumerate(column.categories)}
+    words = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)} if column.kind == "boolean" else {}
+    return {own: value for word, value in words.items() for own in (word, word.capitalize(), word.upper())}
+
+
 @dataclass(frozen=True)
 class Profile:
     """What was found in a column.

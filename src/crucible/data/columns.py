@@ -7,6 +7,7 @@ on train alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 import numpy as np
@@ -81,6 +82,16 @@ def plain_features(columns: Sequence[Column]) -> int:
 def category_sizes(columns: Sequence[Column]) -> list[int]:
     """Return how many features each category takes, one for each of its values."""
     return [len(each.categories) for each in columns if each.kind == "category"]
+
+
+def typical(column: Column) -> Any:
+    """Return a cell such as a column holds: its most frequent category, its mean, a date in the form of its dates."""
+    if column.kind == "category":
+        return next(iter(column.categories), "")
+    if column.kind == "date":
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=column.fill)
+        return moment.strftime((column.format or "%Y-%m-%d").replace("%.f", ".%f"))
+    return "yes" if column.kind == "boolean" else column.fill
 
 
 class Fitting:

@@ -1,4 +1,8 @@
-"""A finished run as an ONNX file, checked against the run itself; the one door to onnx and onnxruntime."""
+"""A finished run as an ONNX file, checked against the run itself; the one door to onnx and onnxruntime.
+
+The file of a run on a table takes an input (N, 1) for each column, by its name: text where the column is a category, or yes or no; else
+numbers, of a date the days since 1970. An empty cell is "" or NaN.
+"""
 
 import io
 import json
@@ -7,23 +11,28 @@ import tempfile
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crucible.data.card import Card
-from crucible.data.columns import columns_of, is_numeric
+from crucible.data.columns import Column, columns_of, is_numeric
+from crucible.data.readers.source import Array
 from crucible.errors import Refusal
 from crucible.inference.saved_run import Predictor, Saved, input_dtype
 
 LIMIT = 1e-5
+ANSWERS = "answers"
+NUMBERS = "stored values"  # of a table's cells; no column has this name, or the refusal says so
 
 
 def export(saved: Saved, examples: Tensor, path: Path) -> float:
     """Write `path`: `x`, stored values (N, ...) as float32 (wide numbers: float64), to `answers`, (N, K) probabilities or (N, 1) numbers.
 
-    The classes, the shape and the task stand in the file's metadata. Any number of examples can be asked at once.
+    Of a table the inputs are its columns. The classes, the shape and the task stand in the file's metadata. Any number of examples can be
+    asked at once.
 
     Args:
         examples: stored values (N, ...), N at least 3, to check with.
@@ -49,7 +58,7 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as home:
         draft = Path(home) / path.name
         _convert(predictor, x[:2], draft)
-        model = onnx.load(draft)
+        model = onnx.load(draft) if saved.card.table is None else _of_cells(onnx.load(draft), saved.card)
         facts = {
             "classes": saved.card.classes,
             "feature_shape": saved.card.stored_shape,
@@ -59,7 +68,7 @@ def export(saved: Saved, examples: Tensor, path: Path) -> float:
         onnx.helper.set_model_props(model, {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()})
         onnx.save(model, draft)
         session = onnxruntime.InferenceSession(str(draft), providers=["CPUExecutionProvider"])
-        parts = [session.run(None, {"x": part.numpy()})[0] for part in (x[:1], x[1:])]
+        parts = [session.run(None, inputs_of(part.numpy(), saved.card))[0] for part in (x[:1], x[1:])]
         apart = float(np.abs(np.concatenate(parts) - wanted).max() / max(1.0, np.abs(wanted).max()))
         if not apart <= LIMIT:
             raise Refusal("export", f"the file's answers differ by {apart:.1e}", allowed=f"at most {LIMIT:g}")
@@ -75,11 +84,61 @@ def drawn(card: Card, count: int) -> Tensor:
     )
     values = mean + std * torch.randn(count, *card.stored_shape, generator=draw)
     for i, column in enumerate(columns_of(card.table) if card.table is not None else []):
-        if not is_numeric(column):
-            values[:, i] = torch.randint(-1, len(column.categories), (count,), generator=draw)
+        if not is_numeric(column) or column.kind == "boolean":
+            low, high = (0, 2) if is_numeric(column) else (-1, len(column.categories))
+            values[:, i] = torch.randint(low, high, (count,), generator=draw)
         if column.missing:
             values[0, i] = torch.nan
     return values
+
+
+def inputs_of(values: Array, card: Card) -> dict[str, Array]:
+    """Return what a file takes for stored values (N, ...): `x`, or the cells (N, 1) of each column of a table."""
+    if card.table is None:
+        return {"x": values}
+    return {each.name: _cells(each, values[:, [i]]) for i, each in enumerate(columns_of(card.table))}
+
+
+def _cells(column: Column, values: Array) -> Array:
+    """Return the cells (N, 1) that are stored as some values (N, 1)."""
+    if column.kind not in ("category", "boolean"):
+        return values
+    said = {float(i): name for i, name in enumerate(column.categories)} if column.kind == "category" else {0.0: "no", 1.0: "yes"}
+    unseen = "".join(column.categories) + "?"
+    return np.array([["" if np.isnan(value) else said.get(float(value), unseen)] for value in values[:, 0]], dtype=object)
+
+
+def _of_cells(model: Any, card: Card) -> Any:
+    """Return a model that takes the cells of a table in place of the numbers that stand for them."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    from crucible.data.cells import MISSING, said_of
+
+    columns, number = columns_of(card.table or {}), model.graph.input[0].type.tensor_type.elem_type
+    if taken := {ANSWERS, NUMBERS} & {each.name for each in columns}:
+        raise Refusal("export", f"a column is called '{taken.pop()}', as a part of the file is", allowed="another name for this column")
+    empty = dict.fromkeys([*MISSING, *card.recipe["reader"]["missing"]], float("nan"))
+    inputs, nodes, parts = list[Any](), list[Any](), list[str]()
+    for i, each in enumerate(columns):
+        words = said_of(each)
+        inputs.append(helper.make_tensor_value_info(each.name, TensorProto.STRING if words else number, ["batch", 1]))
+        parts.append(f"column {i}" if words else each.name)
+        if words:
+            known = empty | words
+            nodes += [
+                helper.make_node("LabelEncoder", [each.name], [f"place {i}"], domain="ai.onnx.ml", keys_strings=list(known),
+                                 values_floats=list(known.values()), default_float=-1.0 if each.kind == "category" else float("nan")),
+                helper.make_node("Cast", [f"place {i}"], [parts[-1]], to=number),
+            ]  # fmt: skip
+    nodes.append(helper.make_node("Concat", parts, [NUMBERS], axis=1))
+    opsets = [*model.opset_import, helper.make_opsetid("ai.onnx.ml", 3)]
+    shape = ["batch", len(columns)]
+    graph = helper.make_graph(nodes, "cells", inputs, [helper.make_tensor_value_info(NUMBERS, number, shape)])
+    cells = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+    model.opset_import.append(opsets[-1])
+    network = onnx.compose.add_prefix(model, "network/", rename_inputs=True, rename_outputs=False)
+    return onnx.compose.merge_models(cells, network, io_map=[(NUMBERS, "network/x")])
 
 
 def _convert(predictor: torch.nn.Module, example: Tensor, path: Path) -> None:
@@ -89,7 +148,7 @@ def _convert(predictor: torch.nn.Module, example: Tensor, path: Path) -> None:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nothing here uses
         try:
             torch.onnx.export(
-                predictor, (example,), str(path), input_names=["x"], output_names=["answers"], dynamo=True,
+                predictor, (example,), str(path), input_names=["x"], output_names=[ANSWERS], dynamo=True,
                 dynamic_shapes={"x": {0: torch.export.Dim("batch")}}, external_data=False,
             )  # fmt: skip
         except torch.onnx.OnnxExporterError as error:

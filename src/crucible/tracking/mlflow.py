@@ -9,14 +9,16 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crucible.errors import Refusal
 from crucible.files import CARD, CONFIG, CURVES, EVALUATION, PROGRESS, SEEN, SUMMARY, WEIGHTS, frames_of
@@ -43,6 +45,9 @@ from crucible.tracking.records import (
     store_lock,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from crucible.data.card import Card
+
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)
 POINTS_PER_CALL = 500
 KIND = "mlflow.experimentKind"  # so that the page of an experiment opens on its runs
@@ -51,6 +56,7 @@ QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
 TRIALS = f"*/*/{NAME}"  # of a sweep, below its folder
 NEEDED = ("torch", "numpy", "pydantic", "safetensors", "pyyaml")  # beside our own code, to serve a model elsewhere
+OF_TABLES = ("polars",)
 BLAMING = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # MLflow blames what was sent: sent again, it is refused again
 OF_TRIAL = (CONFIG, CARD, CURVES, SUMMARY)  # the weights are had again by the promoting command
 
@@ -281,22 +287,56 @@ class Mirror:
             raise ValueError(
                 "a network that reads text has no trace: its weights are here, predict.py and sample.py ask it"
             )
+        if card.table is not None:
+            self._log_table_model(card)
+            return
         predictor = Predictor(load_run(self.folder, torch.device("cpu")), settled=False).eval()
         example = torch.zeros(2, *card.stored_shape, dtype=input_dtype(card)).numpy()
         with torch.inference_mode():
             signature = mlflow.models.infer_signature(example, predictor(torch.from_numpy(example)).numpy())
-        pinned = [f"{name}=={version(name).split('+')[0]}" for name in NEEDED]
         with mlflow.start_run(run_id=self.state["run_id"]):
             mlflow.pytorch.log_model(
-                predictor, name="model", signature=signature, input_example=example, pip_requirements=pinned,
+                predictor, name="model", signature=signature, input_example=example, pip_requirements=_pinned(),
                 code_paths=[str(Path(__file__).parents[1])], serialization_format="pt2",
             )  # fmt: skip
+
+    def _log_table_model(self, card: "Card") -> None:
+        """Log the model that takes the cells of a table as people have them: the run's files and the code that reads them."""
+        import mlflow
+        import pandas as pd
+        import torch
+        from mlflow.types.schema import AnyType, ColSpec, Schema
+
+        from crucible.data.columns import columns_of, typical
+        from crucible.inference.saved_run import Predictor, input_dtype, load_run
+
+        columns = columns_of(card.table or {})
+        inputs = [ColSpec(AnyType(), each.name) for each in columns]  # whole numbers where others stood, text, dates: the run reads them
+        predictor = Predictor(load_run(self.folder, torch.device("cpu"))).eval()
+        with torch.inference_mode():
+            answers = predictor(torch.zeros(2, len(columns), dtype=input_dtype(card))).numpy()
+        outputs = mlflow.models.infer_signature(answers, answers).outputs
+        signature = mlflow.models.ModelSignature(Schema(inputs), outputs)
+        with tempfile.TemporaryDirectory() as home:
+            for name in (CONFIG, CARD, SUMMARY, WEIGHTS):
+                shutil.copy(self.folder / name, home)
+            with mlflow.start_run(run_id=self.state["run_id"]):
+                mlflow.pyfunc.log_model(
+                    python_model=str(Path(__file__).with_name("served_table.py")), name="model", signature=signature,
+                    artifacts={"run": home}, input_example=pd.DataFrame([{each.name: typical(each) for each in columns}]), pip_requirements=_pinned(*OF_TABLES),
+                    code_paths=[str(Path(__file__).parents[1])],
+                )  # fmt: skip
 
     def _save(self, **changes: Any) -> None:
         self.state |= changes
         with lock(self.folder / ".mirror.lock"):
             everything = read_state(self.record) | {self.key: self.state}
             write_atomic(self.record, json.dumps(everything, indent=2).encode())
+
+
+def _pinned(*further: str) -> list[str]:
+    """Return what a served model needs, in the versions that are here."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in (*NEEDED, *further)]
 
 
 def mirror(path: Path, uri: str, experiment: str | None, parent: int | None) -> bool:
