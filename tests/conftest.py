@@ -1,5 +1,8 @@
 """Tiny data, composed configurations, and commands run inside this process."""
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +31,27 @@ class Done:
     code: int
     out: str
     err: str
+
+
+def sh(home: Path, *words: str, check: bool = True, **env: str) -> str:
+    """Run a command in a folder, as a person would whose environment is active; return all that it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull} | env
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, env=own)
+    assert done.returncode == 0 or not check, f"{words}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def working_copy(home: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """Fill a folder with what git would take from this one, as a repository with one commit."""
+    for name in sh(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").split():
+        if (ROOT / name).is_file() and not name.startswith(without or ("\0",)):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, home / name)
+    for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"], ["add", "-A"]):
+        sh(home, "git", *words)
+    sh(home, "git", "commit", "-qm", "fresh")
+    return home
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ RUNS = {
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
 ADDED_CHOICES = {
+    "from_file",
     "table",
     "auto",
     "series",

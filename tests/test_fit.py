@@ -1,5 +1,6 @@
 """`fit` is the loop written by hand, to the last bit; and it stops where a number stops being finite."""
 
+import re
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from crucible.seeds import derive
 from crucible.tasks.classification import Classification
 from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.journal import Journal, read_events
+from crucible.training import usage
 from crucible.training.best import Best
 from crucible.training.fit import evaluate, fit
 from crucible.training.locate import locate_nonfinite
@@ -253,3 +255,24 @@ def test_checkpoints_left_to_us_cost_at_most_a_twentieth_of_the_time(tmp_path, w
     checkpoints = Checkpoints(tmp_path, identity={})
     checkpoints._saved_at, checkpoints._cost = time.monotonic() - worked, 1.0
     assert checkpoints.is_due(1) is due
+
+
+def test_the_machine_is_told_every_ten_seconds_and_in_the_end(monkeypatch) -> None:
+    clock, busy = [100.0], [5.0]
+    monkeypatch.setattr(usage.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(usage.time, "process_time", lambda: busy[0])
+    monkeypatch.setattr(usage, "MEMORY", Path("/nowhere"))
+    used, told = usage.Usage(), []
+    assert used.total() == {}
+    for _ in range(9):
+        clock[0], busy[0] = clock[0] + 4, busy[0] + 6
+        told.append(used.add(1000))
+    rate = {"system/examples_per_second": 250.0, "system/cpu_percent": 150.0}
+    assert told == [{}, {}, rate, {}, {}, rate, {}, {}, rate] and used.total() == rate
+
+
+def test_memory_is_what_the_system_says() -> None:
+    used = usage.Usage()
+    used.add(1)
+    said = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert abs(used.total()["system/memory_mib"] - int(said[1]) / 1024) < 20

@@ -51,7 +51,7 @@ ORDER = [
     "optim", "inference", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {
-    "mlflow": {"tracking/mlflow.py"},
+    "mlflow": {"tracking/served_table.py", "tracking/mlflow.py"},
     "optuna": {"search/stages.py"},
     "onnx": {"inference/onnx.py"},
     "onnxruntime": {"inference/onnx.py"},
@@ -66,7 +66,7 @@ DOORS = {
     },
     "dvc": set(),
     "polars": {"data/frames.py", "data/cells.py"},
-    "pandas": {"app/api.py"},
+    "pandas": {"app/api.py", "tracking/mlflow.py"},
 }
 
 

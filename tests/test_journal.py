@@ -38,6 +38,10 @@ def test_a_point_that_is_recorded_is_not_recorded_again(tmp_path) -> None:
         journal.append("metrics", epoch=1, step=5, values={"a": 1.0})
         journal.append("resume", epoch=1, step=5)
     assert [e["kind"] for e in read_events(tmp_path / NAME)] == ["metrics", "resume", "resume"]
+    Journal(tmp_path).append(
+        "metrics", epoch=1, step=5, values={"a": 1.0, "system/cpu_percent": 90.0}
+    )  # the same point, slower
+    assert len(list(read_events(tmp_path / NAME))) == 3
 
 
 def test_numbers_that_are_not_finite_are_no_json(tmp_path) -> None:

@@ -394,7 +394,15 @@ def test_the_logged_model_of_a_table_takes_its_cells(command, tmp_path) -> None:
                           "day": [f"{1 + i % 28}.02.2024" for i in range(200)]})  # fmt: skip
     table["kind"] = np.where((table["age"] > 40) ^ (table["port"] == "Rom"), "a", "b")
     table.to_csv(tmp_path / "t.csv", index=False)
-    done = command("train", "data=table", "data.path=t.csv", "data.label=kind", "hydra.run.dir=run", "trainer.total_epochs=3", "tracking=none")
+    done = command(
+        "train",
+        "data=table",
+        "data.path=t.csv",
+        "data.label=kind",
+        "hydra.run.dir=run",
+        "trainer.total_epochs=3",
+        "tracking=none",
+    )
     assert done.code == 0, done.err
     asked = table.drop(columns="kind").head(12).assign(port=["Rom", "Atlantis", None, *table["port"][3:12]])
     asked.to_csv(tmp_path / "asked.csv", index=False)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, composed
+from torch import Tensor
+from torch.nn import functional as F
 
 from crucible.errors import Refusal
 from crucible.instantiate import build
@@ -64,6 +66,44 @@ def test_mlp_counts_follow_from_the_widths() -> None:
     assert sum(p.numel() for p in model.parameters()) == 785 * 64 + 65 * 128 + 129 * 64 + 65 * 10
 
 
+@pytest.mark.parametrize("size", [(32, 32), (28, 28), (8, 11)])
+def test_resnet_9_is_that_of_page(size: tuple[int, int]) -> None:
+    """Written out in torch's functions, the weights taken in their order."""
+    torch.manual_seed(0)
+    model = ResNet([3, *size], 10, depth=9, width=None, keep_prob=1.0)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith(("mean", "bias")):
+                value.normal_()
+            if name.endswith("var"):
+                value.uniform_(0.5, 2)
+    values = iter(value for value in model.state_dict().values() if value.dim())
+
+    def unit(x: Tensor) -> Tensor:
+        x = F.conv2d(x, next(values), padding=1)
+        scale, shift, mean, var = (next(values).view(1, -1, 1, 1) for _ in range(4))
+        return F.relu(scale * (x - mean) / (var + 1e-5).sqrt() + shift)
+
+    x = images = torch.randn(2, 3, *size)
+    x = F.max_pool2d(unit(unit(x)), 2)
+    x = x + unit(unit(x))
+    x = F.max_pool2d(unit(F.max_pool2d(unit(x), 2)), 2)
+    x = x + unit(unit(x))
+    wanted = x.flatten(2).max(dim=2).values @ next(values).T + next(values)
+    assert torch.allclose(model.eval()(images), wanted, atol=1e-4) and next(values, None) is None
+    assert sum(p.numel() for p in model.parameters()) == 27 * 64 + 9 * 64 * 128 + 2 * 9 * 128**2 + 9 * 128 * 256 + 9 * 256 * 512 + 2 * 9 * 512**2 + 2 * (
+        64 + 3 * 128 + 256 + 3 * 512) + 5130  # fmt: skip
+
+
+def test_resnet_9_without_its_shortcuts_is_plain() -> None:
+    with_, without = (
+        ResNet([3, 16, 16], 2, depth=9, width=4, keep_prob=1.0, residual=each).eval() for each in (True, False)
+    )
+    without.load_state_dict(with_.state_dict())
+    x = torch.randn(2, 8, 8, 8)
+    assert torch.allclose(with_.stages[1](x) - without.stages[1](x), x, atol=1e-6)
+
+
 @pytest.mark.parametrize(("depth", "thousands"), [(20, 270), (32, 460), (44, 660), (56, 850), (110, 1730)])
 def test_resnet_counts_are_the_papers(depth: int, thousands: int) -> None:
     """Table 6 of the paper, whose shortcuts have no parameters; our two projections add 2,752."""
@@ -97,7 +137,8 @@ def test_dropout_keeps_the_declared_share_and_the_expectation() -> None:
     ("make", "message"),
     [
         (lambda: MLP([4], 2, layers=[3], activation="relu", keep_prob=[0.5, 0.5], batch_norm=False), "2 values for 1"),
-        (lambda: ResNet([1, 8, 8], 2, depth=9, width=4, keep_prob=1.0), r"9 is neither in table 1 nor 6n \+ 2"),
+        (lambda: ResNet([1, 8, 8], 2, depth=11, width=4, keep_prob=1.0), r"11 is neither in table 1 nor 6n \+ 2"),
+        (lambda: ResNet([3, 7, 9], 2, depth=9, width=4, keep_prob=1.0), "needs images of at least 8x8"),
         (lambda: ResNet([64], 2, depth=8, width=4, keep_prob=1.0), "needs images of at least 4x4"),
         (lambda: ResNet([1, 2, 9], 2, depth=8, width=4, keep_prob=1.0), "needs images of at least 4x4"),
     ],

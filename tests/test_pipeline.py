@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import sh, working_copy
 from test_commands import wait_for_epoch
 
 from crucible.tracking.journal import read_events
@@ -20,31 +19,16 @@ OUTS = ["train/weights.safetensors", "train/curves.csv", "train/train.json"]
 OUTS += [f"evaluate/{name}" for name in ("predictions.csv", "confusion.csv")]
 
 
-def sh(home: Path, *words: str, check: bool = True) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-    done = subprocess.run(words, cwd=home, capture_output=True, text=True, env=env)
-    assert done.returncode == 0 or not check, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """A fresh clone of what git would take from this folder, with a quick configuration."""
-    home = tmp_path_factory.mktemp("clone")
-    files = sh(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").split()
-    for name in files:
-        if (ROOT / name).is_file() and not name.startswith("artifacts/") and name != "dvc.lock":
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, home / name)
+    home = working_copy(tmp_path_factory.mktemp("clone"), without=("artifacts/", "dvc.lock"))
     trainer = home / "conf" / "trainer" / "default.yaml"
     trainer.write_text(trainer.read_text().replace("total_epochs: 50", "total_epochs: 12"))
     (home / "conf" / "config.yaml").write_text(
         (home / "conf" / "config.yaml").read_text().replace("tracking: mlflow", "tracking: none")
     )
-    for words in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"], ["add", "-A"]):
-        sh(home, "git", *words)
-    sh(home, "git", "commit", "-qm", "fresh")
+    sh(home, "git", "commit", "-qam", "quick")
     return home
 
 

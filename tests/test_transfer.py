@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
-from crucible.transfer import FromRun, blocks, head, pretrained
+from crucible.transfer import FromFile, FromRun, blocks, head, pretrained
 
 QUICK = ["model=resnet", "model.width=4", "trainer.total_epochs=4", "tracking=none"]
 TOY = ["data=npz", "data.path=data.npz", *QUICK]
@@ -380,3 +381,158 @@ def test_a_search_and_a_description_pin_latest(command, tmp_path) -> None:
     assert done.code == 0, done.err
     sources = [(each.parent.name, each.read_text()) for each in (tmp_path / "search").rglob("config.yaml")]
     assert sources and all(f"source: {run}" in text for _, text in sources)
+
+
+class Plain(torch.nn.Module):
+    """The residual networks of table 1 in torch alone, every tensor called as in timm and torchvision."""
+
+    def __init__(self, blocks: list[int], width: int, *, bottleneck: bool) -> None:
+        super().__init__()
+        from torch.nn import BatchNorm2d, Conv2d, Linear, Module, Sequential
+
+        def block(inputs: int, w: int, stride: int) -> Module:
+            made, outputs = Module(), w * (4 if bottleneck else 1)
+            sides = [(inputs, w, 1), (w, w, 3), (w, outputs, 1)] if bottleneck else [(inputs, w, 3), (w, w, 3)]
+            for i, (a, b, k) in enumerate(sides, 1):
+                step = stride if i == (2 if bottleneck else 1) else 1
+                setattr(made, f"conv{i}", Conv2d(a, b, k, step, k // 2, bias=False))
+                setattr(made, f"bn{i}", BatchNorm2d(b))
+            if stride > 1 or inputs != outputs:
+                made.downsample = Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), BatchNorm2d(outputs))
+            return made
+
+        self.conv1, self.bn1, channels = Conv2d(3, width, 7, 2, 3, bias=False), BatchNorm2d(width), width
+        for stage, count in enumerate(blocks):
+            layer = []
+            for i in range(count):
+                layer.append(block(channels, width << stage, 2 if stage and not i else 1))
+                channels = (width << stage) * (4 if bottleneck else 1)
+            setattr(self, f"layer{stage + 1}", Sequential(*layer))
+        self.fc = Linear(channels, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from torch.nn.functional import max_pool2d, relu
+
+        x = max_pool2d(relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        for stage in range(1, 5):
+            for block in getattr(self, f"layer{stage}"):
+                last = 3 if hasattr(block, "conv3") else 2
+                y = x
+                for i in range(1, last + 1):
+                    y = getattr(block, f"bn{i}")(getattr(block, f"conv{i}")(y))
+                    y = relu(y) if i < last else y
+                x = relu(y + (block.downsample(x) if hasattr(block, "downsample") else x))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """Give the statistics of batch norm values of their own, too."""
+    for name, value in model.state_dict().items():
+        if name.endswith(("running_mean", "bias")):
+            value.normal_(std=0.1)
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 2)
+    return model.eval()
+
+
+def photographs(channels: int = 3, size: int = 64, mean=MEAN, std=STD, dtype: str = "uint8"):
+    largest = 255 if dtype == "uint8" else 1
+    told = {"kind": "standard", "mean": [largest * each for each in mean], "std": [largest * each for each in std]}
+    return replace(card_of((channels, size, size)), normalize=told, dtype=dtype)
+
+
+def from_file(path: Path, card, **keys) -> FromFile:
+    keys = {"source": "x", "freeze": "none", "old_rate": 1.0, "cache": "auto", "mean": MEAN, "std": STD} | keys
+    return FromFile(pretrained(path), card, **keys)
+
+
+@pytest.mark.parametrize(("depth", "blocks", "tensors"), [(18, [2, 2, 2, 2], 122), (50, [3, 4, 6, 3], 320)])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_in_the_names_of_timm_give_what_they_gave_there(tmp_path, depth, blocks, tensors, suffix) -> None:
+    """122 and 320 tensors: those of timm's resnet18 and resnet50, which torchvision calls the same."""
+    torch.manual_seed(0)
+    there = shaken(Plain(blocks, 8, bottleneck=depth == 50))
+    assert len(there.state_dict()) == tensors
+    path = tmp_path / f"w.{suffix}"
+    if suffix == "pth":
+        torch.save(
+            {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in there.state_dict().items()}}, path
+        )
+    else:
+        save_file({name: value for name, value in there.state_dict().items() if "num_batches" not in name}, path)
+    model = ResNet([3, 64, 64], 3, depth=depth, width=8, keep_prob=1.0)
+    drawn = model.head.weight.clone()
+    from_file(path, photographs())(model)
+    assert torch.equal(model.head.weight, drawn)
+    there.fc, model.head = torch.nn.Identity(), torch.nn.Identity()
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(model.eval()(x), there(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(3, "uint8"), (1, "uint8"), (3, "float32")])
+def test_the_first_convolution_takes_in_how_pictures_are_normalised(tmp_path, channels, dtype) -> None:
+    torch.manual_seed(0)
+    there = shaken(Plain([2, 2, 2, 2], 8, bottleneck=False))
+    save_file(there.state_dict(), tmp_path / "w.safetensors")
+    own = {"mean": [0.3, 0.5, 0.7][:channels], "std": [0.1, 0.4, 0.2][:channels]}
+    model = ResNet([channels, 64, 64], 3, depth=18, width=8, keep_prob=1.0).eval()
+    from_file(tmp_path / "w.safetensors", photographs(channels, dtype=dtype, **own))(model)
+    pixels = torch.rand(2, channels, 64, 64)  # as shares of the largest
+    wanted = there.bn1(
+        there.conv1((pixels.expand(-1, 3, -1, -1) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
+    )
+    ours = (pixels - torch.tensor(own["mean"]).view(-1, 1, 1)) / torch.tensor(own["std"]).view(-1, 1, 1)
+    assert torch.allclose(model.stem[:2](ours)[:, :, 2:-2, 2:-2], wanted[:, :, 2:-2, 2:-2], atol=1e-4)
+
+
+def test_a_file_that_does_not_fit_says_why(tmp_path) -> None:
+    there = Plain([2, 2, 2, 2], 8, bottleneck=False).state_dict()
+    save_file(there, tmp_path / "w.safetensors")
+    card, path = photographs(), tmp_path / "w.safetensors"
+    with pytest.raises(Refusal, match="timm has no network like ResNet as it is here"):
+        from_file(path, card).check(ResNet([3, 64, 64], 3, depth=9, width=8, keep_prob=1.0), fixed=True)
+    with pytest.raises(Refusal, match=r"'layer1.0.conv3.weight' is only|is only (here|there)"):
+        from_file(path, card).check(ResNet([3, 64, 64], 3, depth=50, width=8, keep_prob=1.0), fixed=True)
+    with pytest.raises(Refusal, match="has shape"):
+        from_file(path, photographs(size=32)).check(
+            ResNet([3, 32, 32], 3, depth=18, width=8, keep_prob=1.0), fixed=True
+        )
+    save_file(there | {"layer1.0.se.fc.weight": torch.ones(2)}, path)
+    with pytest.raises(Refusal, match=r"'layer1.0.se.fc.weight' is only there"):
+        from_file(path, card).check(ResNet([3, 64, 64], 3, depth=18, width=8, keep_prob=1.0), fixed=True)
+    with pytest.raises(Refusal, match="2 and 3 numbers"):
+        from_file(path, card, mean=[0.1, 0.2])
+    torch.save([1, 2], tmp_path / "w.pth")
+    with pytest.raises(Refusal, match="something else than tensors"):
+        from_file(tmp_path / "w.pth", card).check(ResNet([3, 64, 64], 3, depth=18, width=8, keep_prob=1.0), fixed=True)
+
+
+def test_nothing_in_a_pth_is_ever_run(tmp_path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "made").mkdir, ())
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(Refusal, match="no tensors by name"):
+        from_file(tmp_path / "w.pth", photographs()).check(
+            ResNet([3, 64, 64], 3, depth=18, width=8, keep_prob=1.0), fixed=True
+        )
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_training_starts_from_a_file(command, tmp_path) -> None:
+    torch.manual_seed(0)
+    save_file(shaken(Plain([2, 2, 2, 2], 4, bottleneck=False)).state_dict(), tmp_path / "w.safetensors")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (60, 64, 64, 3)).astype(np.uint8), np.arange(60) % 2
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    words = ["data=npz", "data.path=data.npz", "model=resnet", "model.depth=18", "model.width=4", "trainer.total_epochs=1", "tracking=none",
+             "transfer=from_file", "hydra.run.dir=run"]  # fmt: skip
+    done = command("train", *words, "transfer.source=w.safetensors")
+    assert done.code == 0 and "from  w.safetensors: " in done.out, done.err
+    kept, old = load_file("run/weights.safetensors"), load_file("w.safetensors")
+    assert torch.equal(kept["stages.3.conv1.weight"], old["layer2.1.conv1.weight"])  # frozen
+    assert "is missing" in command("train", *words).err

@@ -5,15 +5,16 @@ the old layers and train the head alone; more: freeze fewer; many: take the old 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from pickle import UnpicklingError
 from types import MethodType
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ from crucible.schema import Positive, Whole, nearest
 Freeze = Literal["all", "none"] | Whole
 OfSeen = Literal["refuse", "drop", "keep"]
 BACKBONE, UNIT = "backbone.", f"{TaskUnit.NAME}."
+PICKLED, WRAPPED = (".pth", ".pt", ".bin"), ("state_dict_ema", "state_dict", "model_state_dict", "model")
 EXAMPLE = "transfer=from_run transfer.source=outputs/2026-11-22/10-00-00"
 
 
@@ -41,20 +43,44 @@ class Pretrained:
     card: Card | None
     seen: Seen = field(default_factory=unknown)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return each tensor's shape, without reading any.
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name.
 
         Raises:
             Refusal: no safetensors file, or a damaged one; nothing in such a file is ever run.
         """
         try:
-            with safe_open(self.file, framework="pt") as tensors:
-                return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+            return load_file(self.file)
         except (SafetensorError, OSError) as error:
             raise Refusal(
                 f"transfer.source={self.file}", f"no safetensors file, or damaged: {error}",
                 allowed="weights without code: a run folder, or a .safetensors file", example=EXAMPLE,
             ) from None  # fmt: skip
+
+    def published(self) -> dict[str, Tensor]:
+        """Return the tensors of a file that others wrote: safetensors, or a .pth of which torch reads tensors and runs nothing.
+
+        Raises:
+            Refusal: another file, or a damaged one.
+        """
+        if self.file.suffix not in PICKLED:
+            return self.tensors()
+        try:
+            return _state(torch.load(self.file, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError, KeyError, AttributeError) as error:
+            raise Refusal(
+                f"transfer.source={self.file}", f"no tensors by name, or damaged: {str(error).partition(chr(10))[0]}",
+                allowed="weights without code: .safetensors, or a .pth with tensors alone", example=EXAMPLE,
+            ) from None  # fmt: skip
+
+
+def _state(found: Any) -> dict[str, Tensor]:
+    """Return the tensors of what a .pth holds: they themselves, or under one of the usual names; without what parallel training adds."""
+    while isinstance(found, dict) and (key := next((key for key in WRAPPED if isinstance(found.get(key), dict)), "")):
+        found = found[key]
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError("it holds something else than tensors by name")
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
 def pretrained(source: Path) -> Pretrained:
@@ -163,7 +189,7 @@ class FromRun(NoTransfer):
     def __call__(self, model: nn.Module) -> None:
         """Load the old layers' weights and freeze what shall be frozen."""
         self._old = self._names(model)
-        loaded = {_renamed(name, model): value for name, value in load_file(self._source.file).items()}
+        loaded = self._tensors(model)
         model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
         for block in _first(blocks(model), self._freeze):
             for module in block:
@@ -203,10 +229,8 @@ class FromRun(NoTransfer):
                           allowed="a source that was trained on the same text with the same vocabulary")  # fmt: skip
 
     def _require_finite(self, names: set[str], model: nn.Module) -> None:
-        with safe_open(self._source.file, framework="pt") as tensors:
-            known = [name for name in sorted(tensors.keys()) if _renamed(name, model) in names]
-            wrong = next((name for name in known if not tensors.get_tensor(name).isfinite().all()), "")
-        if wrong:
+        found = self._tensors(model)
+        if wrong := next((name for name in sorted(names) if not found[name].isfinite().all()), ""):
             raise Refusal(
                 f"transfer.source={self._source.file}", f"'{wrong}' holds NaN or infinity",
                 allowed="weights of a training that went well",
@@ -243,7 +267,11 @@ class FromRun(NoTransfer):
 
     def _shapes(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
         """Return the source's shapes by the names that this model gives them."""
-        return {_renamed(name, model): shape for name, shape in self._source.shapes().items()}
+        return {name: tuple(value.shape) for name, value in self._tensors(model).items()}
+
+    def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the source's tensors by the names that this model gives them."""
+        return {_renamed(name, model): value for name, value in self._source.tensors().items()}
 
     def _other(self, name: str, what: str, close: str = "") -> Refusal:
         shape = self._source.card.feature_shape if self._source.card is not None else []
@@ -254,6 +282,80 @@ class FromRun(NoTransfer):
             f"transfer.source={self._source.file}", f"its network is another than this model: '{name}' {what}",
             allowed="the same model with the same widths, on examples of the same channels", nearest=close, example=example,
         )  # fmt: skip
+
+
+class FromFile(FromRun):
+    """Weights of a network that others have trained, from a file in the names of timm and torchvision.
+
+    The first convolution takes in how their pictures were normalised: what it gives is what it gave them, but at the edges, where
+    they and we pad with the mean of other pictures. Of pictures with one channel its filters are summed, as for three equal ones.
+
+    Args:
+        mean, std: of the pictures that the file was trained on, by channel, from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        pretrained: Pretrained | None,
+        card: Card,
+        *,
+        source: str | None,
+        freeze: Freeze,
+        old_rate: Positive,
+        cache: Literal["auto"] | bool,
+        mean: list[float],
+        std: list[Positive],
+        seen: OfSeen = "refuse",
+    ) -> None:
+        super().__init__(pretrained, card, source=source, freeze=freeze, old_rate=old_rate, cache=cache, seen=seen)
+        self._mean, self._std = (torch.tensor(part, dtype=torch.float64) for part in (mean, std))
+        if not len(mean) == len(std) == 3:
+            raise Refusal("transfer.mean, transfer.std", f"{len(mean)} and {len(std)} numbers, of pictures with three channels",
+                          example="transfer.mean=[0.485,0.456,0.406]")  # fmt: skip
+
+    def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return the file's tensors by the names of this model, the first convolution brought to these data."""
+        network = model.backbone if isinstance(model, Detector) else model
+        names = network.names_in_timm() if isinstance(network, Backbone) else {}
+        if not names:
+            raise Refusal("transfer=from_file", f"timm has no network like {type(network).__name__} as it is here",
+                          allowed="model=resnet model.depth=18, 34, 50, 101 or 152", example="model=resnet model.depth=18")  # fmt: skip
+        there = self._source.published()
+        if foreign := next((name for name in there if name not in names), ""):
+            raise self._other(foreign, "is only there", nearest(foreign, names))
+        found = {own: there[name] for name, own in names.items() if name in there}
+        counters = {
+            own: torch.zeros((), dtype=torch.int64) for own in names.values() if own.endswith("num_batches_tracked")
+        }
+        found = counters | found
+        first = names_of_first(names)
+        if all(name in found for name in first) and found[first[0]].shape[1] == len(self._mean):
+            found |= dict(zip(first, self._adapted(*(found[name] for name in first)), strict=True))
+        return {_renamed(name, model): value for name, value in found.items()}
+
+    def _adapted(self, filters: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return filters (O, C, k, k) and the running mean behind them (O) that take these data, as they are normalised here."""
+        scale, shift = self._theirs_from_ours()
+        exact = filters.double()
+        offset = (exact.sum(dim=(2, 3)) * shift).sum(dim=1)
+        exact = exact * scale[:, None, None]
+        if self._card.feature_shape[0] == 1:
+            exact = exact.sum(dim=1, keepdim=True)
+        return exact.to(filters.dtype), (mean.double() - offset).to(mean.dtype)
+
+    def _theirs_from_ours(self) -> tuple[Tensor, Tensor]:
+        """Return scale and shift (3) from what the network is given here to what the file's network was given."""
+        largest = 255.0 if self._card.dtype == "uint8" else 1.0
+        ours = [
+            torch.tensor(self._card.normalize[key], dtype=torch.float64).expand(len(self._mean))
+            for key in ("mean", "std")
+        ]
+        return ours[1] / largest / self._std, (ours[0] / largest - self._mean) / self._std
+
+
+def names_of_first(names: Mapping[str, str]) -> tuple[str, str]:
+    """Return what the first convolution's filters, and the running mean behind them, are called here."""
+    return names["conv1.weight"], names["bn1.running_mean"]
 
 
 class WordVectors(NoTransfer):

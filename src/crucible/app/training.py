@@ -275,7 +275,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
     shutil.rmtree(job.folder / UNFINISHED, ignore_errors=True)  # what stood in for these results
     write_atomic(job.folder / SUMS, sums_of(job.folder, RUN_FILES).encode())
     flat = {f"final/{split}_{name}": v for split, each in found.items() for name, v in each.scores.items()}
-    flat |= _last_points(run.latest, found)
+    flat |= _last_points(run.latest, found) | run.usage.total()
     run.journal.append("end", epoch=run.epoch, step=run.step, values=flat, weights=sha256_of(job.folder / WEIGHTS))
 
 

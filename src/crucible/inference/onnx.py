@@ -103,9 +103,15 @@ def _cells(column: Column, values: Array) -> Array:
     """Return the cells (N, 1) that are stored as some values (N, 1)."""
     if column.kind not in ("category", "boolean"):
         return values
-    said = {float(i): name for i, name in enumerate(column.categories)} if column.kind == "category" else {0.0: "no", 1.0: "yes"}
+    said = (
+        {float(i): name for i, name in enumerate(column.categories)}
+        if column.kind == "category"
+        else {0.0: "no", 1.0: "yes"}
+    )
     unseen = "".join(column.categories) + "?"
-    return np.array([["" if np.isnan(value) else said.get(float(value), unseen)] for value in values[:, 0]], dtype=object)
+    return np.array(
+        [["" if np.isnan(value) else said.get(float(value), unseen)] for value in values[:, 0]], dtype=object
+    )
 
 
 def _of_cells(model: Any, card: Card) -> Any:
@@ -117,7 +123,11 @@ def _of_cells(model: Any, card: Card) -> Any:
 
     columns, number = columns_of(card.table or {}), model.graph.input[0].type.tensor_type.elem_type
     if taken := {ANSWERS, NUMBERS} & {each.name for each in columns}:
-        raise Refusal("export", f"a column is called '{taken.pop()}', as a part of the file is", allowed="another name for this column")
+        raise Refusal(
+            "export",
+            f"a column is called '{taken.pop()}', as a part of the file is",
+            allowed="another name for this column",
+        )
     empty = dict.fromkeys([*MISSING, *card.recipe["reader"]["missing"]], float("nan"))
     inputs, nodes, parts = list[Any](), list[Any](), list[str]()
     for i, each in enumerate(columns):
@@ -133,7 +143,7 @@ def _of_cells(model: Any, card: Card) -> Any:
             ]  # fmt: skip
     nodes.append(helper.make_node("Concat", parts, [NUMBERS], axis=1))
     opsets = [*model.opset_import, helper.make_opsetid("ai.onnx.ml", 3)]
-    shape = ["batch", len(columns)]
+    shape: list[str | int | None] = ["batch", len(columns)]
     graph = helper.make_graph(nodes, "cells", inputs, [helper.make_tensor_value_info(NUMBERS, number, shape)])
     cells = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
     model.opset_import.append(opsets[-1])

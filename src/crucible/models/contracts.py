@@ -31,6 +31,10 @@ class Backbone(nn.Module):
         """Return what gives further outputs from the middle, in training alone."""
         return []
 
+    def names_in_timm(self) -> dict[str, str]:
+        """Return what timm and torchvision call each tensor, and its name here; nothing where they have no such network."""
+        return {}
+
     def cut(self, kept: int) -> None:
         """Take away all parts after the first `kept`, and the top."""
         parts = self.units()[:kept]

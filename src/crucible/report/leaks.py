@@ -22,7 +22,7 @@ def near_copies(duplicates: Mapping[str, Any]) -> str:
         return ""
     more = f"; {len(found) - SHOWN} more in card.json" if len(found) > SHOWN else ""
     return (
-        f"{len(found)} near copies stand in two splits: {'; '.join(map(_pair, found[:SHOWN]))}{more}; "
+        f"{f'{len(found)} near copies stand' if len(found) > 1 else 'a near copy stands'} in two splits: {'; '.join(map(_pair, found[:SHOWN]))}{more}; "
         "what is tested was nearly learned: data.group_by keeps what belongs together in one split"
     )
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from crucible.tracking.folder import write_atomic
-from crucible.tracking.journal import Event
+from crucible.tracking.journal import MEASURED, Event
 
 
 def write_curves(events: Iterable[Event], path: Path) -> None:
-    """Write one row an epoch: epoch, step, then every number the journal holds for it."""
+    """Write one row an epoch: epoch, step, then every number of the training that the journal holds for it."""
     rows = [e for e in events if e["kind"] == "metrics" and any(name.startswith("train/") for name in e["values"])]
-    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
+    names = list(dict.fromkeys(name for row in rows for name in row["values"] if not name.startswith(MEASURED)))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["epoch", "step", *names])

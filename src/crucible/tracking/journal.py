@@ -18,6 +18,7 @@ from crucible.tracking.folder import append_whole
 NAME, MIRRORED = "journal.jsonl", "mirror.json"
 PARENT = "crucible.parent"  # the tag of a trial that names its sweep's journal
 SEAL = ', "crc32": '
+MEASURED = "system/"  # of the machine, not of the training: names that differ from one time to the next
 Event = dict[str, Any]
 
 
@@ -102,7 +103,11 @@ def set_aside(folder: Path) -> None:
 
 
 def _identity(event: Event) -> tuple[Any, ...]:
-    return event["kind"], event.get("step"), tuple(event.get("values", ()))
+    return (
+        event["kind"],
+        event.get("step"),
+        tuple(name for name in event.get("values", ()) if not name.startswith(MEASURED)),
+    )
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 
 ARTIFACTS = (CONFIG, CARD, CURVES, SUMMARY, WEIGHTS, SEEN)
 POINTS_PER_CALL = 500
-KIND = "mlflow.experimentKind"  # so that the page of an experiment opens on its runs
+KIND, PRIMARY = (
+    "mlflow.experimentKind",
+    "mlflow.experiment.primaryMetric.name",
+)  # its pages: of trainings; the first chart and column
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 20.0
 MOST_FAILURES = 4
@@ -130,9 +133,8 @@ class Mirror:
             / (re.sub(r"[^\w. -]", "_", self.experiment).lstrip(".") or "_")
         )
         home = local.absolute().as_uri() if self.uri.startswith("sqlite:") else None
-        return self.client.create_experiment(
-            self.experiment, artifact_location=home, tags={KIND: "custom_model_development"}
-        )
+        tags = {KIND: "custom_model_development", PRIMARY: f"dev/{self.config.get('task', {}).get('monitor', 'loss')}"}
+        return self.client.create_experiment(self.experiment, artifact_location=home, tags=tags)
 
     def _create_run(self, start: Event) -> Any:
         name = plain(start["name"])[:LONGEST_NAME]
@@ -311,7 +313,9 @@ class Mirror:
         from crucible.inference.saved_run import Predictor, input_dtype, load_run
 
         columns = columns_of(card.table or {})
-        inputs = [ColSpec(AnyType(), each.name) for each in columns]  # whole numbers where others stood, text, dates: the run reads them
+        inputs = list[Any](
+            ColSpec(AnyType(), each.name) for each in columns
+        )  # whole numbers where others stood, text, dates: the run reads them
         predictor = Predictor(load_run(self.folder, torch.device("cpu"))).eval()
         with torch.inference_mode():
             answers = predictor(torch.zeros(2, len(columns), dtype=input_dtype(card))).numpy()

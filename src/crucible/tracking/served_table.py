@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
-from crucible.inference.predict import Predictor, examples_of
-from crucible.inference.saved_run import input_dtype, load_run
+from crucible.inference.predict import examples_of
+from crucible.inference.saved_run import Predictor, input_dtype, load_run
 
 RUN = "run"  # the artifact: the folder with the run's files
 

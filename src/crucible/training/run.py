@@ -19,6 +19,7 @@ from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal, read_events
 from crucible.training.best import Best
 from crucible.training.controls import Controls
+from crucible.training.usage import Usage
 
 Values = dict[str, float]
 
@@ -55,7 +56,8 @@ class Run:
         log_every: steps between points of the train loss in the journal; None: epochs only. observers: who else looks.
 
     Attributes:
-        epoch, step: completed. latest: the last epoch's numbers on train and dev, and its rate. controls: what was changed.
+        epoch, step: completed. latest: the last epoch's numbers on train and dev, and its rate. controls: what was changed. usage: of the
+            machine.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Run:
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.best, self._checkpoints, self._log_every, self._observers = best, checkpoints, log_every, observers
         self.controls = Controls(folder, journal, schedule, self.checkpoint)
+        self.usage = Usage()
         self.epoch = self.step = self._total = 0
         self.latest: Values = {}
         self._lr, self._examples, self._totals = 0.0, 0, dict[str, Tensor]()
@@ -128,7 +131,8 @@ class Run:
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ArithmeticError(f"{wrong[0]} is {values[wrong[0]]} after epoch {self.epoch}")
         values |= {name: value for name, value in self._observers.probe().items() if math.isfinite(value)}
-        self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values)
+        used = self.usage.add(self._examples)
+        self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values | used)
         if self.best.offer(dev, self.epoch, self.model):
             monitored = f"dev/{self.best.monitor}"
             self.journal.append("best", epoch=self.epoch, step=self.step, values={monitored: values[monitored]})

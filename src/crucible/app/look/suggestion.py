@@ -11,6 +11,7 @@ from crucible.app.look.findings import Findings, findings
 from crucible.app.look.recognition import Recognised, recognised
 from crucible.app.quoting import key_of
 from crucible.data.readers.source import Source
+from crucible.models.resnet import SMALLEST_FAST
 
 SIDE, SMALL_SIDE = 64, 96  # what large pictures are brought to; pictures up to which they stay as they are
 BOX_PIXELS, BOX_SIDES = (
@@ -19,6 +20,11 @@ BOX_PIXELS, BOX_SIDES = (
 )  # of a box in the middle; sides of pictures with boxes
 MANY, EXAMPLES = 10_000, 600_000  # pictures from which a step takes more; examples that are trained on in all
 EPOCHS = (12, 50)
+FEW_PICTURES = 1000
+FINE_TUNE = (
+    "few pictures: weights that others have trained on many, a file in timm's names, help most here; fine-tune them: "
+    "transfer=from_file transfer.source=resnet18.pth model.depth=18 model.width=64 transfer.freeze=none optimizer.lr=0.001"
+)
 ANCHORS = 3  # of task=detection, where nobody says
 
 
@@ -69,6 +75,8 @@ def looked_at(path: Path, given: Sequence[str] = ()) -> Looked:
     facts = findings(source, classes=found.choice not in ("text", "style_pair", "keypoints", "conll") and not numbers)
     if facts.copies_across:
         first.append(Choice(("data.duplicates=drop",), "copies stand in two splits: they leave train"))
+    if found.choice == "image_folder" and facts.size < FEW_PICTURES and "transfer" not in map(key_of, given):
+        facts.odd.append(FINE_TUNE)
     suited = SUITED.get(found.choice, _of_arrays)(facts, numbers)
     first = [
         own for each in first if (own := still_open(each, [word for word in given if key_of(word) != "data"])).words
@@ -123,7 +131,10 @@ def _network(facts: Findings) -> list[Choice]:
     assert pictures is not None
     colour = pictures.channels.most_common(1)[0][0] == 3
     choices = [
-        Choice(("model=resnet",), "a residual network learns pictures of any kind"),
+        Choice(
+            ("model=resnet", *(("model.depth=9", "model.width=16") if pictures.smallest >= SMALLEST_FAST else ())),
+            "a residual network learns pictures of any kind; ResNet-9 in little time",
+        ),
         Choice(("augment=light",), "shifted pictures are more pictures"),
     ]
     if colour:
@@ -133,7 +144,16 @@ def _network(facts: Findings) -> list[Choice]:
                 "and mirrored ones, since these are in colour: take it away where left and right or writing matter",
             )
         )
-    choices.append(Choice(("schedule=cosine", "optimizer.lr=0.003"), "a rate that falls to 0 ends in a better place"))
+    choices += [
+        Choice(
+            ("optimizer=adamw", "optimizer.lr=0.01", "optimizer.weight_decay=0.1"),
+            "large steps, and weights that stay small",
+        ),
+        Choice(
+            ("schedule=cosine", "schedule.warmup_epochs=2"),
+            "a rate that rises first, and falls to 0, ends in a better place",
+        ),
+    ]
     if facts.size >= MANY:
         epochs = max(EPOCHS[0], min(EPOCHS[1], round(EXAMPLES / facts.size)))
         choices.append(
