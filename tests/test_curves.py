@@ -5,12 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import card_of, toy_npz, write_split
 from torch import nn
 
+from crucible.data.augment import Identity
+from crucible.data.batches import Batches
 from crucible.diagnosis.ceiling import ceilings
 from crucible.diagnosis.curves import _line, recognise, trend
 from crucible.diagnosis.flow import Watch, warnings
+from crucible.inference.saved_run import Predictor, load_run
+from crucible.tasks.classification import Classification
+from crucible.tracking.curves import read_curves
 from crucible.training.probe import Probe, dead_units
+from crucible.training.sampled import Sampled
 
 EPOCHS = 60
 SHAPES = {
@@ -153,3 +160,40 @@ def test_ceilings_say_what_each_kind_of_mistake_would_save() -> None:
     assert ceilings(torch.zeros(3, 3), counts, ["a", "b", "c"], lambda mean: mean) == []
     rooted = ceilings(torch.tensor([[16.0, 0], [9, 0]]), torch.tensor([[3.0, 0], [1, 0]]), ["a", "b"], math.sqrt)
     assert rooted[0]["error_if_mended"] == pytest.approx(1.5)
+
+
+def test_train_is_sampled_as_dev_is_measured(command, tmp_path) -> None:
+    """After one epoch: accuracy and error on the rows that the sample is drawn of, by the weights that were written."""
+    toy_npz(tmp_path / "data.npz", size=90)
+    words = [
+        "data=npz",
+        "data.path=data.npz",
+        "trainer.total_epochs=1",
+        "model.keep_prob=0.5",
+        "tracking=none",
+        "hydra.run.dir=run",
+    ]
+    assert command("train", *words).code == 0
+    saved, home = load_run(tmp_path / "run", torch.device("cpu")), next((tmp_path / "artifacts/prepared").iterdir())
+    x, y = (np.load(home / "train" / f"{name}.npy") for name in ("x", "y"))
+    with torch.inference_mode():
+        said = Predictor(saved)(torch.from_numpy(x).float()).argmax(1).numpy()
+    row = read_curves(tmp_path / "run/curves.csv")[0]
+    assert row["train/accuracy"] == pytest.approx(float((said == y).mean())) and row["train/error"] == pytest.approx(
+        float((said != y).mean())
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "every"), [(50, 50, 17), (1078, 1000, 16), (6000, 1000, 3), (50_000, 1000, 1)]
+)
+def test_a_sample_costs_about_a_fiftieth_of_the_training(tmp_path, size, rows, every) -> None:
+    """As many examples a epoch as 6 of 100 that train: a look at one costs a third of a step on it."""
+    card = card_of((4,), classes=2, train=size)
+    write_split(tmp_path, "train", np.zeros((size, 4), np.float32), np.arange(size) % 2)
+    card.write(tmp_path / "card.json")
+    batches = Batches(tmp_path, card, torch.device("cpu"), batch_size=64, augment=Identity(), seed=0)
+    task = Classification(card, monitor="f1", goal="maximize", tolerance=0.02)
+    sampled = Sampled(nn.Linear(4, 2), task, batches)
+    looked = [epoch for epoch in range(1, 61) if sampled(epoch)]
+    assert looked == list(range(1, 61, every)) and rows / every <= 0.06 * size + 1

@@ -1,5 +1,6 @@
 """The report: numbers equal to scikit-learn's, nothing from outside, and in a real browser without errors or overflow."""
 
+import csv
 import json
 import re
 import shutil
@@ -154,7 +155,11 @@ def test_the_page_says_the_verdict_first_and_folds_what_nobody_reads(command, tm
     assert "On dev" in data["errors"][0]["title"] and matrix["opens"] and not data["test"][0]["opens"]
     epochs = {chart["title"]: chart for chart in data["curves"]}
     assert len(epochs["loss"]["series"]) == 2 and epochs["loss"]["series"][1]["x"] == [1, 2, 3]
-    assert epochs["accuracy"]["series"][0]["y"] == [metrics["train"]["accuracy"]]
+    named = {series["name"]: series for series in epochs["accuracy"]["series"]}
+    assert named["train, chosen epoch"]["y"] == [metrics["train"]["accuracy"]] and len(named["dev"]["y"]) == 3
+    rows = list(csv.DictReader((tmp_path / "run/curves.csv").open()))
+    assert [row["train/accuracy"] != "" for row in rows] == [True, False, False]
+    assert named["train, sampled"]["x"] == [1] and named["train, sampled"]["y"] == [float(rows[0]["train/accuracy"])]
     shown = re.findall(r'<figure data-label="(\w)" data-predicted="(\w)"', page)
     assert shown and all(label != predicted for label, predicted in shown) and len(shown) <= 60
     assert "http" not in page and page.count("data:image/png;base64") == len(shown)

@@ -49,6 +49,7 @@ from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.locate import locate_nonfinite
 from crucible.training.probe import Probe
 from crucible.training.run import NonFinite, Observers, Run
+from crucible.training.sampled import Sampled
 
 CHECKED_EXAMPLES = 8
 SHOWN = 16  # of the first batch
@@ -173,6 +174,7 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
             Probe(model, seen := next(batches.evaluation("train"))),
             _watch(job.folder),
             _sketch(job.folder, parts, seen),
+            Sampled(model, parts.task, batches),
         ),
     )
 

@@ -92,13 +92,13 @@ class Batches:
             batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
             yield self._ready(batch)
 
-    def evaluation(self, split: str, *, size: int | None = None) -> Iterator[Batch]:
+    def evaluation(self, split: str, *, size: int | None = None, rows: Tensor | None = None) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
 
         Windows of one text that follow each other come as the passages that they are parts of, as long as those of dev.
 
         Args:
-            size: examples at a time; None: as many as take 64 MB.
+            size: examples at a time; None: as many as take 64 MB. rows: only these (n,), not of windows of one text.
         """
         if split not in self.splits:
             return
@@ -107,6 +107,9 @@ class Batches:
         if isinstance(x, Padded) and (self.own.lengths or {}).get("of_one_text"):
             x, kept = x.in_passages(self.own.feature_shape[0])
             y, further = y[kept], {name: values[kept.to(values.device)] for name, values in further.items()}
+        elif rows is not None:
+            x, here = x.index_select(0, rows.to(x.device)), rows.to(y.device)
+            y, further = y[here], {name: values[here] for name, values in further.items()}
         size = size or max(
             1, EVALUATION_BYTES // (4 * max(1, prod(x.shape[1:] if isinstance(x, Tensor) else self.own.feature_shape)))
         )

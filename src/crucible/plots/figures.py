@@ -39,6 +39,9 @@ def curves(rows: Sequence[dict[str, float]], monitor: str, best_epoch: int, mean
     for name, colour in (("train/loss", BLUE), ("dev/loss", ORANGE)):
         if rows and name in rows[0]:
             axes[0].plot(epochs, [row[name] for row in rows], color=colour, label=name)
+    sampled = [(row["epoch"], row[name]) for row in rows if (name := f"train/{monitor}") in row and monitor != "loss"]
+    if sampled:
+        axes[1].plot(*zip(*sampled, strict=True), color=BLUE, marker=".", label=f"train/{monitor}")
     if rows and f"dev/{monitor}" in rows[0]:
         axes[1].plot(epochs, [row[f"dev/{monitor}"] for row in rows], color=ORANGE, label=f"dev/{monitor}")
     for part, colour in ((part, f"C{i}") for i, part in enumerate(parts)):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _numbers(summary: dict[str, Any]) -> Table:
 def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str | None) -> list[Part]:
     """Return a chart for each number of train and dev over the epochs, the loss first, and one for each family of numbers, as of classes.
 
-    Of train only the loss is measured in every epoch; of the other numbers there is a dot at the chosen one.
+    Of train only the loss is measured in every epoch; of the other numbers there are dots where some examples were looked at.
     """
     if not rows:
         return []
@@ -174,7 +175,7 @@ def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str |
     )
     alone = [name for name in names if "/" not in name or name.startswith("loss/")]
     charts = [
-        _both(kept, name, best_epoch, train, band if name == "loss" else None)
+        _both(rows, kept, name, best_epoch, train, band if name == "loss" else None)
         for name in sorted(alone, key=lambda name: (name != "loss", "/" in name))
     ]
     families = dict.fromkeys(name.partition("/")[0] for name in names if name not in alone)
@@ -187,16 +188,24 @@ def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str |
     ]
 
 
-def _both(rows: Rows, name: str, best_epoch: int, train: Mapping[str, Any], band: Mapping[str, Any] | None) -> Lines:
-    """Return one number of train and dev over the epochs."""
-    own = [
-        _series(rows, f"{split}/{name}", split, i)
-        for i, split in enumerate(("train", "dev"))
-        if f"{split}/{name}" in rows[-1]
-    ]
-    if f"train/{name}" not in rows[-1] and isinstance(train.get(name), float):
-        own = [Series("train, chosen epoch", [best_epoch], [train[name]], colour=0), *own]
-    return Lines(name, own, x="epoch", marker=_chosen(best_epoch), band=band)
+def _both(
+    rows: Rows, kept: Rows, name: str, best_epoch: int, train: Mapping[str, Any], band: Mapping[str, Any] | None
+) -> Lines:
+    """Return one number of train and dev over the epochs.
+
+    Args:
+        rows: all of them. kept: those that a line is drawn through.
+    """
+    measured, note = [row for row in rows if f"train/{name}" in row], ""
+    own = [_series(kept, f"train/{name}", "train", 0)] if len(measured) == len(rows) else []
+    if not own and measured:
+        own.append(replace(_series(measured, f"train/{name}", "train, sampled", 0), dashed=True))
+        note = "Sampled: at most 1,000 examples of train, in some epochs."
+    if len(measured) < len(rows) and isinstance(train.get(name), float):
+        own.append(Series("train, chosen epoch", [best_epoch], [train[name]], colour=0))
+    if f"dev/{name}" in rows[-1]:
+        own.append(_series(kept, f"dev/{name}", "dev", 1))
+    return Lines(name, own, x="epoch", note=note, marker=_chosen(best_epoch), band=band)
 
 
 def _family(rows: Rows, family: str, names: Sequence[str], best_epoch: int) -> Lines:

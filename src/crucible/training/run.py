@@ -37,7 +37,8 @@ class Observers:
     """Who else looks at an epoch.
 
     Attributes:
-        tell: called with (epoch, total, values) after each. probe: gives further numbers, such as those of the layers.
+        tell: called with (epoch, total, values) after each. probe: gives further numbers, such as those of the layers. sampled: gives
+            numbers of train, of some epochs.
         watch: gives warnings about an epoch's numbers, which are journaled. sketch: called with each epoch, to draw it.
     """
 
@@ -45,6 +46,7 @@ class Observers:
     probe: Callable[[], Values] = dict
     watch: Callable[[Values], list[str]] = lambda values: []
     sketch: Callable[[int], None] = lambda epoch: None
+    sampled: Callable[[int], Values] = lambda epoch: {}
 
 
 class Run:
@@ -130,7 +132,8 @@ class Run:
         values = {**train, **{f"dev/{name}": value for name, value in dev.items()}, "lr": self._lr}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             raise ArithmeticError(f"{wrong[0]} is {values[wrong[0]]} after epoch {self.epoch}")
-        values |= {name: value for name, value in self._observers.probe().items() if math.isfinite(value)}
+        looked = self._observers.sampled(self.epoch) | self._observers.probe()
+        values |= {name: value for name, value in looked.items() if name not in values and math.isfinite(value)}
         used = self.usage.add(self._examples)
         self.journal.append("metrics", epoch=self.epoch, step=self.step, values=values | used)
         if self.best.offer(dev, self.epoch, self.model):
