@@ -497,7 +497,9 @@ def test_a_pickle_for_weights_is_refused_and_runs_nothing(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pt").write_bytes(pickles()[kind])
     with pytest.raises(Refusal, match="no safetensors file, or damaged"):
-        pretrained(tmp_path / "w.pt").shapes()
+        pretrained(tmp_path / "w.pt").tensors()
+    with pytest.raises(Refusal, match="no tensors by name, or damaged"):
+        pretrained(tmp_path / "w.pt").published()
     assert not (tmp_path / "owned").exists()
 
 

@@ -23,6 +23,7 @@ CHOICES.remove("model=yolo")  # with the tasks that say where: test_places
 CHOICES.remove("model=canvas")  # with task=style alone: test_style
 CHOICES.remove("model=encoder_decoder")  # with task=language alone: test_language
 CHOICES.remove("transfer=word_vectors")  # of text alone: test_tagging
+CHOICES.remove("transfer=from_file")  # needs a file: test_transfer
 ACTIVATIONS = [f"model.activation={name}" for name in ("sigmoid", "tanh", "relu", "leaky_relu", "identity")]
 KNOBS = [
     "task.label_smoothing=0.1", "task.class_weights=balanced", "task.loss=mean_squared_error", "data.sampling=balanced",

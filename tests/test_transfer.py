@@ -503,6 +503,8 @@ def test_a_file_that_does_not_fit_says_why(tmp_path) -> None:
     save_file(there | {"layer1.0.se.fc.weight": torch.ones(2)}, path)
     with pytest.raises(Refusal, match=r"'layer1.0.se.fc.weight' is only there"):
         from_file(path, card).check(ResNet([3, 64, 64], 3, depth=18, width=8, keep_prob=1.0), fixed=True)
+    with pytest.raises(Refusal, match="in the names of timm"):
+        FromFile(None, card, source=None, freeze="none", old_rate=1.0, cache="auto", mean=MEAN, std=STD)
     with pytest.raises(Refusal, match="2 and 3 numbers"):
         from_file(path, card, mean=[0.1, 0.2])
     torch.save([1, 2], tmp_path / "w.pth")

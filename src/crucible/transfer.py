@@ -307,6 +307,9 @@ class FromFile(FromRun):
         std: list[Positive],
         seen: OfSeen = "refuse",
     ) -> None:
+        if pretrained is None:
+            raise Refusal("transfer.source", "is missing", allowed="a .safetensors or .pth file in the names of timm and torchvision",
+                          example="transfer=from_file transfer.source=~/resnet18.pth")  # fmt: skip
         super().__init__(pretrained, card, source=source, freeze=freeze, old_rate=old_rate, cache=cache, seen=seen)
         self._mean, self._std = (torch.tensor(part, dtype=torch.float64) for part in (mean, std))
         if not len(mean) == len(std) == 3:

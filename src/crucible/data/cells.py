@@ -94,12 +94,17 @@ class Profile:
 class Cells:
     """The cells of a table as expressions.
 
+    Attributes:
+        parts: the cells of each split of a folder of tables; of one table itself, as `all`.
+        length: gives the number of rows.
+
     Args:
         table: the rows. missing: words that say that a cell is empty, beside the usual ones.
     """
 
     def __init__(self, table: Table, missing: Sequence[str] = ()) -> None:
-        self.frame, self.path, self.separator = table.frame, table.path, table.separator
+        self.frame, self.path, self.separator, self.length = table.frame, table.path, table.separator, table.length
+        self.parts = {split: Cells(part, missing) for split, part in table.parts.items()} or {"all": self}
         with reading(self.path):
             self.types = dict(zip(table.names, self.frame.collect_schema().dtypes(), strict=True))
         self._place = {name: called(i) for i, name in enumerate(table.names)}
@@ -287,7 +292,7 @@ def _counts(cells: Cells, name: str) -> pl.Expr:
 def _profile(cells: Cells, name: str, rows: int, counts: Mapping[str, Any], declared: str | None) -> Profile:
     found = _declared(cells, name, counts, declared) if declared else _found(cells, name, rows, counts)
     column, why = (found, "") if isinstance(found, Column) else (None, found)
-    return Profile(name, column, why, rows, rows - counts["cells"], counts["distinct"])
+    return Profile(name, column, why, rows, rows - counts["cells"], min(counts["distinct"], counts["cells"]))
 
 
 def _declared(cells: Cells, name: str, counts: Mapping[str, Any], kind: str) -> Column:
@@ -302,7 +307,7 @@ def _declared(cells: Cells, name: str, counts: Mapping[str, Any], kind: str) -> 
     else:
         column = Column(name, kind)
     if kind != "category" and (odd := _first_odd(cells, column)):
-        raise no_cell(cells.path, odd[0], column, odd[1])
+        raise no_cell(*odd[:2], column, odd[2])
     return column
 
 
@@ -383,24 +388,23 @@ def _is_counter(name: str, rows: int, counts: Mapping[str, Any]) -> bool:
 
 
 def _stray(cells: Cells, column: Column, wrong: int, filled: int) -> Refusal:
-    row, cell = _first_odd(cells, column) or (0, "")
-    return Refusal(f"{cells.path}, column '{column.name}'", f"{wrong:,} of {filled:,} cells are no numbers, the first in row {row}: {cell!r}",
+    path, row, cell = _first_odd(cells, column) or (cells.path, 0, "")
+    where = f"row {row}" if path == cells.path else f"{path.name}, row {row}"
+    return Refusal(f"{cells.path}, column '{column.name}'", f"{wrong:,} of {filled:,} cells are no numbers, the first in {where}: {cell!r}",
                    allowed=f"numbers alone; words for an empty cell in data.reader.missing; or a category: {_declaring(column.name, 'category')}",
                    example=f"'data.reader.missing=[\"{cell}\"]'")  # fmt: skip
 
 
-def _first_odd(cells: Cells, column: Column) -> tuple[int, str] | None:
-    """Return row and text of the first cell that is not what the column holds."""
-    odd = cells.encoded(column).is_null() & cells.raw(column.name).is_not_null()
-    with reading(cells.path):
-        rows = (
-            cells.frame.with_row_index("\0")
-            .filter(odd)
-            .select("\0", cells.text(column.name).alias("\1"))
-            .head(1)
-            .collect()
-        )
-    return rows.row(0) if len(rows) else None
+def _first_odd(cells: Cells, column: Column) -> tuple[Path, int, str] | None:
+    """Return file, row and text of the first cell that is not what the column holds."""
+    for part in cells.parts.values():
+        odd = part.encoded(column).is_null() & part.raw(column.name).is_not_null()
+        text = part.text(column.name).alias("\1")
+        with reading(part.path):
+            rows = part.frame.with_row_index("\0").filter(odd).select("\0", text).head(1).collect()
+        if len(rows):
+            return part.path, *rows.row(0)
+    return None
 
 
 def _date_format(cells: Cells, name: str, filled: int) -> str:

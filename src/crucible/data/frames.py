@@ -14,9 +14,9 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -58,13 +58,15 @@ class Table:
 
     Attributes:
         frame: cells of text files are text; its columns are called c0, c1, ..., since polars takes some names for patterns. separator:
-            between cells of a text file; of others nothing. names: of the columns.
+            between cells of a text file; of others nothing. names: of the columns. parts: the tables by split that stand one below
+            the other in it, where it is a folder.
     """
 
     frame: pl.LazyFrame
     path: Path
     separator: str
     names: tuple[str, ...]
+    parts: Mapping[str, "Table"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: pl.LazyFrame, path: Path) -> "Table":
@@ -82,6 +84,28 @@ class Table:
             "",
             tuple(name.strip() for name in names),
         )
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, "Table"], path: Path) -> "Table":
+        """Return tables that have the same columns, one below the other."""
+        first, *_ = parts.values()
+        frame = pl.concat([part.frame for part in parts.values()], how="vertical_relaxed")
+        return cls(frame, path, first.separator, first.names, parts)
+
+    def select(self, names: Sequence[str]) -> "Table":
+        """Return the named columns alone, in this order."""
+        places = [pl.col(called(self.names.index(name))).alias(called(i)) for i, name in enumerate(names)]
+        return replace(self, frame=self.frame.select(places), names=tuple(names))
+
+    def where(self, condition: pl.Expr) -> "Table":
+        """Return the rows alone for which a condition holds."""
+        parts = {split: part.where(condition) for split, part in self.parts.items()}
+        return replace(self, frame=self.frame.filter(condition), parts=parts)
+
+    def length(self) -> int:
+        """Return how many rows there are."""
+        with reading(self.path):
+            return int(self.frame.select(pl.len()).collect(engine="streaming").item())
 
 
 def called(place: int) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from crucible.data.readers.image_folder import SUFFIXES, meant_split
+from crucible.data.readers.image_folder import SUFFIXES
 from crucible.data.readers.source import require_path
+from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 ALLOWED = (
@@ -182,21 +183,11 @@ def _image_folder(path: Path) -> Recognised | None:
 
 def _tables_in(path: Path) -> Recognised | None:
     tables = [each for each in _files(path) if _table(each) is not None]
-    train = [each for each in tables if meant_split(each.name.split(".")[0]) == "train"]
-    if len(tables) != 1 and len(train) != 1:
-        return None
-    chosen = (train or tables)[0]
-    others = ", ".join(each.name for each in tables_beside(chosen))
-    return Recognised(
-        "table", chosen, "a table" + (f"; beside it {others}, which predict.py may answer for" if others else "")
-    )
-
-
-def tables_beside(path: Path) -> list[Path]:
-    """Return the other tables in the folder of one that is called train, as Kaggle hands them out."""
-    if meant_split(path.name.split(".")[0]) != "train":
-        return []
-    return [each for each in _files(path.parent) if _table(each) is not None and each != path]
+    splits = [each for each in tables if meant_split(each.name.split(".")[0]) is not None]
+    if len(splits) > 1 and any(meant_split(each.name.split(".")[0]) == "train" for each in splits):
+        return Recognised("table", path, f"tables of splits: {', '.join(each.name for each in splits)}")
+    alone = tables if len(tables) == 1 else splits
+    return Recognised("table", alone[0], "a table") if len(alone) == 1 else None
 
 
 def _texts_in(path: Path) -> Recognised | None:

@@ -5,11 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from crucible.app.look.choices import Choice, data_node
-from crucible.app.look.recognition import tables_beside
 from crucible.app.quoting import key_of
 from crucible.data.cells import DECIMALS, Cells, Profile, profiles
-from crucible.data.frames import open_table, reading
-from crucible.data.readers.image_folder import meant_split
+from crucible.data.frames import Table, is_table, open_table, reading
+from crucible.data.readers.split_names import meant_split
+from crucible.data.split_tables import open_tables
 from crucible.errors import Refusal
 
 LABELS = (
@@ -34,16 +34,17 @@ def label_choice(path: Path, given: Sequence[str]) -> tuple[Choice, bool, list[P
     """Return the label's column, whether it is a number to be predicted, and what the other columns hold.
 
     Args:
+        path: a table, or a folder of tables by split.
         given: words that a person has chosen.
 
     Raises:
-        Refusal: as `open_table` and `profiles`.
+        Refusal: as `open_tables` and `profiles`.
     """
     own = [word for word in given if key_of(word).startswith("data.")]
     data = data_node(["data=table", *own])
     settings = data["reader"]
-    cells = Cells(open_table(path, settings), settings["missing"])
-    label, why = (data["label"], "as you say") if data["label"] else _label(cells, path)
+    label, why = (data["label"], "as you say") if data["label"] else _label(open_tables(path, settings, None)[0])
+    cells = Cells(open_tables(path, settings, label)[0], settings["missing"])
     targets = [label] if label in cells.types else label.split(",")
     others = [name for name in cells.types if name not in (*targets, data["group_by"], *data["drop"])]
     found = profiles(cells, others, {name: kind for name, kind in (data["columns"] or {}).items() if name in others})
@@ -55,20 +56,27 @@ def label_choice(path: Path, given: Sequence[str]) -> tuple[Choice, bool, list[P
     )
 
 
-def _label(cells: Cells, path: Path) -> tuple[str, str]:
-    """Return the column that is most likely the label, and why."""
-    names = list(cells.types)
-    for other in (each for each in tables_beside(path) if meant_split(each.name.split(".")[0]) == "test"):
+def _label(table: Table) -> tuple[str, str]:
+    """Return the column of a table that is most likely the label, and why."""
+    for other in _tests_beside(table.path):
         with suppress(Refusal):
             there = open_table(other, {"separator": None, "encoding": None, "header": True}).names
-            if len(lacking := [name for name in names if name not in there]) == 1:
+            if len(lacking := [name for name in table.names if name not in there]) == 1:
                 return lacking[0], f"{other.name} has all columns but this one"
-    by_name = [name for word in LABELS for name in names if name.lower() == word]
+    by_name = [name for word in LABELS for name in table.names if name.lower() == word]
     return (
         (by_name[0], "by its name")
         if by_name
-        else (names[-1], "the last column; if it is another, say data.label=COLUMN")
+        else (table.names[-1], "the last column; if it is another, say data.label=COLUMN")
     )
+
+
+def _tests_beside(path: Path) -> list[Path]:
+    """Return the test tables in the folder of one that is called train, as Kaggle hands them out."""
+    if meant_split(path.name.split(".")[0]) != "train":
+        return []
+    tables = sorted(each for each in path.parent.iterdir() if each.is_file() and is_table(each))
+    return [each for each in tables if meant_split(each.name.split(".")[0]) == "test"]
 
 
 def _is_number(cells: Cells, label: str) -> bool:

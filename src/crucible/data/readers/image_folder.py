@@ -13,15 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from crucible.data.readers.source import Array, Pool, Source, official, require_inside, require_path
+from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # Pillow knows more, and one of them runs programs
 MOST_PIXELS = 1 << 26  # of a picture: 8192 x 8192; a few bytes can announce more than any memory holds
-SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
-WORDS = SPLITS | {"training": "train", "trn": "train", "development": "dev", "devel": "dev", "validation": "dev"}
-WORDS |= {"testing": "test", "tst": "test"} | dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "unseen"), "")
-SPLIT_NAME = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data|split|images|pictures)?[0-9]*")
 MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB"}
 DEEP = {
     "I;16": np.uint16,
@@ -57,15 +54,6 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
         {f.relative_to(path).as_posix(): f for found in files.values() for _, f in found},
         notes=[_left_aside(folder) for folder in flat],
     )
-
-
-def meant_split(name: str) -> str | None:
-    """Return the split that a folder's name means, "" where it may be dev or test, None where it means none.
-
-    Letter case, what stands between words, and numbers do not count: Training, test_set and val2017 are splits.
-    """
-    found = SPLIT_NAME.fullmatch(re.sub(r"[-_. ]", "", name.lower()))
-    return None if found is None else WORDS[found[1]]
 
 
 def _splits(path: Path) -> tuple[dict[str, Path], list[Path]]:

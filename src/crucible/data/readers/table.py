@@ -11,8 +11,9 @@ import numpy as np
 
 from crucible.data.cells import Cells, Profile, hashed, profiles, read_columns, require_columns, values_of
 from crucible.data.columns import Column, Fitting, TableForm
-from crucible.data.frames import open_table, reading
+from crucible.data.frames import reading
 from crucible.data.readers.source import Array, Pool, Source
+from crucible.data.split_tables import open_tables
 from crucible.errors import Refusal
 from crucible.schema import Count
 
@@ -42,12 +43,13 @@ class Settings(TableForm):
 def read(
     path: Path | None, label: str | None = None, group_by: str | None = None, **settings: Unpack[Settings]
 ) -> Source:
-    """Read a table; `label` names the column of the label, or several of them: a,b; `group_by` one that is no feature.
+    """Read a table, or the tables of a folder by split; `label` names the column of the label, or several: a,b; `group_by` one that is
+    no feature.
 
     Raises:
-        Refusal: as `open_table` and `profiles`; no such column, a row without a label, nothing left to learn from.
+        Refusal: as `open_tables` and `profiles`; no such column, a row without a label, nothing left to learn from.
     """
-    cells, targets = labelled(path, label, group_by, settings)
+    cells, targets, notes = labelled(path, label, group_by, settings)
     if settings["known"] is not None:
         used, out = [Column.of(each) for each in settings["known"]], dict[str, str]()
     else:
@@ -65,19 +67,27 @@ def read(
     if not used:
         raise Refusal(f"data.path={path}", "no column is left to learn from" + "".join(f"; {name}: {why}" for name, why in left_out.items()),
                       allowed="one column or more beside the label", example=EXAMPLE)  # fmt: skip
-    pool = Pool(
-        labels=_labels(cells, targets),
-        chunks=lambda: _unfitted(cells, wide),
-        groups=_texts(cells, [group_by])[:, 0] if group_by else None,
-        has_gaps=True,
-    )
-    fit = partial(_fitted, pool, cells, used, wide, {**dict.fromkeys(settings["drop"], "data.drop"), **out}, settings)
-    return Source({"all": pool}, {"": cells.path}, classes=targets if len(targets) > 1 else None, learn=fit)
+    ends = np.cumsum([part.length() for part in list(cells.parts.values())[:-1]], dtype=int)
+    labels = dict(zip(cells.parts, np.split(_labels(cells, targets), ends), strict=True))
+    pools = {split: _pool(part, labels[split], wide, group_by) for split, part in cells.parts.items()}
+    files = {"" if part is cells else part.path.name: part.path for part in cells.parts.values()}
+    source = Source(pools, files, classes=targets if len(targets) > 1 else None, notes=notes)
+    fit = partial(_fitted, source, cells, used, wide, left_out, settings)
+    return replace(source, learn=fit)
 
 
-def labelled(path: Path | None, label: str | None, group_by: str | None, settings: Settings) -> tuple[Cells, list[str]]:
-    """Return the rows of a table that have a label, and the columns of the label."""
-    table = open_table(path, settings)
+def _pool(cells: Cells, labels: Array, columns: Sequence[Column], group_by: str | None) -> Pool:
+    """Return the columns before anything is fitted: categories as numbers that are the same in every file."""
+    numbers = [_table(hashed(each.categories)) if each.kind == "category" else None for each in columns]
+    groups = _texts(cells, [group_by])[:, 0] if group_by else None
+    return Pool(labels, partial(_in_numbers, cells, columns, numbers), groups, has_gaps=True)
+
+
+def labelled(
+    path: Path | None, label: str | None, group_by: str | None, settings: Settings
+) -> tuple[Cells, list[str], list[str]]:
+    """Return the rows of a table that have a label, the columns of the label, and what to know of how they were read."""
+    table, notes = open_tables(path, settings, label)
     cells = Cells(table, settings["missing"])
     if label is None:
         raise Refusal(
@@ -92,16 +102,16 @@ def labelled(path: Path | None, label: str | None, group_by: str | None, setting
     if settings["known"] is None:
         require_columns(cells, settings["drop"], "data.drop")
     _require_label_alone(targets, group_by, settings)
-    if group_by and (rows := _rows_where(cells, cells.raw(group_by).is_null())):
-        raise Refusal(f"{path}, row {rows[0]}", f"its group, column '{group_by}', is empty, and so are {len(rows) - 1:,} more",
+    if group_by and (empty := _where(cells, cells.raw(group_by).is_null())):
+        raise Refusal(empty[0], f"its group, column '{group_by}', is empty, and so are {empty[1] - 1:,} more",
                       allowed="a group in every row")  # fmt: skip
     unlabelled = _is_unlabelled(cells, targets[0])
-    if len(targets) == 1 and (rows := _rows_where(cells, unlabelled)):
+    if len(targets) == 1 and (empty := _where(cells, unlabelled)):
         if settings["unlabelled"] == "refuse":
-            raise Refusal(f"{path}, row {rows[0]}", f"its label, column '{label}', is empty, and so are {len(rows) - 1:,} more",
+            raise Refusal(empty[0], f"its label, column '{label}', is empty, and so are {empty[1] - 1:,} more",
                           allowed="a label in every row", example="data.reader.unlabelled=drop")  # fmt: skip
-        return Cells(replace(table, frame=table.frame.filter(~unlabelled)), settings["missing"]), targets
-    return cells, targets
+        return Cells(table.where(~unlabelled), settings["missing"]), targets, notes
+    return cells, targets, notes
 
 
 def _require_label_alone(targets: Sequence[str], group_by: str | None, settings: Settings) -> None:
@@ -130,11 +140,15 @@ def features(cells: Cells, targets: Sequence[str], group_by: str | None, setting
     return profiles(cells, names, settings["columns"] or {})
 
 
-def _rows_where(cells: Cells, condition: Any) -> list[int]:
-    with reading(cells.path):
-        return (
-            cells.frame.with_row_index("\0").filter(condition).select("\0").collect(engine="streaming")["\0"].to_list()
-        )
+def _where(cells: Cells, condition: Any) -> tuple[str, int] | None:
+    """Return file and row of the first row for which a condition holds, and how many there are."""
+    first, count = "", 0
+    for part in cells.parts.values():
+        with reading(part.path):
+            rows = part.frame.with_row_index("\0").filter(condition).select("\0").collect(engine="streaming")["\0"]
+        first = first or (f"{part.path}, row {rows[0]}" if len(rows) else "")
+        count += len(rows)
+    return (first, count) if count else None
 
 
 def _labels(cells: Cells, targets: Sequence[str]) -> Array:
@@ -164,9 +178,8 @@ def _texts(cells: Cells, names: Sequence[str]) -> Array:
     return np.stack([np.array(column.to_list(), dtype=str) for column in texts.get_columns()], axis=1)
 
 
-def _unfitted(cells: Cells, columns: Sequence[Column]) -> Iterator[Array]:
-    """Give the columns before anything is fitted: categories as numbers that are the same in every file."""
-    tables = [_table(hashed(each.categories)) if each.kind == "category" else None for each in columns]
+def _in_numbers(cells: Cells, columns: Sequence[Column], tables: Sequence[Array | None]) -> Iterator[Array]:
+    """Give the columns as numbers (n, C), a category's place as its table says."""
     return (_replaced(chunk, tables) for chunk in read_columns(cells, columns))
 
 
@@ -184,13 +197,15 @@ def _replaced(chunk: Array, tables: Sequence[Array | None]) -> Array:
     return chunk
 
 
-def _fitted(pool: Pool, cells: Cells, used: Sequence[Column], wide: Sequence[Column], out: Mapping[str, str], settings: Settings,
+def _fitted(source: Source, cells: Cells, used: Sequence[Column], wide: Sequence[Column], left_out: Mapping[str, str], settings: Settings,
             split_of: Mapping[str, Array], known: Sequence[str] | None) -> Source:  # fmt: skip
     """Return the source in what train has fitted; or, for a run that judges it, in what its own train has."""
-    fitting, start = Fitting(wide), 0
-    for chunk in read_columns(cells, wide):
-        fitting.add(chunk, split_of["all"][start : start + len(chunk)])
-        start += len(chunk)
+    fitting = Fitting(wide)
+    for split, part in cells.parts.items():
+        start = 0
+        for chunk in read_columns(part, wide):
+            fitting.add(chunk, split_of[split][start : start + len(chunk)])
+            start += len(chunk)
     columns = (
         used
         if settings["known"] is not None
@@ -200,13 +215,12 @@ def _fitted(pool: Pool, cells: Cells, used: Sequence[Column], wide: Sequence[Col
         _places(before, after) if after.kind == "category" else None
         for before, after in zip(wide, columns, strict=True)
     ]
-    facts = {"columns": [each.facts() for each in columns], "left_out": dict(out), "unseen": fitting.unseen(columns)}
-    return Source(
-        {"all": replace(pool, chunks=lambda: (_replaced(chunk, tables) for chunk in read_columns(cells, wide)))},
-        {"": cells.path},
-        columns=[each.name for each in columns],
-        facts={"table": facts},
-    )
+    facts = {"columns": [each.facts() for each in columns], "left_out": left_out, "unseen": fitting.unseen(columns)}
+    pools = {
+        split: replace(pool, chunks=partial(_in_numbers, cells.parts[split], wide, tables))
+        for split, pool in source.pools.items()
+    }
+    return replace(source, pools=pools, columns=[each.name for each in columns], facts={"table": facts}, learn=None)
 
 
 def _places(before: Column, after: Column) -> Array:

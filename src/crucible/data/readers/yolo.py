@@ -8,8 +8,9 @@ import numpy as np
 import yaml
 
 from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite, text_of
-from crucible.data.readers.image_folder import SUFFIXES, meant_split, opened
+from crucible.data.readers.image_folder import SUFFIXES, opened
 from crucible.data.readers.source import Array, Source, official, require_path
+from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 LAYOUT = (

@@ -1,0 +1,99 @@
+"""The tables of a folder, one for each split, as one table: train.csv, val.csv, test.csv."""
+
+import shlex
+from pathlib import Path
+
+from crucible.data.columns import TableForm
+from crucible.data.frames import Table, is_table, open_table, reading
+from crucible.data.readers.source import require_path
+from crucible.data.readers.split_names import meant_split
+from crucible.errors import Refusal
+from crucible.schema import nearest
+
+LAYOUT = (
+    "a table with a header; or a folder with train.csv, and val.csv, test.csv or both, of any form that tables have"
+)
+
+
+def open_tables(path: Path | None, form: TableForm, label: str | None) -> tuple[Table, list[str]]:
+    """Return the rows of a file, or of the tables of a folder, and what a person should know of how they were read.
+
+    A table without the label's column is left aside. Columns that train does not have are left out.
+
+    Args:
+        label: the column of the label, or several of them: a,b; without one, only train of a folder is read.
+
+    Raises:
+        Refusal: as `open_table` and `split_files`; a table lacks a column of train, or is text where train is none.
+    """
+    path = require_path(path, LAYOUT)
+    if path.is_file():
+        return open_table(path, form), []
+    files = split_files(path)
+    train = open_table(files["train"], form)
+    if label is None:
+        return train, []
+    labels = [label] if label in train.names else label.split(",")
+    parts, notes = {"train": train}, list[str]()
+    for split in (each for each in ("dev", "test") if each in files):
+        table = open_table(files[split], form)
+        if set(labels) <= set(train.names) and not set(labels) <= set(table.names):
+            notes.append(_left_aside(table, label))
+        else:
+            notes += _left_out(table, train)
+            parts[split] = _like(train, table)
+    if len(parts) == 1:
+        return train, notes
+    with reading(path):
+        return Table.joined(parts, path), notes
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """Return the tables of a folder by split.
+
+    Raises:
+        Refusal: none of them is train, two are one split, or one may be dev or test.
+    """
+    tables = sorted(each for each in folder.iterdir() if each.is_file() and is_table(each))
+    files: dict[str, Path] = {}
+    for file in tables:
+        split = meant_split(file.name.split(".")[0])
+        if split == "":
+            raise Refusal(str(file), "it may be dev or test", allowed="a name that says which: val.csv, test.csv")
+        if split is not None and (other := files.setdefault(split, file)) != file:
+            raise Refusal(f"data.path={folder}", f"{other.name} and {file.name} are both {split}", allowed=LAYOUT)
+    if "train" not in files:
+        there = ", ".join(each.name for each in tables[:4])
+        raise Refusal(f"data.path={folder}", f"of its tables none is called train: {there}" if tables else "there is no table in it",
+                      allowed=LAYOUT, example=f"data.path={shlex.quote(str(tables[0]))}" if tables else "")  # fmt: skip
+    return files
+
+
+def _left_aside(table: Table, label: str) -> str:
+    command = f"python src/predict.py run=latest input={shlex.quote(str(table.path))}"
+    return f"{table.path.name} has no column {label}: left aside; {command} answers for it"
+
+
+def _left_out(table: Table, train: Table) -> list[str]:
+    more = ", ".join(name for name in table.names if name not in train.names)
+    return [f"{table.path.name} has columns that {train.path.name} has not: {more}; they are left out"] if more else []
+
+
+def _like(train: Table, table: Table) -> Table:
+    """Return a table's columns in the order of train.
+
+    Raises:
+        Refusal: it lacks one, is text where train is none, or has no row.
+    """
+    if lacking := next((name for name in train.names if name not in table.names), None):
+        raise Refusal(str(table.path), f"there is no column '{lacking}', which {train.path.name} has", allowed=", ".join(train.names),
+                      nearest=nearest(lacking, table.names))  # fmt: skip
+    if bool(table.separator) != bool(train.separator):
+        raise Refusal(
+            str(table.path),
+            f"its columns have types, those of {train.path.name} are text, or the other way round",
+            allowed="splits of one form",
+        )
+    if not table.length():
+        raise Refusal(str(table.path), "there is no row below the header", allowed="one example a row")
+    return table.select(train.names)
