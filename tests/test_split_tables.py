@@ -63,6 +63,50 @@ def test_a_table_without_labels_is_left_aside_and_other_columns_are_left_out(com
     assert more == "val.csv has columns that train.csv has not: more; they are left out"
 
 
+def test_a_number_of_rows_that_begins_anew_in_every_file_is_left_out(command, tmp_path) -> None:
+    """Sorted rows: their number tells the class in every split, since every file counts from 0."""
+    table = passengers().assign(nr=0, says=lambda frame: [f"row {i % 140}" for i in range(len(frame))])
+    parts = {split: table[cut].sort_values("kind").reset_index(drop=True) for split, cut in CUTS.items()}
+    parts = {split: part.assign(nr=range(len(part)), only=split) for split, part in parts.items()}
+    _, card = prepared(command, folder_of(tmp_path / "own", **parts))
+    left_out = card.table["left_out"]
+    assert left_out["nr"] == "a number for each row" and left_out["only"] == "one value everywhere"
+    assert left_out["says"] == "text, another in nearly every row"
+
+
+def test_a_column_that_is_not_used_need_not_be_everywhere(command, tmp_path) -> None:
+    table = passengers()
+    parts = {"val": table[140:190].drop(columns="id"), "test": table[190:].drop(columns=["age", "ship"])}
+    _, card = prepared(command, folder_of(tmp_path / "own", **parts), "data.drop=[age]")
+    assert [each["name"] for each in card.table["columns"]] == ["fare", "class", "port", "adult", "when"]
+
+
+def test_of_several_labels_one_may_be_unknown_in_a_split(command, tmp_path) -> None:
+    table = passengers().assign(
+        old=lambda frame: (frame["fare"] > 20).astype(int), kind=lambda frame: (frame["kind"] == "lived") * 1
+    )
+    own = folder_of(tmp_path / "own", train=table[:140], val=table[140:190], test=table[190:].drop(columns="old"))
+    words = ["data=table", f"data.path={own}", "data.label='kind,old'", "task=multitask", "prepared=of-own"]
+    done = command("prepare", *words)
+    assert done.code == 0, done.err
+    y = np.load(tmp_path / "of-own/test/y.npy")
+    assert y.shape == (50, 2) and (y[:, 1] == -1).all() and set(y[:, 0]) == {0, 1}
+
+
+def test_another_folder_is_judged_on_its_test(command, tmp_path) -> None:
+    folder_of(tmp_path / "own")
+    words = ["data=table", "data.path=own", "data.label=kind", "trainer.total_epochs=2", "tracking=none"]
+    assert command("train", *words, "hydra.run.dir=run").code == 0
+    judged = ["evaluate", "run=run", "data=table", "data.path=other", "data.label=kind", "tracking=none"]
+    other = passengers(480)[240:]
+    folder_of(tmp_path / "other", train=other[:100], val=other[100:200], test=other[200:])
+    done = command(*judged)
+    assert done.code == 0, done.err
+    (tmp_path / "other/test.csv").unlink()
+    refused = command(*judged)
+    assert refused.code == 2 and "these data bring train and dev, and no test to be judged on" in refused.err
+
+
 def test_look_names_the_folder_and_evaluation_judges_its_test(command, tmp_path) -> None:
     folder_of(tmp_path / "own")
     looked = command("look", "own", "data.label=kind").out
@@ -88,16 +132,26 @@ BAD = {
     "no train": (lambda home: renamed(home, "train.csv", "all.csv"), "of its tables none is called train: all.csv, test.csv, val.csv"),
     "two of one split": (lambda home: (home / "valid.csv").write_text("a\n1\n"), "val.csv and valid.csv are both dev"),
     "one that may be two": (lambda home: renamed(home, "test.csv", "holdout.csv"), "it may be dev or test"),
-    "a column is missing": (lambda home: drop_age(home / "test.csv"), "there is no column 'age', which train.csv has"),
+    "a column is missing": (lambda home: drop_age(home / "test.csv"), "there is no column 'age', which train has"),
     "a stray cell": (lambda home: stray(home / "test.csv"), "the first in test.csv, row 3: 'old'"),
+    "another separator": (lambda home: semicolons(home / "test.csv"), "between cells stands ';'; of train.csv, between cells stands ','"),
+    "a label called nearly so": (lambda home: nearly(home / "test.csv"), "nearest: Kind"),
     "no row": (lambda home: no_row(home / "test.csv"), "there is no row below the header"),
-    "another form": (lambda home: as_parquet(home / "test.csv"), "splits of one form"),
+    "another form": (lambda home: as_parquet(home / "test.csv"), "splits that are written in one way"),
     "no label in a row": (lambda home: no_label(home / "val.csv"), "val.csv, row 7"),
 }  # fmt: skip
 
 
 def drop_age(file: Path) -> None:
     pd.read_csv(file).drop(columns="age").to_csv(file, index=False)
+
+
+def semicolons(file: Path) -> None:
+    pd.read_csv(file).to_csv(file, index=False, sep=";", decimal=",")
+
+
+def nearly(file: Path) -> None:
+    pd.read_csv(file).rename(columns={"kind": "Kind"}).to_csv(file, index=False)
 
 
 def stray(file: Path) -> None:

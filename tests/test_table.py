@@ -405,6 +405,24 @@ def test_evaluation_prediction_onnx_and_other_data_say_the_same_of_a_row(command
     )
 
 
+def test_columns_without_names_are_inputs_of_the_onnx_file_by_their_places(command, tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    table = passengers()[["age", "port", "fare", "kind"]]
+    table.to_csv(tmp_path / "table.csv", index=False, header=False)
+    words = [*TRAIN[:2], "data.reader.header=false", "data.label='column 4'", *TRAIN[3:]]
+    assert command("train", *words).code == 0
+    done = command("export", "run=run", "out=m.onnx")
+    assert done.code == 0 and "'column 1', 'column 2' (text), 'column 3', each (N, 1), to answers" in done.out, done.err
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    cells = {
+        "column 1": table[["age"]].to_numpy(np.float64),
+        "column 2": table[["port"]].fillna("").to_numpy(object),
+        "column 3": table[["fare"]].to_numpy(np.float64),
+    }
+    asked = command("predict", "run=run", "input=table.csv", "format=json")
+    assert np.abs(session.run(None, cells)[0] - answers_of(asked)).max() < 1e-5
+
+
 def test_what_train_never_saw_is_answered_as_unknown_and_counted(command, tmp_path) -> None:
     table = passengers()
     written(table, "table.csv", tmp_path)

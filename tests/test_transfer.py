@@ -18,6 +18,7 @@ from crucible.models.inception import Inception
 from crucible.models.lenet5 import LeNet5
 from crucible.models.mlp import MLP
 from crucible.models.resnet import ResNet
+from crucible.models.yolo import Yolo
 from crucible.transfer import FromFile, FromRun, blocks, head, pretrained
 
 QUICK = ["model=resnet", "model.width=4", "trainer.total_epochs=4", "tracking=none"]
@@ -410,11 +411,11 @@ class Plain(torch.nn.Module):
             setattr(self, f"layer{stage + 1}", Sequential(*layer))
         self.fc = Linear(channels, 1000)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def maps(self, x: torch.Tensor, stages: int) -> torch.Tensor:
         from torch.nn.functional import max_pool2d, relu
 
         x = max_pool2d(relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        for stage in range(1, 5):
+        for stage in range(1, stages + 1):
             for block in getattr(self, f"layer{stage}"):
                 last = 3 if hasattr(block, "conv3") else 2
                 y = x
@@ -422,7 +423,10 @@ class Plain(torch.nn.Module):
                     y = getattr(block, f"bn{i}")(getattr(block, f"conv{i}")(y))
                     y = relu(y) if i < last else y
                 x = relu(y + (block.downsample(x) if hasattr(block, "downsample") else x))
-        return self.fc(x.mean(dim=(2, 3)))
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.maps(x, 4).mean(dim=(2, 3)))
 
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -445,7 +449,15 @@ def photographs(channels: int = 3, size: int = 64, mean=MEAN, std=STD, dtype: st
 
 
 def from_file(path: Path, card, **keys) -> FromFile:
-    keys = {"source": "x", "freeze": "none", "old_rate": 1.0, "cache": "auto", "mean": MEAN, "std": STD} | keys
+    keys = {
+        "source": "x",
+        "freeze": "none",
+        "old_rate": 1.0,
+        "cache": "auto",
+        "mean": MEAN,
+        "std": STD,
+        "largest": None,
+    } | keys
     return FromFile(pretrained(path), card, **keys)
 
 
@@ -488,6 +500,42 @@ def test_the_first_convolution_takes_in_how_pictures_are_normalised(tmp_path, ch
     assert torch.allclose(model.stem[:2](ours)[:, :, 2:-2, 2:-2], wanted[:, :, 2:-2, 2:-2], atol=1e-4)
 
 
+@pytest.mark.parametrize("context", [True, False])
+def test_a_detector_takes_the_backbone_of_a_file(tmp_path, context) -> None:
+    torch.manual_seed(0)
+    there = shaken(Plain([2, 2, 2, 2], 8, bottleneck=False))
+    save_file(there.state_dict(), tmp_path / "w.safetensors")
+    own = {"depth": 18, "width": 8, "keep_prob": 1.0}
+    model = Yolo((3, 64, 64), 16, backbone="resnet", settings=own, stride=8, width=None, context=context).eval()
+    part = from_file(tmp_path / "w.safetensors", photographs(), freeze="none")
+    part.check(model, fixed=True)
+    part(model)
+    x = torch.randn(2, 3, 64, 64)
+    wanted = there.maps(x, 2)
+    found = x
+    for unit in model.backbone.units()[: len(model.backbone.stem) + 4]:
+        found = unit(found)
+    assert torch.allclose(found, wanted, atol=1e-4)
+    save_file(Plain([3, 4, 6, 3], 8, bottleneck=False).state_dict(), tmp_path / "deeper.safetensors")
+    with pytest.raises(Refusal, match="is only there"):
+        from_file(tmp_path / "deeper.safetensors", photographs()).check(model, fixed=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mean", "std", "largest"),
+    [("uint8", 120.0, 60.0, 255.0), ("float32", 0.4, 0.2, 1.0), ("float32", 120.0, 60.0, None), ("float32", 0.0, 1.0, None), ("int32", 32850.0, 9000.0, None)],
+)  # fmt: skip
+def test_the_largest_pixel_is_known_or_asked_for(tmp_path, dtype, mean, std, largest) -> None:
+    save_file(Plain([2, 2, 2, 2], 8, bottleneck=False).state_dict(), tmp_path / "w.safetensors")
+    card = replace(card_of((3, 64, 64), mean=[mean] * 3, std=[std] * 3), dtype=dtype)
+    if largest is None:
+        with pytest.raises(Refusal, match="65535 of pictures of 16 bits"):
+            from_file(tmp_path / "w.safetensors", card)
+    else:
+        assert from_file(tmp_path / "w.safetensors", card)._largest == largest
+    assert from_file(tmp_path / "w.safetensors", card, largest=65535)._largest == 65535
+
+
 def test_a_file_that_does_not_fit_says_why(tmp_path) -> None:
     there = Plain([2, 2, 2, 2], 8, bottleneck=False).state_dict()
     save_file(there, tmp_path / "w.safetensors")
@@ -496,7 +544,7 @@ def test_a_file_that_does_not_fit_says_why(tmp_path) -> None:
         from_file(path, card).check(ResNet([3, 64, 64], 3, depth=9, width=8, keep_prob=1.0), fixed=True)
     with pytest.raises(Refusal, match=r"'layer1.0.conv3.weight' is only|is only (here|there)"):
         from_file(path, card).check(ResNet([3, 64, 64], 3, depth=50, width=8, keep_prob=1.0), fixed=True)
-    with pytest.raises(Refusal, match="has shape"):
+    with pytest.raises(Refusal, match=r"its first filters are \[7, 7\] pixels, here \[3, 3\]"):
         from_file(path, photographs(size=32)).check(
             ResNet([3, 32, 32], 3, depth=18, width=8, keep_prob=1.0), fixed=True
         )
@@ -504,7 +552,7 @@ def test_a_file_that_does_not_fit_says_why(tmp_path) -> None:
     with pytest.raises(Refusal, match=r"'layer1.0.se.fc.weight' is only there"):
         from_file(path, card).check(ResNet([3, 64, 64], 3, depth=18, width=8, keep_prob=1.0), fixed=True)
     with pytest.raises(Refusal, match="in the names of timm"):
-        FromFile(None, card, source=None, freeze="none", old_rate=1.0, cache="auto", mean=MEAN, std=STD)
+        FromFile(None, card, source=None, freeze="none", old_rate=1.0, cache="auto", mean=MEAN, std=STD, largest=None)
     with pytest.raises(Refusal, match="2 and 3 numbers"):
         from_file(path, card, mean=[0.1, 0.2])
     torch.save([1, 2], tmp_path / "w.pth")

@@ -291,7 +291,8 @@ class FromFile(FromRun):
     they and we pad with the mean of other pictures. Of pictures with one channel its filters are summed, as for three equal ones.
 
     Args:
-        mean, std: of the pictures that the file was trained on, by channel, from 0 to 1.
+        mean, std: of the pictures that the file was trained on, by channel, from 0 to 1. largest: value of a pixel in these data; None:
+            255 of bytes, 1 of real numbers from 0 to 1.
     """
 
     def __init__(
@@ -305,6 +306,7 @@ class FromFile(FromRun):
         cache: Literal["auto"] | bool,
         mean: list[float],
         std: list[Positive],
+        largest: Positive | None,
         seen: OfSeen = "refuse",
     ) -> None:
         if pretrained is None:
@@ -312,6 +314,7 @@ class FromFile(FromRun):
                           example="transfer=from_file transfer.source=~/resnet18.pth")  # fmt: skip
         super().__init__(pretrained, card, source=source, freeze=freeze, old_rate=old_rate, cache=cache, seen=seen)
         self._mean, self._std = (torch.tensor(part, dtype=torch.float64) for part in (mean, std))
+        self._largest = largest or _largest(card)
         if not len(mean) == len(std) == 3:
             raise Refusal("transfer.mean, transfer.std", f"{len(mean)} and {len(std)} numbers, of pictures with three channels",
                           example="transfer.mean=[0.485,0.456,0.406]")  # fmt: skip
@@ -319,12 +322,11 @@ class FromFile(FromRun):
     def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the file's tensors by the names of this model, the first convolution brought to these data."""
         network = model.backbone if isinstance(model, Detector) else model
-        names = network.names_in_timm() if isinstance(network, Backbone) else {}
-        if not names:
+        if not isinstance(network, Backbone) or not (names := network.names_in_timm()):
             raise Refusal("transfer=from_file", f"timm has no network like {type(network).__name__} as it is here",
                           allowed="model=resnet model.depth=18, 34, 50, 101 or 152", example="model=resnet model.depth=18")  # fmt: skip
         there = self._source.published()
-        if foreign := next((name for name in there if name not in names), ""):
+        if foreign := next((name for name in there if name not in names and name not in network.cut_in_timm), ""):
             raise self._other(foreign, "is only there", nearest(foreign, names))
         found = {own: there[name] for name, own in names.items() if name in there}
         counters = {
@@ -332,9 +334,17 @@ class FromFile(FromRun):
         }
         found = counters | found
         first = names_of_first(names)
+        if first[0] in found:
+            self._require_one_side(found[first[0]].shape[2:], network.state_dict()[first[0]].shape[2:])
         if all(name in found for name in first) and found[first[0]].shape[1] == len(self._mean):
             found |= dict(zip(first, self._adapted(*(found[name] for name in first)), strict=True))
         return {_renamed(name, model): value for name, value in found.items()}
+
+    def _require_one_side(self, theirs: torch.Size, ours: torch.Size) -> None:
+        """Refuse first filters of another size: small pictures get smaller ones here."""
+        if theirs != ours:
+            raise Refusal(f"transfer.source={self._source.file}", f"its first filters are {list(theirs)} pixels, here {list(ours)}, as pictures are small",
+                          allowed="pictures of 64 pixels and more", example="data.image_size=[64,64]")  # fmt: skip
 
     def _adapted(self, filters: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return filters (O, C, k, k) and the running mean behind them (O) that take these data, as they are normalised here."""
@@ -348,12 +358,29 @@ class FromFile(FromRun):
 
     def _theirs_from_ours(self) -> tuple[Tensor, Tensor]:
         """Return scale and shift (3) from what the network is given here to what the file's network was given."""
-        largest = 255.0 if self._card.dtype == "uint8" else 1.0
         ours = [
             torch.tensor(self._card.normalize[key], dtype=torch.float64).expand(len(self._mean))
             for key in ("mean", "std")
         ]
-        return ours[1] / largest / self._std, (ours[0] / largest - self._mean) / self._std
+        return ours[1] / self._largest / self._std, (ours[0] / self._largest - self._mean) / self._std
+
+
+def _largest(card: Card) -> float:
+    """Return the largest value that a pixel can have.
+
+    Raises:
+        Refusal: neither bytes nor real numbers from 0 to 1: nobody knows.
+    """
+    if card.dtype == "uint8":
+        return 255.0
+    moments = list(zip(card.normalize["mean"], card.normalize["std"], strict=True))
+    if all(
+        std**2 <= mean * (1 - mean) for mean, std in moments
+    ):  # as of all numbers from 0 to 1 (Bhatia and Davis, 2000)
+        return 1.0
+    said = ", ".join(f"{mean:,.4g}" for mean, _ in moments)
+    raise Refusal("transfer.largest", f"is missing: pixels are {card.dtype}, of a mean of {said}, and neither bytes nor from 0 to 1",
+                  allowed="the largest value that a pixel can have: 65535 of pictures of 16 bits", example="transfer.largest=65535")  # fmt: skip
 
 
 def names_of_first(names: Mapping[str, str]) -> tuple[str, str]:

@@ -107,16 +107,14 @@ class Batches:
         if isinstance(x, Padded) and (self.own.lengths or {}).get("of_one_text"):
             x, kept = x.in_passages(self.own.feature_shape[0])
             y, further = y[kept], {name: values[kept.to(values.device)] for name, values in further.items()}
-        elif rows is not None:
-            x, here = x.index_select(0, rows.to(x.device)), rows.to(y.device)
-            y, further = y[here], {name: values[here] for name, values in further.items()}
         size = size or max(
             1, EVALUATION_BYTES // (4 * max(1, prod(x.shape[1:] if isinstance(x, Tensor) else self.own.feature_shape)))
         )
-        for start in range(0, len(y), size):
-            part = x[start : start + size].to(self.device, non_blocking=True)
-            own = {name: values[start : start + size] for name, values in further.items()}
-            yield self._ready({"x": part, "label": y[start : start + size], **own})
+        for start in range(0, len(y) if rows is None else len(rows), size):
+            part = slice(start, start + size) if rows is None else rows[start : start + size]
+            own = {name: _taken(values, part) for name, values in further.items()}
+            stored = _taken(x, part).to(self.device, non_blocking=True)
+            yield self._ready({"x": stored, "label": _taken(y, part), **own})
 
     def _ready(self, batch: Batch) -> Batch:
         """Return a batch normalised; of examples of different lengths with a mask (B, L) of where they are."""
@@ -257,6 +255,11 @@ def following(order: Tensor, batch_size: int) -> Tensor:
 def _cycled(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     rounds = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))]
     return torch.cat([*rounds, rows[:0]])[:count]
+
+
+def _taken(values: Tensor | Padded, part: slice | Tensor) -> Tensor:
+    """Return some rows, in a row or by their numbers, of a tensor or of examples of different lengths."""
+    return values[part] if isinstance(part, slice) else values.index_select(0, part.to(values.device))
 
 
 def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ text that is hardly ever the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Cells:
 
     Attributes:
         parts: the cells of each split of a folder of tables; of one table itself, as `all`.
-        length: gives the number of rows.
+        length: gives the number of rows. lacking: columns that the file does not have.
 
     Args:
         table: the rows. missing: words that say that a cell is empty, beside the usual ones.
@@ -104,6 +104,7 @@ class Cells:
 
     def __init__(self, table: Table, missing: Sequence[str] = ()) -> None:
         self.frame, self.path, self.separator, self.length = table.frame, table.path, table.separator, table.length
+        self.lacking = table.lacking
         self.parts = {split: Cells(part, missing) for split, part in table.parts.items()} or {"all": self}
         with reading(self.path):
             self.types = dict(zip(table.names, self.frame.collect_schema().dtypes(), strict=True))
@@ -257,6 +258,15 @@ def profiles(cells: Cells, names: Sequence[str], declared: Mapping[str, str]) ->
             close = nearest(kind, [*KINDS, *COMMAS])
             raise Refusal(f"data.columns.{name}", f"{kind!r} is no kind", allowed=f"{', '.join([*KINDS, *COMMAS])} (numbers with commas), or the form of its dates, as %d/%m/%Y",
                           nearest=close, example=_declaring(name, close or KINDS[0]))  # fmt: skip
+    found = _profiles(cells, names, declared)
+    if "train" not in cells.parts:
+        return found
+    # what tells the rows of train apart, or says one thing in all of them, teaches nothing, whatever stands in the other splits
+    alone = {each.name: each.why for each in _profiles(cells.parts["train"], names, declared) if each.column is None}
+    return [replace(each, column=None, why=alone[each.name]) if each.name in alone else each for each in found]
+
+
+def _profiles(cells: Cells, names: Sequence[str], declared: Mapping[str, str]) -> list[Profile]:
     with reading(cells.path):
         counted = cells.frame.select(pl.len().alias("\0"), *(_counts(cells, name) for name in names)).collect(
             engine="streaming"

@@ -59,7 +59,7 @@ class Table:
     Attributes:
         frame: cells of text files are text; its columns are called c0, c1, ..., since polars takes some names for patterns. separator:
             between cells of a text file; of others nothing. names: of the columns. parts: the tables by split that stand one below
-            the other in it, where it is a folder.
+            the other in it, where it is a folder. lacking: columns that are empty because the file does not have them.
     """
 
     frame: pl.LazyFrame
@@ -67,6 +67,7 @@ class Table:
     separator: str
     names: tuple[str, ...]
     parts: Mapping[str, "Table"] = field(default_factory=dict)
+    lacking: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, frame: pl.LazyFrame, path: Path) -> "Table":
@@ -92,10 +93,16 @@ class Table:
         frame = pl.concat([part.frame for part in parts.values()], how="vertical_relaxed")
         return cls(frame, path, first.separator, first.names, parts)
 
-    def select(self, names: Sequence[str]) -> "Table":
-        """Return the named columns alone, in this order."""
-        places = [pl.col(called(self.names.index(name))).alias(called(i)) for i, name in enumerate(names)]
-        return replace(self, frame=self.frame.select(places), names=tuple(names))
+    def like(self, other: "Table") -> "Table":
+        """Return the columns of another table, in its order; empty ones for those that are not here."""
+        kinds = other.frame.collect_schema().dtypes()
+        columns = [
+            pl.col(called(self.names.index(name))) if name in self.names else pl.lit(None, kind)
+            for name, kind in zip(other.names, kinds, strict=True)
+        ]
+        frame = self.frame.select(each.alias(called(i)) for i, each in enumerate(columns))
+        lacking = tuple(name for name in other.names if name not in self.names)
+        return replace(self, frame=frame, names=other.names, lacking=lacking)
 
     def where(self, condition: pl.Expr) -> "Table":
         """Return the rows alone for which a condition holds."""

@@ -291,7 +291,10 @@ def _split(
     source: Source, recipe: PrepareConfig, scans: Mapping[str, _Scan], labels: Mapping[str, Array]
 ) -> dict[str, Array]:
     if recipe.judge is not None:
-        judged = "test" if "test" in source.pools else "all"
+        judged = next((name for name in ("test", "all") if name in source.pools), None)
+        if judged is None:
+            raise Refusal("data.path", f"these data bring {' and '.join(source.pools)}, and no test to be judged on",
+                          allowed="data with a test split, or without splits: then all of them are judged")  # fmt: skip
         return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}
     ratios = _shares(recipe, list(source.pools))
     split_of = {}
@@ -322,7 +325,7 @@ def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None
             if other[1] != split_of[name][row]:
                 raise Refusal(
                     "data.group_by",
-                    f"group {group!r} stands in {other[0]} and in {name}, which the source itself split",
+                    f"group '{group}' stands in {other[0]} and in {name}, which the source itself split",
                     allowed="groups that do not cross the official splits; or merge the splits and let us draw them",
                 )
 

@@ -1,6 +1,7 @@
 """The tables of a folder, one for each split, as one table: train.csv, val.csv, test.csv."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from crucible.data.columns import TableForm
@@ -18,13 +19,14 @@ LAYOUT = (
 def open_tables(path: Path | None, form: TableForm, label: str | None) -> tuple[Table, list[str]]:
     """Return the rows of a file, or of the tables of a folder, and what a person should know of how they were read.
 
-    A table without the label's column is left aside. Columns that train does not have are left out.
+    A table without the label's column is left aside. Columns that train does not have are left out, those that only train has are
+    empty there.
 
     Args:
         label: the column of the label, or several of them: a,b; without one, only train of a folder is read.
 
     Raises:
-        Refusal: as `open_table` and `split_files`; a table lacks a column of train, or is text where train is none.
+        Refusal: as `open_table` and `split_files`; a table is written in another way than train, has no row, or calls the label nearly so.
     """
     path = require_path(path, LAYOUT)
     if path.is_file():
@@ -37,11 +39,12 @@ def open_tables(path: Path | None, form: TableForm, label: str | None) -> tuple[
     parts, notes = {"train": train}, list[str]()
     for split in (each for each in ("dev", "test") if each in files):
         table = open_table(files[split], form)
-        if set(labels) <= set(train.names) and not set(labels) <= set(table.names):
-            notes.append(_left_aside(table, label))
+        _require_alike(train, table)
+        notes += _left_out(table, train)
+        if _is_labelled(table, [each for each in labels if each in train.names], train):
+            parts[split] = table.like(train)
         else:
-            notes += _left_out(table, train)
-            parts[split] = _like(train, table)
+            notes.append(_left_aside(table, labels))
     if len(parts) == 1:
         return train, notes
     with reading(path):
@@ -69,9 +72,23 @@ def split_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _left_aside(table: Table, label: str) -> str:
+def _is_labelled(table: Table, labels: Sequence[str], train: Table) -> bool:
+    """Whether a table has a column of the label; of several labels one is enough, the others are unknown in it.
+
+    Raises:
+        Refusal: it has a column that is called nearly so.
+    """
+    more = [name for name in table.names if name not in train.names]
+    for label in (each for each in labels if each not in table.names):
+        if close := nearest(label, more):
+            raise Refusal(str(table.path), f"there is no column '{label}', which {train.path.name} has", nearest=close,
+                          allowed="one name in all splits")  # fmt: skip
+    return not labels or any(label in table.names for label in labels)
+
+
+def _left_aside(table: Table, labels: Sequence[str]) -> str:
     command = f"python src/predict.py run=latest input={shlex.quote(str(table.path))}"
-    return f"{table.path.name} has no column {label}: left aside; {command} answers for it"
+    return f"{table.path.name} has no column {' or '.join(labels)}: left aside; {command} answers for it"
 
 
 def _left_out(table: Table, train: Table) -> list[str]:
@@ -79,21 +96,13 @@ def _left_out(table: Table, train: Table) -> list[str]:
     return [f"{table.path.name} has columns that {train.path.name} has not: {more}; they are left out"] if more else []
 
 
-def _like(train: Table, table: Table) -> Table:
-    """Return a table's columns in the order of train.
-
-    Raises:
-        Refusal: it lacks one, is text where train is none, or has no row.
-    """
-    if lacking := next((name for name in train.names if name not in table.names), None):
-        raise Refusal(str(table.path), f"there is no column '{lacking}', which {train.path.name} has", allowed=", ".join(train.names),
-                      nearest=nearest(lacking, table.names))  # fmt: skip
-    if bool(table.separator) != bool(train.separator):
-        raise Refusal(
-            str(table.path),
-            f"its columns have types, those of {train.path.name} are text, or the other way round",
-            allowed="splits of one form",
-        )
+def _require_alike(train: Table, table: Table) -> None:
+    """Refuse a table that is written in another way than train, so that its cells may mean something else, or that has no row."""
+    if table.separator != train.separator:
+        said = [
+            f"between cells stands {each.separator!r}" if each.separator else "columns have types"
+            for each in (table, train)
+        ]
+        raise Refusal(str(table.path), f"its {said[0]}; of {train.path.name}, {said[1]}", allowed="splits that are written in one way")  # fmt: skip
     if not table.length():
         raise Refusal(str(table.path), "there is no row below the header", allowed="one example a row")
-    return table.select(train.names)

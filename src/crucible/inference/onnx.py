@@ -25,7 +25,8 @@ from crucible.inference.saved_run import Predictor, Saved, input_dtype
 
 LIMIT = 1e-5
 ANSWERS = "answers"
-NUMBERS = "stored values"  # of a table's cells; no column has this name, or the refusal says so
+CELLS, NETWORK = "cells/", "network/"  # how the names of the parts of a table's file begin
+NUMBERS = f"{CELLS}stored"
 
 
 def export(saved: Saved, examples: Tensor, path: Path) -> float:
@@ -122,24 +123,24 @@ def _of_cells(model: Any, card: Card) -> Any:
     from crucible.data.cells import MISSING, said_of
 
     columns, number = columns_of(card.table or {}), model.graph.input[0].type.tensor_type.elem_type
-    if taken := {ANSWERS, NUMBERS} & {each.name for each in columns}:
+    if taken := next(
+        (each.name for each in columns if each.name == ANSWERS or each.name.startswith((CELLS, NETWORK))), ""
+    ):
         raise Refusal(
-            "export",
-            f"a column is called '{taken.pop()}', as a part of the file is",
-            allowed="another name for this column",
+            "export", f"a column is called '{taken}', as a part of the file is", allowed="another name for this column"
         )
     empty = dict.fromkeys([*MISSING, *card.recipe["reader"]["missing"]], float("nan"))
     inputs, nodes, parts = list[Any](), list[Any](), list[str]()
     for i, each in enumerate(columns):
         words = said_of(each)
         inputs.append(helper.make_tensor_value_info(each.name, TensorProto.STRING if words else number, ["batch", 1]))
-        parts.append(f"column {i}" if words else each.name)
+        parts.append(f"{CELLS}column/{i}" if words else each.name)
         if words:
             known = empty | words
             nodes += [
-                helper.make_node("LabelEncoder", [each.name], [f"place {i}"], domain="ai.onnx.ml", keys_strings=list(known),
+                helper.make_node("LabelEncoder", [each.name], [f"{CELLS}place/{i}"], domain="ai.onnx.ml", keys_strings=list(known),
                                  values_floats=list(known.values()), default_float=-1.0 if each.kind == "category" else float("nan")),
-                helper.make_node("Cast", [f"place {i}"], [parts[-1]], to=number),
+                helper.make_node("Cast", [f"{CELLS}place/{i}"], [parts[-1]], to=number),
             ]  # fmt: skip
     nodes.append(helper.make_node("Concat", parts, [NUMBERS], axis=1))
     opsets = [*model.opset_import, helper.make_opsetid("ai.onnx.ml", 3)]
@@ -147,8 +148,8 @@ def _of_cells(model: Any, card: Card) -> Any:
     graph = helper.make_graph(nodes, "cells", inputs, [helper.make_tensor_value_info(NUMBERS, number, shape)])
     cells = helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
     model.opset_import.append(opsets[-1])
-    network = onnx.compose.add_prefix(model, "network/", rename_inputs=True, rename_outputs=False)
-    return onnx.compose.merge_models(cells, network, io_map=[(NUMBERS, "network/x")])
+    network = onnx.compose.add_prefix(model, NETWORK, rename_inputs=True, rename_outputs=False)
+    return onnx.compose.merge_models(cells, network, io_map=[(NUMBERS, f"{NETWORK}x")])
 
 
 def _convert(predictor: torch.nn.Module, example: Tensor, path: Path) -> None:

@@ -14,11 +14,13 @@ class Backbone(nn.Module):
     """A network of images whose maps another network may take.
 
     Attributes:
-        trunk: the names of the children that an image passes one after the other. top: those of what follows them.
+        trunk: the names of the children that an image passes one after the other. top: those of what follows them. cut_in_timm: names
+            in timm of what was taken away.
     """
 
     trunk: ClassVar[Sequence[str]]
     top: ClassVar[Sequence[str]] = ("head",)
+    cut_in_timm: frozenset[str] = frozenset()
 
     def units(self) -> list[nn.Module]:
         """Return the parts that an image passes, before anything is made a vector."""
@@ -37,7 +39,7 @@ class Backbone(nn.Module):
 
     def cut(self, kept: int) -> None:
         """Take away all parts after the first `kept`, and the top."""
-        parts = self.units()[:kept]
+        parts, whole = self.units()[:kept], self.names_in_timm()
         for name in self.trunk:
             left = nn.Sequential()
             for key, part in self.get_submodule(name).named_children():
@@ -46,6 +48,7 @@ class Backbone(nn.Module):
             setattr(self, name, left)
         for name in self.top:
             delattr(self, name)
+        self.cut_in_timm = frozenset(whole) - frozenset(self.names_in_timm())
 
 
 class Detector(nn.Module):

@@ -196,12 +196,14 @@ def _both(
     Args:
         rows: all of them. kept: those that a line is drawn through.
     """
-    measured, note = [row for row in rows if f"train/{name}" in row], ""
-    own = [_series(kept, f"train/{name}", "train", 0)] if len(measured) == len(rows) else []
-    if not own and measured:
+    measured, note, own = [row for row in rows if f"train/{name}" in row], "", list[Series]()
+    whole = name.partition("/")[0] == "loss"  # the mean over all steps
+    if whole and len(measured) == len(rows):
+        own.append(_series(kept, f"train/{name}", "train", 0))
+    elif measured:
         own.append(replace(_series(measured, f"train/{name}", "train, sampled", 0), dashed=True))
-        note = "Sampled: at most 1,000 examples of train, in some epochs."
-    if len(measured) < len(rows) and isinstance(train.get(name), float):
+        note = "Sampled: at most 1,000 examples of train, no more than dev has, in some epochs."
+    if not whole and isinstance(train.get(name), float):
         own.append(Series("train, chosen epoch", [best_epoch], [train[name]], colour=0))
     if f"dev/{name}" in rows[-1]:
         own.append(_series(kept, f"dev/{name}", "dev", 1))

@@ -6,7 +6,9 @@ import torch
 
 from crucible.app.arguments import output_file, read_arguments
 from crucible.app.unfinished import usable_run
-from crucible.errors import Refusal
+from crucible.data.card import Card
+from crucible.data.columns import columns_of
+from crucible.errors import Refusal, printable
 from crucible.inference.onnx import drawn, export
 from crucible.inference.saved_run import load_run
 from crucible.report.screen import lined
@@ -30,6 +32,15 @@ def main(words: list[str]) -> None:
     example = "PICTURE" if saved.card.is_images else "FILE.npz" if saved.card.table is None else "FILE.csv"
     apart = export(saved, drawn(saved.card, CHECKED), path)
     size = f"{path.stat().st_size / 2**20:.1f} MB"
-    result = f"{folder} as ONNX, {size}: x (N, {', '.join(map(str, saved.card.stored_shape))}), as stored, to answers"
-    print(lined([("result", result), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
+    print(lined([("result", f"{folder} as ONNX, {size}: {_inputs(saved.card)} to answers"), ("check", f"its answers and the run's differ by at most {apart:.1e}"), ("files", str(path)),
                  ("next", f"python src/predict.py run={shlex.quote(given['run'])} input={example}")]))  # fmt: skip
+
+
+def _inputs(card: Card) -> str:
+    """Say what the file takes."""
+    if card.table is None:
+        return f"x (N, {', '.join(map(str, card.stored_shape))}), as stored,"
+    from crucible.data.cells import said_of  # polars: only where a table is read
+
+    names = [f"'{printable(each.name)}'{' (text)' if said_of(each) else ''}" for each in columns_of(card.table)]
+    return f"{', '.join(names)}, each (N, 1),"

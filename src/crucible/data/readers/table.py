@@ -59,6 +59,7 @@ def read(
             {each.name: each.why for each in found if not each.column},
         )
     require_columns(cells, [each.name for each in used])
+    _require_in_each_split(cells, [*(each.name for each in used), *([group_by] if group_by else [])])
     wide = [
         replace(each, categories=tuple(values_of(cells, each.name))) if each.kind == "category" else each
         for each in used
@@ -125,6 +126,15 @@ def _require_label_alone(targets: Sequence[str], group_by: str | None, settings:
     ):
         if settings["known"] is None and (both := next((name for name in names if name in targets), None)):
             raise Refusal(key, f"column '{both}' is the label", allowed="columns beside the label")
+
+
+def _require_in_each_split(cells: Cells, names: Sequence[str]) -> None:
+    """Refuse a split that lacks a column which is used."""
+    for part in cells.parts.values():
+        if lacking := next((name for name in names if name in part.lacking), None):
+            there = [name for name in part.types if name not in part.lacking]
+            raise Refusal(str(part.path), f"there is no column '{lacking}', which train has", allowed=", ".join(there),
+                          example=f"'data.drop=[{lacking}]'")  # fmt: skip
 
 
 def _is_unlabelled(cells: Cells, target: str) -> Any:
@@ -201,10 +211,10 @@ def _fitted(source: Source, cells: Cells, used: Sequence[Column], wide: Sequence
             split_of: Mapping[str, Array], known: Sequence[str] | None) -> Source:  # fmt: skip
     """Return the source in what train has fitted; or, for a run that judges it, in what its own train has."""
     fitting = Fitting(wide)
-    for split, part in cells.parts.items():
+    for split, own in split_of.items():
         start = 0
-        for chunk in read_columns(part, wide):
-            fitting.add(chunk, split_of[split][start : start + len(chunk)])
+        for chunk in read_columns(cells.parts[split], wide):
+            fitting.add(chunk, own[start : start + len(chunk)])
             start += len(chunk)
     columns = (
         used
