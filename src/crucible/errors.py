@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from unicodedata import category
 
 INTERRUPTED = 130  # the exit code that shells expect of a process that was
@@ -51,3 +52,8 @@ def _shown(text: str) -> str:
 def printable(text: str) -> str:
     r"""Return text that a terminal only shows: each character that would steer it or hide stands as an escape, as \x1b."""
     return "".join(c.encode("unicode_escape").decode() if category(c) in HIDDEN else c for c in text)
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Return names in a row, of many the first."""
+    return ", ".join(map(printable, names[:most])) + (f", and {len(names) - most} more" if len(names) > most else "")

@@ -86,16 +86,8 @@ class Run:
         import pandas as pd
 
         said = self.ask(inputs)
-        if said.unseen:
-            print(
-                f"note: {said.unseen:,} cell(s) hold a category that its train split did not: answered as unknown",
-                file=sys.stderr,
-            )
-        if said.far:
-            print(
-                "note: far from all this run has learned from: other units, or another kind of picture?",
-                file=sys.stderr,
-            )
+        for note in said.notes:
+            print(f"note: {note}", file=sys.stderr)
         rows = [{"input": each.name, "predicted": each.predicted, **each.shares} for each in said.found]
         return pd.DataFrame(rows, columns=None if rows else ["input", "predicted"])
 

@@ -40,7 +40,7 @@ NO_LABEL = ("", "?", "NA", "<NA>", "NaN", "nan")
 YES, NO = ("true", "yes", "y", "t", "1"), ("false", "no", "n", "f", "0")
 KINDS = ("number", "boolean", "date", "category")
 DECIMALS, THOUSANDS = "decimals", "thousands"
-COMMAS = {"decimals": DECIMALS, "thousands": THOUSANDS}  # kinds of numbers whose commas are declared
+COMMAS = (DECIMALS, THOUSANDS)  # kinds of numbers whose commas are declared
 GROUPED = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$"  # thousands parted by commas; of one comma alone nobody knows
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 CLOCKS = (
@@ -80,13 +80,12 @@ class Profile:
     """What was found in a column.
 
     Attributes:
-        column: how it is used; None where it is left out, and `why`. rows, empty: how many. distinct: different values, to a few per cent.
+        column: how it is used; None where it is left out, and `why`. empty: cells. distinct: different values, to a few per cent.
     """
 
     name: str
     column: Column | None
     why: str
-    rows: int
     empty: int
     distinct: int
 
@@ -302,13 +301,13 @@ def _counts(cells: Cells, name: str) -> pl.Expr:
 def _profile(cells: Cells, name: str, rows: int, counts: Mapping[str, Any], declared: str | None) -> Profile:
     found = _declared(cells, name, counts, declared) if declared else _found(cells, name, rows, counts)
     column, why = (found, "") if isinstance(found, Column) else (None, found)
-    return Profile(name, column, why, rows, rows - counts["cells"], min(counts["distinct"], counts["cells"]))
+    return Profile(name, column, why, rows - counts["cells"], min(counts["distinct"], counts["cells"]))
 
 
 def _declared(cells: Cells, name: str, counts: Mapping[str, Any], kind: str) -> Column:
     """Return a column as it is declared."""
     if kind in COMMAS or kind == "number":
-        column = Column(name, "number", comma=COMMAS[kind] if kind in COMMAS else _comma(cells, name, counts))
+        column = Column(name, "number", comma=kind if kind in COMMAS else _comma(cells, name, counts))
     elif kind == "date" or kind.startswith("%"):
         form = kind if kind.startswith("%") else _date_format(cells, name, counts["cells"]) or DATES[0]
         column = (

@@ -59,9 +59,9 @@ class Column:
         return {key: value for key, value in facts.items() if value or key in ("name", "kind")}
 
 
-def columns_of(table: Mapping[str, Any]) -> list[Column]:
-    """Return the columns that a card describes."""
-    return [Column.of(each) for each in table["columns"]]
+def columns_of(table: Mapping[str, Any] | None) -> list[Column]:
+    """Return the columns that a card describes; none of what is no table."""
+    return [Column.of(each) for each in table["columns"]] if table is not None else []
 
 
 def is_numeric(column: Column) -> bool:

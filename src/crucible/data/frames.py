@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -25,14 +25,10 @@ from typing import IO, Any, cast
 import polars as pl
 
 from crucible.data.columns import TableForm
+from crucible.data.readers.file_names import EXCEL, PACKED, PARQUET, is_table, is_text_table
 from crucible.data.readers.source import is_number, require_path
 from crucible.errors import Refusal
 
-TEXT, PACKED = (".csv", ".tsv", ".tab", ".txt"), (".gz", ".zip")
-TYPED: dict[str, Callable[[Path], pl.LazyFrame]] = {
-    ".parquet": pl.scan_parquet, ".pq": pl.scan_parquet, ".feather": pl.scan_ipc, ".arrow": pl.scan_ipc,
-    ".xlsx": lambda path: _excel(path), ".xls": lambda path: _excel(path), ".ods": lambda path: _excel(path),
-}  # fmt: skip
 WANTED = "a table with a header: .csv, .tsv or .txt (also .gz, .zip), .parquet, .feather, .xlsx"
 SEPARATORS = (",", ";", "\t", "|")
 HEAD_BYTES, HEAD_ROWS = 1 << 18, 100
@@ -40,16 +36,6 @@ ROWS_AT_A_TIME = 1 << 15
 SAID = re.compile(r"sep=(.)", re.IGNORECASE)
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DAMAGED = (OSError, EOFError, ValueError, csv.Error, zipfile.BadZipFile, pl.exceptions.PolarsError)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is read as a table, by its name."""
-    return path.suffix.lower() in TYPED or _is_text(path)
-
-
-def _is_text(path: Path) -> bool:
-    packed = path.suffix.lower() in PACKED
-    return (Path(path.stem) if packed else path).suffix.lower() in TEXT
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ def open_table(path: Path | None, form: TableForm, *, key: str = "data.path") ->
     if not (path.is_file() and is_table(path)):
         raise Refusal(f"{key}={path}", "it is no table by its name", allowed=WANTED)
     with reading(path):
-        return _text(path, form) if _is_text(path) else Table.of(TYPED[path.suffix.lower()](path), path)
+        return _text(path, form) if is_text_table(path) else Table.of(_typed(path), path)
 
 
 def table_of(frame: Any) -> Table:
@@ -170,6 +156,13 @@ def batches(frame: pl.LazyFrame, path: Path) -> Iterator[pl.DataFrame]:
             yield from batch.iter_slices(ROWS_AT_A_TIME)
 
 
+def _typed(path: Path) -> pl.LazyFrame:
+    """Return the rows of a file whose columns have types."""
+    if (suffix := path.suffix.lower()) in EXCEL:
+        return _excel(path)
+    return pl.scan_parquet(path) if suffix in PARQUET else pl.scan_ipc(path)
+
+
 def _excel(path: Path) -> pl.LazyFrame:
     try:
         from fastexcel import FastExcelError
@@ -195,7 +188,7 @@ def _text(path: Path, form: TableForm) -> Table:
     if not rows or not any(map(str.strip, rows[0])):
         raise Refusal(str(path), "the file is empty", allowed="a header, then one example a line")
     names = _names(path, rows[0], header=form["header"])
-    blank = _require_equal_rows(path, file, separator, len(names), passed_over=1 if told else 0)
+    blank = _require_equal_rows(path, file, separator, len(names), 1 if told else 0, *_stamp(file))
     if blank or told or any(line.endswith("\r") for line in head):
         file = _without_blank_lines(file, separator, 1 if told else 0, *_stamp(file))
     columns = list(map(called, range(len(names))))
@@ -268,8 +261,11 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
         raise Refusal(str(path), f"two columns are called '{twice}'", allowed="a name of its own for each column")
 
 
-def _require_equal_rows(path: Path, file: Path, separator: str, width: int, *, passed_over: int) -> bool:
-    """Refuse a row that has more or fewer cells than the header: polars would fill it up without a word.
+@cache
+def _require_equal_rows(
+    path: Path, file: Path, separator: str, width: int, passed_over: int, mtime_ns: int, size: int
+) -> bool:
+    """Refuse a row that has more or fewer cells than the header: polars would fill it up without a word. Once for a file that stays as it is.
 
     Return whether there are blank lines, which are no rows.
     """

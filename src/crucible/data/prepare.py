@@ -367,7 +367,7 @@ def _write_examples(
 
 def _no_numbers(source: Source) -> list[int]:
     """Return the columns of a table that hold places in a list."""
-    columns = columns_of(source.facts["table"]) if "table" in source.facts else []
+    columns = columns_of(source.facts.get("table"))
     return [i for i, each in enumerate(columns) if not is_numeric(each)]
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crucible.data.columns import TableForm
-from crucible.data.frames import Table, is_table, open_table, reading
+from crucible.data.frames import Table, open_table, reading
+from crucible.data.readers.file_names import is_table, split_of
 from crucible.data.readers.source import require_path
-from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 from crucible.schema import nearest
 
@@ -60,7 +60,7 @@ def split_files(folder: Path) -> dict[str, Path]:
     tables = sorted(each for each in folder.iterdir() if each.is_file() and is_table(each))
     files: dict[str, Path] = {}
     for file in tables:
-        split = meant_split(file.name.split(".")[0])
+        split = split_of(file)
         if split == "":
             raise Refusal(str(file), "it may be dev or test", allowed="a name that says which: val.csv, test.csv")
         if split is not None and (other := files.setdefault(split, file)) != file:

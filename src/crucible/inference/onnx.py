@@ -84,7 +84,7 @@ def drawn(card: Card, count: int) -> Tensor:
         torch.tensor(card.normalize[key]).view(-1, *(1 for _ in card.stored_shape[1:])) for key in ("mean", "std")
     )
     values = mean + std * torch.randn(count, *card.stored_shape, generator=draw)
-    for i, column in enumerate(columns_of(card.table) if card.table is not None else []):
+    for i, column in enumerate(columns_of(card.table)):
         if not is_numeric(column) or column.kind == "boolean":
             low, high = (0, 2) if is_numeric(column) else (-1, len(column.categories))
             values[:, i] = torch.randint(low, high, (count,), generator=draw)
@@ -122,7 +122,7 @@ def _of_cells(model: Any, card: Card) -> Any:
 
     from crucible.data.cells import MISSING, said_of
 
-    columns, number = columns_of(card.table or {}), model.graph.input[0].type.tensor_type.elem_type
+    columns, number = columns_of(card.table), model.graph.input[0].type.tensor_type.elem_type
     if taken := next(
         (each.name for each in columns if each.name == ANSWERS or each.name.startswith((CELLS, NETWORK))), ""
     ):

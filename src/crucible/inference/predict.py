@@ -25,7 +25,6 @@ from crucible.tasks.language import Language
 WANTED = "a picture, a folder of pictures, an array (.npy, .npz), a table (.csv, .parquet, .xlsx), or text"
 AT_A_TIME = 64
 Examples = tuple[list[str], Array, Array]
-NO_TABLE: dict[str, Any] = {"columns": []}
 FAR = 10.0  # deviations of train from its mean
 
 
@@ -42,6 +41,17 @@ class Answers:
     far: bool
     unseen: int
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before trusting them."""
+        far = "far from all this run has learned from: other units, or another kind of picture?" if self.far else ""
+        unseen = (
+            f"{self.unseen:,} cell(s) hold a category that its train split did not: answered as unknown"
+            if self.unseen
+            else ""
+        )
+        return [note for note in (far, unseen) if note]
+
 
 @torch.inference_mode()
 def answers(saved: Saved, examples: Iterator[Examples]) -> Answers:
@@ -51,7 +61,7 @@ def answers(saved: Saved, examples: Iterator[Examples]) -> Answers:
         examples: names, stored values (n, ...) and sizes, as `examples` gives them.
     """
     predictor, found, far, unseen = Predictor(saved).eval(), list[Answer](), False, 0
-    categories = [i for i, each in enumerate(columns_of(saved.card.table or NO_TABLE)) if not is_numeric(each)]
+    categories = [i for i, each in enumerate(columns_of(saved.card.table)) if not is_numeric(each)]
     device, symbols, kind = next(saved.model.parameters()).device, saved.card.holds_symbols, saved.task.kind
     stored = torch.int64 if symbols else input_dtype(saved.card)
     for names, values, sizes in examples:
@@ -179,10 +189,7 @@ def _rows(path: Path, saved: Saved) -> Iterator[Examples]:
 
     reader = saved.card.recipe["reader"]
     form: TableForm = {"separator": None, "encoding": reader["encoding"], "header": reader["header"]}
-    table, wanted = (
-        open_table(path, form, key="input"),
-        {each.name for each in columns_of(saved.card.table or NO_TABLE)},
-    )
+    table, wanted = (open_table(path, form, key="input"), {each.name for each in columns_of(saved.card.table)})
     if reader["separator"] is not None and not wanted <= set(table.names):
         table = open_table(path, {**form, "separator": reader["separator"]}, key="input")
     yield from _table_rows(table, saved)

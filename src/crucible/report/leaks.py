@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crucible.data.card import Card
-from crucible.errors import printable
+from crucible.errors import few, printable
 
 SHOWN, MOST, WIDTH = 3, 12, 28
 KINDS = {"number": "numbers", "boolean": "yes or no", "date": "dates", "category": "categories"}
@@ -48,21 +48,15 @@ def columns(table: Mapping[str, Any]) -> list[str]:
         by_kind.setdefault(each["kind"], []).append(
             f"{each['name']}{values}{', some empty' if each.get('missing') else ''}"
         )
-    used = [f"{KINDS.get(kind, kind)}: {_few(names)}" for kind, names in by_kind.items()]
+    used = [f"{KINDS.get(kind, kind)}: {few(names, MOST)}" for kind, names in by_kind.items()]
     out = [f"{name} ({why})" for name, why in table.get("left_out", {}).items()]
     unseen = [f"{column} of {split} {count:,} cells" for split, found in table.get("unseen", {}).items() if split != "train"
               for column, count in found.items()]  # fmt: skip
     return [
         *used,
-        f"left out: {_few(out)}" if out else "",
-        f"categories that train lacks, or has too seldom: {_few(unseen)}" if unseen else "",
+        f"left out: {few(out, MOST)}" if out else "",
+        f"categories that train lacks, or has too seldom: {few(unseen, MOST)}" if unseen else "",
     ]
-
-
-def _few(names: Sequence[str]) -> str:
-    """Return names, of many the first."""
-    more = f", and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(map(printable, names[:MOST])) + more
 
 
 def _classes(names: Sequence[str], counts: Sequence[int]) -> str:

@@ -157,7 +157,7 @@ def build_network(node: Mapping[str, Any], card: Card, task: MonitoredTask) -> n
     """Return the network that a configuration names, for these examples and this task, with what the task itself learns."""
     network = build("model", node, card.feature_shape, task.num_outputs)
     if isinstance(network, EmbedsCategories):
-        columns = columns_of(card.table) if card.table is not None else []
+        columns = columns_of(card.table)
         network.embed_categories(plain_features(columns), category_sizes(columns))
     return task.attach(network)
 

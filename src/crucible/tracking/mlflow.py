@@ -312,7 +312,7 @@ class Mirror:
         from crucible.data.columns import columns_of, typical
         from crucible.inference.saved_run import Predictor, input_dtype, load_run
 
-        columns = columns_of(card.table or {})
+        columns = columns_of(card.table)
         inputs = list[Any](
             ColSpec(AnyType(), each.name) for each in columns
         )  # whole numbers where others stood, text, dates: the run reads them

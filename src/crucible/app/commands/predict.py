@@ -63,13 +63,7 @@ def _write(found: list[Answer], saved: Saved, form: str, out: Path | None) -> No
 
 
 def _last_screen(given: dict[str, str], folder: Path, said: Answers, files: list[str], *, text: bool) -> None:
-    far = "far from all this run has learned from: other units, or another kind of picture?" if said.far else ""
-    unseen = (
-        f"{said.unseen:,} cell(s) hold a category that its train split did not: answered as unknown"
-        if said.unseen
-        else ""
-    )
-    print(lined([("result", f"{len(said.found)} example(s), by {folder}"), ("note", far), ("note", unseen),
+    print(lined([("result", f"{len(said.found)} example(s), by {folder}"), *(("note", note) for note in said.notes),
                  ("files", "  ".join(files) or "none: out=FILE writes all of them"),
                  ("next", f"python src/{'evaluate' if text else 'export'}.py run={shlex.quote(given['run'])}")]))  # fmt: skip
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from crucible.data.duplicates import hashes
-from crucible.data.readers.image_folder import SUFFIXES, decode, opened
+from crucible.data.readers.image_folder import DEEP, MODES, SUFFIXES, decode, opened
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.readers.yolo import upright_size
-from crucible.errors import Refusal, printable
+from crucible.errors import Refusal, few, printable
 from crucible.integrity import sha256_of
 
 MOST_FILES = 20_000  # pictures whose size is read
@@ -29,7 +29,7 @@ class Pictures:
     """How large pictures are.
 
     Attributes:
-        sizes: (height, width), how many of each. channels: 1 or 3, how many of each. looked_at: how many. unreadable: files.
+        sizes: (height, width), how many of each. channels: 1 or 3, how many of each. unreadable: files.
     """
 
     sizes: Counter[tuple[int, int]]
@@ -138,8 +138,8 @@ def _labels(source: Source, found: Findings, *, classes: bool) -> None:
         found.lines.append(("classes", _counted(found.classes)))
     else:
         return
-    if found.classes and (few := [name for name, count in found.classes.items() if count < FEW]):
-        found.odd.append(f"{_few(few)}: fewer than {FEW} examples")
+    if found.classes and (rare := [name for name, count in found.classes.items() if count < FEW]):
+        found.odd.append(f"{few(rare, NAMED)}: fewer than {FEW} examples")
     boxes = found.small_box is not None
     if (
         not boxes
@@ -171,10 +171,6 @@ def _counted(counts: Mapping[str, int]) -> str:
     return f"{len(counts)}: {', '.join(shown)}{more}"
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(printable, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
 def _sides(file: Path, boxes: Array) -> Array:
     """Return the side of each box as a share of the picture's."""
     w, h = upright_size(file)
@@ -188,7 +184,7 @@ def _sizes(files: Sequence[Path]) -> Pictures:
         try:
             w, h = upright_size(file)
             with opened(file) as picture:
-                channels[1 if picture.mode in ("1", "L", "LA", "I;16", "I", "F") else 3] += 1
+                channels[1 if picture.mode in DEEP or MODES.get(picture.mode) == "L" else 3] += 1
             sizes[h, w] += 1
         except Refusal:
             unreadable.append(file)
@@ -205,12 +201,12 @@ def _sizes_in_words(found: Pictures) -> str:
 def _other_sizes(files: Sequence[Path], found: Pictures) -> Iterator[str]:
     """Give what is unlike the others: a few pictures of another size, files that are no pictures."""
     if found.unreadable:
-        yield f"{len(found.unreadable):,} files are no pictures, or damaged: {_few([each.name for each in found.unreadable])}"
+        yield f"{len(found.unreadable):,} files are no pictures, or damaged: {few([each.name for each in found.unreadable], NAMED)}"
     most, count = found.sizes.most_common(1)[0] if found.sizes else ((0, 0), 0)
     others = found.sizes.total() - count
     if 0 < others <= max(NAMED, found.sizes.total() // 20) and len(files) <= MOST_FILES:
         odd = [file for file in files if file not in found.unreadable and upright_size(file)[::-1] != most]
-        yield f"{others:,} of {found.sizes.total():,} pictures are not {most[0]} x {most[1]}: {_few([each.name for each in odd])}"
+        yield f"{others:,} of {found.sizes.total():,} pictures are not {most[0]} x {most[1]}: {few([each.name for each in odd], NAMED)}"
 
 
 def _same_files(source: Source, found: Findings) -> None:
@@ -226,7 +222,7 @@ def _same_files(source: Source, found: Findings) -> None:
             pairs.append((file, other))
     if pairs:
         found.odd.append(
-            f"{len(pairs):,} picture(s) are there twice: {_few([f'{a.parent.name}/{a.name} is {b.parent.name}/{b.name}' for a, b in pairs])}"
+            f"{len(pairs):,} picture(s) are there twice: {few([f'{a.parent.name}/{a.name} is {b.parent.name}/{b.name}' for a, b in pairs], NAMED)}"
         )
     found.copies_across = any(split[a] != split[b] for a, b in pairs)
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from crucible.data.readers.file_names import is_table, meant_split, split_of
 from crucible.data.readers.image_folder import SUFFIXES
 from crucible.data.readers.source import require_path
-from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 ALLOWED = (
     "a folder of pictures with a folder for each class; boxes as YOLO, COCO, Pascal VOC or labelImg write them; a table (.csv, .tsv, .parquet, "
     ".xlsx); arrays (.npz, .npy, .h5, IDX); text (.txt, .conll)"
 )
-TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".feather", ".arrow", ".xlsx", ".xls", ".ods")
 HEAD, MOST_FILES = 1 << 16, 20_000  # bytes of a file and files of a folder that are looked at to tell what it is
 COORDINATE = re.compile(r"[xy]_?\d+", re.IGNORECASE)
 
@@ -94,10 +93,8 @@ def _keypoints(path: Path) -> Recognised | None:
 
 
 def _table(path: Path) -> Recognised | None:
-    packed = path.suffix.lower() in (".gz", ".zip") and Path(path.stem).suffix.lower() in (*TABLES, ".txt")
-    if path.suffix.lower() in TABLES or packed:
-        return Recognised("table", path, "a table")
-    return None
+    """A plain text file may be a text, too: see `_text`."""
+    return Recognised("table", path, "a table") if is_table(path) and path.suffix.lower() != ".txt" else None
 
 
 def _text(path: Path) -> Recognised | None:
@@ -183,8 +180,8 @@ def _image_folder(path: Path) -> Recognised | None:
 
 def _tables_in(path: Path) -> Recognised | None:
     tables = [each for each in _files(path) if _table(each) is not None]
-    splits = [each for each in tables if meant_split(each.name.split(".")[0]) is not None]
-    if len(splits) > 1 and any(meant_split(each.name.split(".")[0]) == "train" for each in splits):
+    splits = [each for each in tables if split_of(each) is not None]
+    if len(splits) > 1 and "train" in map(split_of, splits):
         return Recognised("table", path, f"tables of splits: {', '.join(each.name for each in splits)}")
     alone = tables if len(tables) == 1 else splits
     return Recognised("table", alone[0], "a table") if len(alone) == 1 else None

@@ -11,7 +11,7 @@ from crucible.app.look.findings import Findings, findings
 from crucible.app.look.recognition import Recognised, recognised
 from crucible.app.quoting import key_of
 from crucible.data.readers.source import Source
-from crucible.models.resnet import SMALLEST_FAST
+from crucible.models.resnet import LARGE, SMALLEST_FAST
 
 SIDE, SMALL_SIDE = 64, 96  # what large pictures are brought to; pictures up to which they stay as they are
 BOX_PIXELS, BOX_SIDES = (
@@ -25,7 +25,6 @@ FINE_TUNE = (
     "few pictures: weights that others have trained on many, a file in timm's names, help most here; fine-tune them: "
     "transfer=from_file transfer.source=resnet18.pth model.depth=18 model.width=64 transfer.freeze=none optimizer.lr=0.001"
 )
-SIDE_IN_TIMM = 64  # of pictures from which ResNet-18 is the one of table 1, as timm has it
 ANCHORS = 3  # of task=detection, where nobody says
 
 
@@ -77,8 +76,8 @@ def looked_at(path: Path, given: Sequence[str] = ()) -> Looked:
     if facts.copies_across:
         first.append(Choice(("data.duplicates=drop",), "copies stand in two splits: they leave train"))
     if found.choice == "image_folder" and facts.size < FEW_PICTURES and "transfer" not in map(key_of, given):
-        small = facts.pictures is not None and facts.pictures.smallest < SIDE_IN_TIMM
-        facts.odd.append(FINE_TUNE + (f" data.image_size=[{SIDE_IN_TIMM},{SIDE_IN_TIMM}]" if small else ""))
+        small = facts.pictures is not None and facts.pictures.smallest < LARGE
+        facts.odd.append(FINE_TUNE + (f" data.image_size=[{LARGE},{LARGE}]" if small else ""))
     suited = SUITED.get(found.choice, _of_arrays)(facts, numbers)
     first = [
         own for each in first if (own := still_open(each, [word for word in given if key_of(word) != "data"])).words

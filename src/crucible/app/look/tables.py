@@ -7,8 +7,8 @@ from pathlib import Path
 from crucible.app.look.choices import Choice, data_node
 from crucible.app.quoting import key_of
 from crucible.data.cells import DECIMALS, Cells, Profile, profiles
-from crucible.data.frames import Table, is_table, open_table, reading
-from crucible.data.readers.split_names import meant_split
+from crucible.data.frames import Table, open_table, reading
+from crucible.data.readers.file_names import is_table, split_of
 from crucible.data.split_tables import open_tables
 from crucible.errors import Refusal
 
@@ -73,10 +73,10 @@ def _label(table: Table) -> tuple[str, str]:
 
 def _tests_beside(path: Path) -> list[Path]:
     """Return the test tables in the folder of one that is called train, as Kaggle hands them out."""
-    if meant_split(path.name.split(".")[0]) != "train":
+    if split_of(path) != "train":
         return []
     tables = sorted(each for each in path.parent.iterdir() if each.is_file() and is_table(each))
-    return [each for each in tables if meant_split(each.name.split(".")[0]) == "test"]
+    return [each for each in tables if split_of(each) == "test"]
 
 
 def _is_number(cells: Cells, label: str) -> bool:

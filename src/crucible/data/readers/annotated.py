@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from crucible.data.readers.file_names import SPLITS, meant_split
 from crucible.data.readers.image_folder import SUFFIXES, chunks_of, group_of
 from crucible.data.readers.source import Array, Pool, official, require_inside, require_whole
-from crucible.data.readers.split_names import SPLITS, meant_split
 from crucible.errors import Refusal
 
 MOST_TEXT = 1 << 30  # bytes of a file of annotations

@@ -12,5 +12,5 @@ def read(path: Path | None, label: str | None = None, group_by: str | None = Non
     Raises:
         Refusal: always, with what to do.
     """
-    raise Refusal("data=auto", "it is decided on the command line of train.py and prepare.py alone", allowed="what look.py suggests, here",
+    raise Refusal("data=auto", "it is decided on the command line alone", allowed="what look.py suggests, here",
                   example=f"python src/look.py {path or 'PATH'}")  # fmt: skip

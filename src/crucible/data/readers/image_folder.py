@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from crucible.data.readers.file_names import meant_split
 from crucible.data.readers.source import Array, Pool, Source, official, require_inside, require_path
-from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}

@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from crucible.data.readers.file_names import SPLITS
 from crucible.data.readers.source import (
     Array,
     Pool,
@@ -32,7 +33,6 @@ DAMAGED = (
 )  # fmt: skip
 LAYOUT = "arrays x_train y_train [x_dev y_dev] [x_test y_test], or x y (or X y, data target, images labels); perhaps classes, their names"
 FORMS = ("{0}_{1}", "{1}_{0}")  # of a split: x_train, train_x
-SPLIT_WORDS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
 CLASSES = ("classes", "target_names", "label_names")
 PAIRS = (
     ("x", "y"),
@@ -86,7 +86,7 @@ def _layout(names: set[str], label: str | None, group_by: str | None) -> dict[st
     for x, y in ((x, label or y) for x, y in PAIRS):
         found += [{"all": (x, y, group_by)}] if x in names else []
         for form in FORMS:
-            of_word = {word: split for word, split in SPLIT_WORDS.items() if form.format(x, word) in names}
+            of_word = {word: split for word, split in SPLITS.items() if form.format(x, word) in names}
             found += [{split: (form.format(x, word), form.format(y, word), group_by and form.format(group_by, word))
                        for word, split in of_word.items()}] if of_word else []  # fmt: skip
     whole = [each for each in found if all(y in names for _, y, _ in each.values())]

@@ -14,9 +14,9 @@ from crucible.data.readers.annotated import (
     require_short,
     text_of,
 )
+from crucible.data.readers.file_names import meant_split
 from crucible.data.readers.image_folder import SUFFIXES
 from crucible.data.readers.source import Source, official, require_path
-from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 LAYOUT = "a folder with JPEGImages/, Annotations/ and ImageSets/Main/; or pictures with an .xml each, beside them or in annotations/"

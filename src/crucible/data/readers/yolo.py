@@ -8,16 +8,15 @@ import numpy as np
 import yaml
 
 from crucible.data.readers.annotated import Annotated, files_of, pool, require_finite, text_of
+from crucible.data.readers.file_names import SPLITS, meant_split
 from crucible.data.readers.image_folder import SUFFIXES, opened
 from crucible.data.readers.source import Array, Source, official, require_path
-from crucible.data.readers.split_names import meant_split
 from crucible.errors import Refusal
 
 LAYOUT = (
     "data.yaml with train, val, test and names; or images/ and labels/ with files of the same names, both perhaps in train/, "
     "val/, test/; or train/, valid/, test/ with images/ and labels/ in each"
 )
-KEYS = {"train": "train", "val": "dev", "valid": "dev", "test": "test"}  # of data.yaml
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # Exif: pictures that stand on their side
 ROUNDING = 1e-3  # of shares, as other tools write them
 
@@ -94,7 +93,7 @@ def _by_sheet(root: Path, sheet: Path | None, said: Mapping[str, Any]) -> tuple[
     """
     found: dict[str, list[Path]] = {}
     notes = []
-    for key, split in KEYS.items():
+    for key, split in SPLITS.items():
         entries = said.get(key)
         if not entries or sheet is None:
             continue
