@@ -194,3 +194,9 @@ def test_several_runs_side_by_side_are_those_one_after_the_other(tmp_path) -> No
         assert sha256_of(tmp_path / "one" / number / "weights.safetensors") == sha256_of(
             tmp_path / "other" / number / "weights.safetensors"
         )
+
+
+def test_a_run_without_a_name_is_not_called_none(command, tmp_path) -> None:
+    assert command("train", "trainer.total_epochs=1", "tracking=none").code == 0
+    refused = command("predict", "run=None", "input=x.npy")
+    assert refused.code == 2 and "there is no run in this folder, or of this name" in refused.err

@@ -181,16 +181,17 @@ class FromRun(NoTransfer):
                 allowed="transfer.freeze=all, augment=none, trainer.precision=float32, no heads in the middle; or transfer.cache=auto",
             )  # fmt: skip
         self._require_same_words()
-        self._require_finite(self._names(model), model)
+        found = self._tensors(model)
+        self._require_finite({name: found[name] for name in self._names(model, found)})
         count = len(blocks(model))
         if isinstance(self._freeze, int) and self._freeze > count:
             raise Refusal(f"transfer.freeze={self._freeze}", f"before the head there are {count} blocks", allowed=f"all, none, 0 to {count}")  # fmt: skip
 
     def __call__(self, model: nn.Module) -> None:
         """Load the old layers' weights and freeze what shall be frozen."""
-        self._old = self._names(model)
-        loaded = self._tensors(model)
-        model.load_state_dict({name: loaded[name] for name in self._old}, strict=False)
+        found = self._tensors(model)
+        self._old = self._names(model, found)
+        model.load_state_dict({name: found[name] for name in self._old}, strict=False)
         for block in _first(blocks(model), self._freeze):
             for module in block:
                 _freeze(module)
@@ -228,9 +229,8 @@ class FromRun(NoTransfer):
             raise Refusal(f"transfer.source={self._source.file}", f"it knows {len(there or [])} other symbols, these data have {len(here or [])}",
                           allowed="a source that was trained on the same text with the same vocabulary")  # fmt: skip
 
-    def _require_finite(self, names: set[str], model: nn.Module) -> None:
-        found = self._tensors(model)
-        if wrong := next((name for name in sorted(names) if not found[name].isfinite().all()), ""):
+    def _require_finite(self, found: Mapping[str, Tensor]) -> None:
+        if wrong := next((name for name in sorted(found) if not found[name].isfinite().all()), ""):
             raise Refusal(
                 f"transfer.source={self._source.file}", f"'{wrong}' holds NaN or infinity",
                 allowed="weights of a training that went well",
@@ -242,9 +242,11 @@ class FromRun(NoTransfer):
         alone = not _middle_heads(model) and not isinstance(model, Detector) and not _has_unit(model)
         return alone and 0 < len(found) == len(_first(found, self._freeze))
 
-    def _names(self, model: nn.Module) -> set[str]:
+    def _names(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> set[str]:
         """Return the names of what comes from the source: all but the head, that too where the classes are the same."""
-        found, wanted = self._shapes(model), {name: tuple(p.shape) for name, p in model.state_dict().items()}
+        found, wanted = (
+            {name: tuple(value.shape) for name, value in each.items()} for each in (tensors, model.state_dict())
+        )
         if isinstance(model, Detector):  # what follows it is new
             wanted = {name: shape for name, shape in wanted.items() if name.startswith(BACKBONE)}
             found = {name: shape for name, shape in found.items() if name in wanted}
@@ -264,10 +266,6 @@ class FromRun(NoTransfer):
         kept = {name for name in wanted if name not in rest and same and found.get(name) == wanted[name]}
         self._kept = bool(kept)
         return rest | kept
-
-    def _shapes(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
-        """Return the source's shapes by the names that this model gives them."""
-        return {name: tuple(value.shape) for name, value in self._tensors(model).items()}
 
     def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the source's tensors by the names that this model gives them."""

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -72,9 +71,11 @@ def _run(verb: str) -> Any:
             from crucible.app.look.auto import decided
 
             sys.argv[1:] = decided(sys.argv[1:], verb)
-        return run(
-            command, partial(job_of_run, find=_found) if verb == "evaluate" else job_of_run, judges=verb == "evaluate"
-        )
+        if verb == "evaluate":
+            from crucible.app.unfinished import usable_run
+
+            return run(command, partial(job_of_run, find=usable_run), judges=True)
+        return run(command, job_of_run)
     return command(sys.argv[1:])
 
 
@@ -117,12 +118,6 @@ def _require_verb(verb: str) -> None:
     if verb not in VERBS:
         raise Refusal(verb, "there is no such command", allowed=", ".join(VERBS), nearest=nearest(verb, VERBS),
                       example="crucible train model=resnet optimizer=adam")  # fmt: skip
-
-
-def _found(name: str) -> Path:
-    from crucible.app.unfinished import usable_run
-
-    return usable_run(name)
 
 
 def _version() -> str:

@@ -45,6 +45,7 @@ class Worst:
 
 
 def worst_of(job: Job, saved: Saved, card: Card, found: Evaluation, batches: Batches) -> Worst:
+    """Return what is shown of the mistakes."""
     split = "test" if job.other_data or "dev" not in batches.splits else "dev"
     looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
     assert looked.predictions is not None  # they were wanted

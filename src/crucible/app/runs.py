@@ -98,8 +98,8 @@ def named(name: str) -> Path | None:
 
 def _names(folder: Path) -> set[str]:
     try:
-        own = {str(read_config(folder).get("run_name"))}
         states = read_state(folder / MIRRORED).values() if (folder / MIRRORED).exists() else ()
-        return own | {str(state.get("run_id")) for state in states}
+        names = (read_config(folder).get("run_name"), *(state.get("run_id") for state in states))
+        return {str(name) for name in names if name is not None}
     except (Refusal, OSError, ValueError, AttributeError):
         return set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 from weakref import WeakSet
 
 from torch import nn
@@ -84,7 +84,8 @@ class OwnFanIn(nn.Module):
     bias: nn.Parameter
 
 
-class EmbedsCategories(nn.Module):
+@runtime_checkable
+class EmbedsCategories(Protocol):
     """A network that may learn a vector for each category of a table in place of its one-hot features."""
 
     def embed_categories(self, plain: int, sizes: Sequence[int]) -> None:
@@ -93,7 +94,7 @@ class EmbedsCategories(nn.Module):
         Args:
             plain: features before them. sizes: how many each category takes; none where the data have no categories.
         """
-        raise NotImplementedError
+        ...
 
 
 class TaskUnit(nn.Module):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
-from crucible.models.contracts import EmbedsCategories
 from crucible.schema import Count, Probability
 
 
@@ -31,7 +30,7 @@ class Embeddings(nn.Module):
         return torch.cat([plain, *(part @ own for part, own in zip(one_hot, self.vectors, strict=True))], dim=1)
 
 
-class MLP(EmbedsCategories):
+class MLP(nn.Module):
     """Hidden layers of linear, [batch norm], activation, [dropout]; then one linear layer.
 
     Args:

@@ -70,16 +70,15 @@ class ResNet(Backbone):
         first = width or first_width(depth)
         self.stem = nn.Sequential(*(_stem if depth in TABLE else _small_stem)(feature_shape, first))
         self.stages, channels = (_fast_stages if depth == FAST else _stages)(depth, first, residual=residual)
-        self.reads_largest, self._depth = depth == FAST, depth
+        self._depth = depth
         self.dropout = nn.Dropout(1 - keep_prob)
         self.head = nn.Linear(channels, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K)."""
         maps = self.stages(self.stem(x))
-        features = (
-            maps.amax(dim=(2, 3)) if self.reads_largest else maps.mean(dim=(2, 3))
-        )  # (B, channels of the last stage)
+        largest = self._depth == FAST
+        features = maps.amax(dim=(2, 3)) if largest else maps.mean(dim=(2, 3))  # (B, channels of the last stage)
         return self.head(self.dropout(features))
 
     def names_in_timm(self) -> dict[str, str]:

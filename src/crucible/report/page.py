@@ -154,7 +154,7 @@ def _numbers(summary: dict[str, Any]) -> Table:
 def curves(rows: Rows, best_epoch: int, train: Mapping[str, Any], meaning: str | None) -> list[Part]:
     """Return a chart for each number of train and dev over the epochs, the loss first, and one for each family of numbers, as of classes.
 
-    Of train only the loss is measured in every epoch; of the other numbers there are dots where some examples were looked at.
+    The loss of train is that of every epoch; its other numbers are dashed, from the epochs in which some examples were looked at.
     """
     if not rows:
         return []
@@ -202,7 +202,7 @@ def _both(
         own.append(_series(kept, f"train/{name}", "train", 0))
     elif measured:
         own.append(replace(_series(measured, f"train/{name}", "train, sampled", 0), dashed=True))
-        note = "Sampled: at most 1,000 examples of train, no more than dev has, in some epochs."
+        note = "Sampled: some examples of train, no more than dev has, in some epochs."
     if not whole and isinstance(train.get(name), float):
         own.append(Series("train, chosen epoch", [best_epoch], [train[name]], colour=0))
     if f"dev/{name}" in rows[-1]:

@@ -43,14 +43,10 @@ def _read(words: list[str]) -> tuple[Path, list[str], Path]:
     Raises:
         Refusal: no path, two, or a word that says nothing here.
     """
-    paths = [
-        word.removeprefix("path=")
-        for word in words
-        if "=" not in word or word.startswith("path=") or Path(word).exists()
-    ]
-    given = [word for word in words if word not in paths and f"{word}" not in [f"path={path}" for path in paths]]
-    outs = [word.removeprefix("out=") for word in given if word.startswith("out=")]
-    given = [word for word in given if not word.startswith("out=")]
+    named = [word for word in words if "=" not in word or word.startswith("path=") or Path(word).exists()]
+    paths = [word.removeprefix("path=") for word in named]
+    outs = [word.removeprefix("out=") for word in words if word.startswith("out=")]
+    given = [word for word in words if word not in named and not word.startswith("out=")]
     if len(paths) != 1:
         raise Refusal(
             "path",
