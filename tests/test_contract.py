@@ -25,6 +25,10 @@ RUNS = {
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
 ADDED_CHOICES = {
+    "surface",
+    "point",
+    "parabola",
+    "blobs",
     "from_file",
     "table",
     "auto",

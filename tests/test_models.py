@@ -23,6 +23,7 @@ SHAPES = {
     "hog": [[1, 8, 8], [3, 12, 18]],
     "yolo": [[3, 64, 64], [1, 64, 96]],
     "canvas": [],  # it tells no classes: test_style
+    "point": [],  # nor does a point: test_surface
     "encoder_decoder": [],  # it reads text: test_language
 }
 

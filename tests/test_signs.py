@@ -21,6 +21,7 @@ GROUPS = ("augment", "init", "model", "transfer", "optimizer", "regularizer", "s
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 CHOICES.remove("model=yolo")  # with the tasks that say where: test_places
 CHOICES.remove("model=canvas")  # with task=style alone: test_style
+CHOICES.remove("model=point")  # with task=surface alone: test_surface
 CHOICES.remove("model=encoder_decoder")  # with task=language alone: test_language
 CHOICES.remove("transfer=word_vectors")  # of text alone: test_tagging
 CHOICES.remove("transfer=from_file")  # needs a file: test_transfer

@@ -1,7 +1,5 @@
 """What compare.py does: runs grouped by configuration, their numbers, the table, and what may be concluded."""
 
-import csv
-import io
 import json
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,38 +8,51 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from crucible.app.finished import finished_run
 from crucible.app.overrides import choices_of, overrides_of, train_command
 from crucible.app.prepared import task_class
-from crucible.data.card import read_card
+from crucible.data.card import Card, read_card
+from crucible.data.seen import digests_of
 from crucible.diagnosis.bounds import check, choose
 from crucible.diagnosis.compare import Interval, difference, interval, possible
-from crucible.errors import Refusal, as_called, printable
+from crucible.errors import Refusal, printable
 from crucible.files import BEST, CONFIG, SUMMARY
 from crucible.inference.saved_run import load_run, read_config, read_summary
 from crucible.integrity import require_unchanged
-from crucible.report.compare import compare_page
 from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
-from crucible.text import spreadsheet_safe
-from crucible.tracking.folder import write_atomic
 from crucible.training.evaluation import latency_ms
 
 NEUTRAL = ("seed", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
            "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip
-KEYS = {"split": "split", "out": "out", "task.monitor": "monitor", "task.satisficing": "satisficing"}
+KEYS = {
+    "split": "split",
+    "out": "out",
+    "x": "x",
+    "curves": "curves",
+    "task.monitor": "monitor",
+    "task.satisficing": "satisficing",
+}
 SPLITS = ("dev", "test", "train", "train_dev")
+SMALL = 5e-4  # a number below has too few digits with four decimals
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What compare.py was given beside the runs; empty: what the runs declare."""
+    """What compare.py was given beside the runs; empty: what the runs declare.
+
+    Attributes:
+        x: the key against which the number is drawn. curves: whether the learning curves are drawn, one over the other.
+    """
 
     split: str | None = None
     out: str = "outputs/compare"
+    x: str | None = None
+    curves: bool = False
     monitor: str | None = None
     satisficing: dict[str, str] | None = None
 
@@ -60,6 +71,7 @@ class Group:
         name: its overrides. values: the metric of each run. numbers: the means that bounds are about.
         config: of the first run. seeds: of all. bounds: checked. against: the difference from the chosen one.
         chance: where 95 % of the metric's values lie by the number of examples alone; None where the runs do not tell.
+        folders: of the runs.
     """
 
     name: str
@@ -70,6 +82,7 @@ class Group:
     bounds: dict[str, dict[str, Any]]
     against: Interval | None = field(default=None)
     chance: tuple[float, float] | None = None
+    folders: tuple[Path, ...] = ()
 
     @property
     def bounds_met(self) -> bool:
@@ -94,9 +107,11 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         key, _, value = word.partition("=")
         if key not in KEYS:
             raise Refusal(key, "compare.py does not take this", allowed=", ".join(KEYS), nearest=nearest(key, KEYS))
-        found[KEYS[key]] = _mapping(value) if key == "task.satisficing" else value
+        found[KEYS[key]] = _mapping(value) if key in ("task.satisficing", "curves") else value
     if "satisficing" in found:
         check_section(Bounds, {"satisficing": found["satisficing"]}, prefix="task")
+    if not isinstance(found.get("curves", False), bool):
+        raise Refusal("curves", f"{found['curves']!r} is neither true nor false", example="curves=true")
     if found.get("split", "dev") not in SPLITS:
         raise Refusal("split", f"there is no split '{found['split']}'", allowed=", ".join(SPLITS))
     return found
@@ -139,10 +154,10 @@ def _confirmed(search: Path) -> Iterator[Path]:
 def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
     """Group the runs by configuration, seeds and run names apart, and order the groups."""
     summaries = [_read(folder) for folder in dict.fromkeys(path.resolve() for path in runs)]
-    _require_one_question(summaries)
     first = summaries[0]
     monitor = settings.monitor or first["monitor"]["name"]
     split = settings.split or next(s for s in SPLITS if all(each.get(s) for each in summaries))
+    _require_one_question(summaries, split)
     groups = [_group(members, split, monitor, settings) for members in _grouped(summaries)]
     goal = "minimize" if monitor in task_class(first["config"]).metrics_class.minimised else "maximize"
     groups.sort(key=lambda each: mean(each.values), reverse=goal == "maximize")
@@ -168,13 +183,7 @@ def _read(folder: Path) -> dict[str, Any]:
         summary |= {key: judged[key] for key in ("test", "latency_ms_per_example") if key in judged}
         summary["diagnosis"] = {**summary["diagnosis"], "evidence": judged["diagnosis"].get("evidence", {})}
     evidence = summary["diagnosis"].get("evidence", {})
-    return {
-        **summary,
-        "evidence": evidence,
-        "config": read_config(folder),
-        "key": read_card(folder).key,
-        "folder": folder,
-    }
+    return {**summary, "evidence": evidence, "config": read_config(folder), "card": read_card(folder), "folder": folder}
 
 
 def _evaluated(file: Path) -> dict[str, Any]:
@@ -187,16 +196,38 @@ def _evaluated(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def _require_one_question(summaries: Sequence[dict[str, Any]]) -> None:
-    facts = [{"data": each["key"], "monitor": each["monitor"]["name"]} for each in summaries]
-    for what in ("data", "monitor"):
-        if other := next(
-            (each for each, own in zip(summaries, facts, strict=True) if own[what] != facts[0][what]), None
-        ):
-            raise Refusal(
-                f"{other['folder']}", f"its {what} is not that of {summaries[0]['folder']}: their numbers cannot be compared",
-                allowed="runs on the same prepared data, judged by the same number",
-            )  # fmt: skip
+def _require_one_question(summaries: Sequence[dict[str, Any]], split: str) -> None:
+    """Refuse runs that were not judged by the same number on the same examples.
+
+    They may have been trained on other examples, or on the same ones prepared otherwise, as long as those of the split that
+    is compared are the same as they came.
+    """
+    first = summaries[0]
+    for each in summaries:
+        if each["monitor"]["name"] != first["monitor"]["name"]:
+            raise _other(each, first, "monitor", "runs judged by the same number")
+        if each["card"].key != first["card"].key and not same_examples(each["card"], first["card"], split):
+            raise _other(
+                each,
+                first,
+                "data",
+                f"runs whose examples of {split} are the same as they came, or other data prepared alike",
+            )
+
+
+def _other(one: dict[str, Any], first: dict[str, Any], what: str, allowed: str) -> Refusal:
+    return Refusal(
+        f"{one['folder']}",
+        f"its {what} is not that of {first['folder']}: their numbers cannot be compared",
+        allowed=allowed,
+    )
+
+
+def same_examples(one: Card, other: Card, split: str) -> bool:
+    """Whether two prepared folders hold the same examples, as they came, in a split, with labels of the same kind."""
+    (mine, its), facts = (digests_of(each, split) for each in (one, other)), ("targets", "label")
+    alike = all(one.recipe.get(fact) == other.recipe.get(fact) for fact in facts) and one.classes == other.classes
+    return alike and len(mine) > 0 and np.array_equal(np.sort(mine, axis=0), np.sort(its, axis=0))
 
 
 def _grouped(summaries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -233,10 +264,16 @@ def _as_set(group: Group, words: list[str], key: str) -> str:
     own = next((word for word in words if word.partition("=")[0] == key), None)
     if own is not None or "@" in key:
         return own or ""
-    value: Any = group.config if "." in key else choices_of(group.config)
+    value = value_of(group.config, key)
+    return "" if value is None else f"{key}={value}".replace(" ", "")
+
+
+def value_of(config: dict[str, Any], key: str) -> Any:
+    """Return the value of a dotted key, or the choice of a group; None where there is no such key."""
+    value: Any = config if "." in key else {**config, **choices_of(config)}
     for part in key.lstrip("+").split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return "" if value is None else f"{key}={value}".replace(" ", "")
+    return value
 
 
 def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Settings) -> Group:
@@ -262,7 +299,10 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
         numbers["latency_ms_per_example"] = mean(_latency(each) for each in members)
     values, seeds = [each[split][monitor] for each in members], [each["config"]["seed"] for each in members]
     chance = _chance(members, split, monitor)
-    return Group(_name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance)
+    folders = tuple(each["folder"] for each in members)
+    return Group(
+        _name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance, folders=folders
+    )
 
 
 def _chance(members: list[dict[str, Any]], split: str, monitor: str) -> tuple[float, float] | None:
@@ -292,17 +332,17 @@ def table(found: Comparison) -> str:
             "met" if each.bounds_met else ", ".join(k for k, row in each.bounds.items() if not row["met"]) + " not met"
         )
         mark = "* " if place == found.chosen else "  "
-        spread = f"{stdev(each.values):.4f}" if len(each.values) > 1 else "-"
+        spread = _number(stdev(each.values)) if len(each.values) > 1 else "-"
         rows.append(
             [
                 mark + name,
                 str(len(each.values)),
-                f"{own.mean:.4f}",
+                _number(own.mean),
                 spread,
                 _between(own),
                 apart,
                 bounds if each.bounds else "",
-                f"[{each.chance[0]:.4f}, {each.chance[1]:.4f}]" if each.chance else "",
+                f"[{_number(each.chance[0])}, {_number(each.chance[1])}]" if each.chance else "",
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -320,9 +360,14 @@ def within(values: Sequence[float], metric: str) -> Interval:
 
 def _between(found: Interval, sign: str = "") -> str:
     if found.high - found.low == float("inf"):
-        return f"{found.mean:{sign}.4f} [?]" if sign else "[one run]"
-    span = f"[{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
-    return f"{found.mean:{sign}.4f} {span}" if sign else span
+        return f"{_number(found.mean, sign)} [?]" if sign else "[one run]"
+    span = f"[{_number(found.low, sign)}, {_number(found.high, sign)}]"
+    return f"{_number(found.mean, sign)} {span}" if sign else span
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Return a number with four decimals; of a small one its first digits."""
+    return f"{value:{sign}.2e}" if 0 < abs(value) < SMALL else f"{value:{sign}.4f}"
 
 
 def conclusion(found: Comparison) -> str:
@@ -332,7 +377,7 @@ def conclusion(found: Comparison) -> str:
     best = found.groups[found.chosen]
     noise = [each.name for each in found.groups if each is not best and each.against and not each.against.excludes_zero]
     name = short_names(found)[1][found.chosen]
-    start = f"{name}: {found.metric} {mean(best.values):.4f} on {found.split}"
+    start = f"{name}: {found.metric} {_number(mean(best.values))} on {found.split}"
     if len(found.groups) == 1:
         return start
     return f"{start}; {len(noise)} of {len(found.groups) - 1} others may differ by noise alone"
@@ -344,51 +389,3 @@ def following(found: Comparison) -> str:
     seeds = ",".join(str(max(best.seeds) + i) for i in (1, 2, 3))
     command = train_command({**best.config, "seed": 0})
     return f"{command.replace('src/train.py', 'src/train.py -m')} seed={seeds}"
-
-
-def write(found: Comparison, settings: Settings) -> list[str]:
-    """Write compare.html, compare.csv and compare.png; return their paths."""
-    from crucible.plots import figures  # matplotlib
-
-    out = Path(settings.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refusal(f"out={out}", f"cannot be written: {error}", allowed="a folder that can") from None
-    names = short_names(found)[1]
-    rows = [_row(each, place == found.chosen, found.metric) for place, each in enumerate(found.groups)]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "values": " ".join(map(repr, row["values"]))} for row in rows)
-    write_atomic(out / "compare.csv", buffer.getvalue().encode())
-    shown = [{**row, "name": name} for row, name in zip(rows, names, strict=True)]
-    figures.compared(shown, f"{found.metric} on {found.split}", out / "compare.png")
-    html = compare_page(
-        f"{found.metric} on {found.split}, {len(found.groups)} configuration(s)",
-        conclusion(found),
-        as_called(following(found)),
-        shown,
-        out / "compare.png",
-    )
-    write_atomic(out / "compare.html", html.encode())
-    return [str(out / f"compare.{kind}") for kind in ("html", "csv", "png")]
-
-
-def _row(each: Group, chosen: bool, metric: str) -> dict[str, Any]:
-    own, apart = within(each.values, metric), each.against
-    assert apart is not None
-    return {
-        "name": spreadsheet_safe(each.name),
-        "runs": len(each.values),
-        "mean": own.mean,
-        "sd": stdev(each.values) if len(each.values) > 1 else 0.0,
-        "low": own.low,
-        "high": own.high,
-        "difference": apart.mean,
-        "difference_low": apart.low,
-        "difference_high": apart.high,
-        "bounds_met": each.bounds_met,
-        "chosen": chosen,
-        "values": each.values,
-    }

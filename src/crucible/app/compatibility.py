@@ -71,10 +71,10 @@ def _check_augment(cfg: Config, card: Card, task: MonitoredTask) -> None:
     augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
     if task.kind.no_mirror and augment.mirrors:
         raise Refusal("augment", task.kind.no_mirror, example="data.flip_keeps_label=false augment.upside_down=false")
-    if augment.needs_images and task.kind.no_gap:
-        raise Refusal("augment", "one picture is painted after two that must stay as they are", example="augment=none")
     if augment.needs_images and not card.is_images:
         raise Refusal("augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none")
+    if augment.needs_images and task.kind.no_gap:
+        raise Refusal("augment", "one picture is painted after two that must stay as they are", example="augment=none")
 
 
 def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:

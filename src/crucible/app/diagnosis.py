@@ -226,10 +226,11 @@ def error_analysis(task: MonitoredTask, found: Evaluation) -> list[dict[str, Any
 
 
 def trivial_baseline(task: MonitoredTask, card: Card, batches: Batches, splits: Sequence[str]) -> dict[str, Any]:
-    """Return the error of the best answer that never looks, by split, and its name; nothing without these splits."""
+    """Return the error of the best answer that never looks, by split, and its name; nothing without these splits, or where no answer is trivial."""
     there = [split for split in splits if split in batches.splits]
-    errors = {split: trivial_error(task, card, batches, split) for split in there}
-    return {"name": trivial_name(task, card), **errors} if errors else {}
+    if not there or not (name := trivial_name(task, card)):
+        return {}
+    return {"name": name, **{split: trivial_error(task, card, batches, split) for split in there}}
 
 
 def against_baseline(trivial: Mapping[str, Any], found: Mapping[str, Evaluation]) -> dict[str, bool]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from crucible.app.compose import Job
 from crucible.app.identity import config_text
@@ -14,7 +15,7 @@ from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.errors import as_called
 from crucible.files import CURVES, frames_of
-from crucible.inference.saved_run import Saved, read_summary
+from crucible.inference.saved_run import Predictor, Saved, input_dtype, read_summary
 from crucible.labels.kind import WORST, Mistake, Predictions
 from crucible.plots.charts import Part
 from crucible.report.leaks import shortened
@@ -110,15 +111,15 @@ def _figures(
 ) -> dict[str, Path]:
     from crucible.plots import figures  # matplotlib: only where a report is drawn
 
-    run, home_of = Path(job.cfg["run"]), job.folder / "figures"
+    run, home_of, kind = Path(job.cfg["run"]), job.folder / "figures", saved.task.kind
     steps = [("human", numbers["human"]["error"])]
     steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
     made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "back", "ceiling", "confusion")}
     rows = read_curves(run / CURVES)
     best = read_summary(run)["best_epoch"]
     figures.curves(rows, numbers["monitor"]["name"], best, numbers["diagnosis"]["signs"]["curves"], made["curves"])
-    if not saved.task.kind.no_gap:
-        figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=saved.task.kind.is_rate)
+    if not kind.no_gap:
+        figures.gap(steps, saved.task.tolerance, saved.task.error, made["gap"], is_rate=kind.is_rate)
         figures.confusion(found.confusion.numpy(), saved.task.confusion_labels, made["confusion"])
     if rows:
         figures.flow(rows, made["flow"])
@@ -133,10 +134,32 @@ def _figures(
     if frames := frames_of(run):
         figures.filmstrip(frames, home_of / "filmstrip.png")
         shown["How it came to be"] = home_of / "filmstrip.png"
+    shown |= saved.task.story({"": recorded(run)}, home_of)
+    if kind.fills_a_plane and saved.card.feature_shape == saved.card.stored_shape == [2]:
+        shown |= _boundary(saved, batches, looked.split, home_of)
     if "train" in batches.splits:
         train = {"label": batches.arrays("train")[1], **batches.further("train")}
         shown |= saved.task.figures(train, saved.card.objects or {}, home_of)
     return shown
+
+
+def _boundary(saved: Saved, batches: Batches, split: str, home: Path) -> dict[str, Path]:
+    """Draw what is answered everywhere in the plane of two features."""
+    from crucible.plots.boundary import boundary
+
+    predictor, dtype = Predictor(saved), input_dtype(saved.card)
+    shown = [(name, *batches.stored(name)) for name in dict.fromkeys(["train", split]) if name in batches.splits]
+    features = saved.card.columns or ["feature 1", "feature 2"]
+    with torch.inference_mode():
+        boundary(lambda x: predictor(x.to(dtype)), shown, saved.card.classes, features, home / "boundary.png")
+    return {"The answer at every point": home / "boundary.png"}
+
+
+def recorded(run: Path) -> list[dict[str, float]]:
+    """Return the numbers of each epoch and of each step that a run recorded, in order; of a pipeline's run those of epochs alone."""
+    if in_pipeline(run):
+        return read_curves(run / CURVES)
+    return [event["values"] for event in read_events(run / NAME) if event["kind"] == "metrics"]
 
 
 def _worst_drawn(job: Job, saved: Saved, batches: Batches, looked: Worst, home: Path) -> dict[str, Path]:

@@ -225,6 +225,25 @@ def _by_eye(now: RunContext) -> Iterator[Advice]:
         )
 
 
+def _swinging(now: RunContext) -> Iterator[Advice]:
+    if now.rate_left > SPENT:
+        yield Advice(
+            "The point swings around the lowest one: let the rate decay (notes 000, part 5, section 5).",
+            ("schedule=inverse_time",),
+        )
+    yield Advice("The point swings: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
+
+
+def _other_ways(now: RunContext) -> Iterator[Advice]:
+    """What moves over a surface is compared with what moves otherwise."""
+    if "function" in now.task:
+        other = "momentum" if now.optimizer != "momentum" else "adam"
+        yield Advice(
+            "Other optimizers take other ways: let several go, and draw them in one picture (compare.py).",
+            (f"optimizer={other}",), sweep=("optimizer=sgd,momentum,nesterov,adagrad,rmsprop,adam",),
+        )  # fmt: skip
+
+
 def _still_learning(now: RunContext) -> Iterator[Advice]:
     """Nothing else can be known of a training that was not over."""
     if now.symptoms.falling and not now.stopped_early and now.chose_late:
@@ -512,6 +531,7 @@ URGENT: dict[str, tuple[Rule, ...]] = {
     "not_learning": (_stuck,),
     "diverging": (_smaller_steps,),
     "collapsed": (_collapsed,),
+    "swinging": (_swinging,),
     "bound_missed": (_smaller_model,),
 }
 INNER: dict[str, tuple[Rule, ...]] = {  # they hold back what is learned from train: with low bias they can wait
@@ -532,6 +552,6 @@ BIAS: tuple[Rule, ...] = (
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
 VARIANCE: tuple[Rule, ...] = (_augment, _objects, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {"just_right": (_another_seed,), "high_bias": BIAS, "high_variance": VARIANCE}
-RULES |= {"no_gap": (_by_eye,)}
+RULES |= {"no_gap": (_by_eye, _other_ways)}
 LAST: dict[str, tuple[Rule, ...]] = {"dev_overfit": (_larger_dev,), "mismatch": (_like_dev,)}
 THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

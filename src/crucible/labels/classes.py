@@ -27,6 +27,7 @@ class Classes(Kind):
     """A class number; its name stands in the card."""
 
     name = "classes"
+    fills_a_plane = True
     one_class = drawable = True
     pictures = ("data=image_folder", "data.path=FOLDER")
 

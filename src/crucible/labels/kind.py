@@ -86,6 +86,7 @@ class Kind(ABC):
         no_gap: why bias and variance have no meaning; None where they have.
         pictures: the data of a folder of pictures with such labels, where there is a reader of them.
         scored: whether what is found in a picture has a score each, from which it is shown.
+        fills_a_plane: whether an answer is drawn at every point of the plane, where there are two features.
         worst_picture: the file in which the worst mistakes are drawn.
     """
 
@@ -99,6 +100,7 @@ class Kind(ABC):
     no_gap: str | None = None
     pictures: tuple[str, ...] = ()
     scored = False
+    fills_a_plane = False
     worst_picture = "mistakes.png"
 
     @abstractmethod

@@ -23,6 +23,7 @@ class Numbers(Kind):
     """A number in a unit of its own; errors are in that unit, and no shares."""
 
     name = "numbers"
+    fills_a_plane = True
     is_rate = False
     has_classes = False
 

@@ -72,6 +72,17 @@ class Painter(nn.Module):
     smallest: tuple[int, int]
 
 
+class Placed(nn.Module):
+    """A network whose parameters are one point.
+
+    Attributes:
+        point: (d,). has_start: whether the user said where it begins; else the task does.
+    """
+
+    point: nn.Parameter
+    has_start: bool
+
+
 class OwnFanIn(nn.Module):
     """A layer whose weights do not tell how many inputs a unit has: it says so itself.
 

@@ -14,6 +14,7 @@ class Series:
 
     Attributes:
         x, y: (N,); None where there is nothing. colour: its place among the page's colours; None: in turn. labels: of each point.
+        low, high: (N,), the edges of a band around it.
     """
 
     name: str
@@ -22,6 +23,8 @@ class Series:
     dashed: bool = False
     colour: int | None = None
     labels: Sequence[str] | None = None
+    low: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Lines:
 
     Attributes:
         x: what is on the axis. note: what the chart says, in a sentence. range: of y; None: that of the values. diagonal: whether the line
-            y = x is drawn. marker: {x, text} of a vertical line. band: {from, to, text} of a shaded range.
+            y = x is drawn. marker: {x, text} of a vertical line. band: {from, to, text} of a shaded range. ticks: names of x = 0, 1, ...
     """
 
     title: str
@@ -44,6 +47,7 @@ class Lines:
     range: tuple[float, float] | None = None
     marker: Mapping[str, Any] | None = None
     band: Mapping[str, Any] | None = None
+    ticks: Sequence[str] | None = None
     kind: Literal["lines"] = "lines"
 
 

@@ -12,11 +12,13 @@ from PIL import Image
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from crucible.plots.charts import Lines
 from crucible.text import steady
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030"
 PLAIN = {"Software": None, "Creation Time": None}
 FRAMES = 6  # of a filmstrip
+DOTS = 30  # points of a line, below which each is marked
 mpl.rcParams.update(
     {
         "figure.dpi": 110,
@@ -119,6 +121,33 @@ def compared(rows: Sequence[dict[str, Any]], metric: str, path: Path) -> None:
     save(figure, path)
 
 
+def lines(charts: Sequence[Lines], path: Path) -> None:
+    """Draw charts of lines beside each other, with their bands; the legend stands below, once."""
+    figure, axes = plt.subplots(1, len(charts), figsize=(4.6 * len(charts) + 0.6, 3.8), squeeze=False,
+                                layout="constrained")  # fmt: skip
+    for axis, chart in zip(axes[0], charts, strict=True):
+        for i, each in enumerate(chart.series):
+            colour = f"C{(i if each.colour is None else each.colour) % 10}"
+            y = [np.nan if value is None else value for value in each.y]
+            axis.plot(
+                each.x, y, "--" if each.dashed else ".-" if len(y) < DOTS else "-", color=colour, label=plain(each.name)
+            )
+            if each.low is not None and each.high is not None:
+                low, high = ([np.nan if v is None else v for v in edge] for edge in (each.low, each.high))
+                axis.fill_between(each.x, low, high, color=colour, alpha=0.15, linewidth=0)
+        if chart.ticks is not None:
+            axis.set_xticks(range(len(chart.ticks)), [plain(tick) for tick in chart.ticks])
+        axis.set_xscale("log" if chart.log_x else "linear")
+        axis.set_yscale("log" if chart.log_y else "linear")
+        axis.set_xlabel(plain(chart.x))
+        axis.set_title(plain(chart.title), fontsize=9)
+    if any(each.name for each in charts[0].series):
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(), frameon=False, fontsize=7, loc="outside lower center", ncols=2
+        )
+    save(figure, path)
+
+
 def back(rows: Sequence[dict[str, float]], path: Path) -> bool:
     """Draw the gradient at each lag as a share of that at lag 0, at the first, middle and last epoch; return whether there is one."""
     lags = sorted(
@@ -195,7 +224,8 @@ def filmstrip(frames: Sequence[Path], path: Path) -> None:
 def save(figure: Any, path: Path) -> Path:
     """Write a figure, equal bytes for equal figures, and return where."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(path, metadata=PLAIN)
     plt.close(figure)
     return path

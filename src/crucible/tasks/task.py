@@ -136,6 +136,14 @@ class MonitoredTask(ABC):
         """
         return None
 
+    def story(self, runs: Mapping[str, Sequence[Mapping[str, float]]], home: Path) -> dict[str, Path]:
+        """Draw how trainings went in a way that only this task knows into a folder; return heading -> picture.
+
+        Args:
+            runs: by name, of each epoch its numbers, as `dev/loss`, and of each step that was recorded, as `step/loss`.
+        """
+        return {}
+
     def chance_loss(self, counts: list[int]) -> float | None:
         """Return the loss of guessing for such class counts; None: of a loss of several parts nobody knows."""
         return None

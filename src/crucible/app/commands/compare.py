@@ -1,6 +1,6 @@
 """Compare configurations over their repeats: python src/compare.py RUN RUN... [split=dev] [out=outputs/compare]."""
 
-from crucible.app import comparison
+from crucible.app import comparison, comparison_pages
 from crucible.errors import Refusal
 from crucible.report.screen import lined
 
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
             "compare.py", "no run is named", allowed="run folders, or folders of a sweep or a search", example=EXAMPLE
         )
     found = comparison.compare([folder for word in words for folder in comparison.folders(word)], settings)
-    files = comparison.write(found, settings)
+    files = comparison_pages.write(found, settings)
     print(comparison.table(found))
     print(
         lined(

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.splits import SPLITS
@@ -12,6 +13,7 @@ from crucible.schema import Count, NonNegative, Seed, Share, Whole
 
 Size = Whole  # 0: no dev split
 Draw = Callable[[np.random.Generator, Array], Array]
+MOST_BLOBS = 100  # on one circle
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
 GATES = {"and": [0, 0, 0, 1], "nand": [1, 1, 1, 0], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}
 
@@ -58,6 +60,27 @@ def moons(
     return _source((train_size, dev_size, test_size), noise, seed, draw)
 
 
+def blobs(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    train_size: Count,
+    dev_size: Size,
+    test_size: Count,
+    classes: Annotated[Count, Field(ge=2, le=MOST_BLOBS)],
+    noise: NonNegative,
+    seed: Seed,
+) -> Source:
+    """Make one cloud of points a class, N(0, noise^2) around its place on the unit circle, the classes in even distances."""
+
+    def draw(rng: np.random.Generator, y: Array) -> Array:
+        angle = 2 * np.pi * y / classes
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+    return _source((train_size, dev_size, test_size), noise, seed, draw, classes)
+
+
 def gates(
     path: Path | None,
     label: str | None = None,
@@ -70,14 +93,37 @@ def gates(
     return Source(dict.fromkeys(SPLITS[:3], pool), {})
 
 
-def _source(sizes: tuple[int, int, int], noise: float, seed: int, draw: Draw) -> Source:
-    """Make official splits of two classes in turn, each from its own random numbers."""
+def tilts(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    size: Count,
+    noise: NonNegative,
+    seed: Seed,
+) -> Source:
+    """Make examples (2,) that tilt a surface, each its own way, N(0, noise^2): of all together it is level.
+
+    A step over few of them goes another way than one over all: the paths of batch, mini-batch and stochastic descent. Dev and test
+    are one example that tilts nothing.
+    """
+    drawn = np.random.default_rng(seed).normal(0, noise, (size, 2))
+    tilt, level = (drawn - drawn.mean(axis=0)).astype(np.float32), np.zeros((1, 2), np.float32)
+    pools = {
+        split: Pool(labels=np.zeros(len(x), np.int64), chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x
+        for split, x in zip(SPLITS[:3], (tilt, level, level), strict=True)
+    }
+    return Source(pools, {})
+
+
+def _source(sizes: tuple[int, int, int], noise: float, seed: int, draw: Draw, classes: int = 2) -> Source:
+    """Make official splits of classes in turn, each from its own random numbers."""
     pools = {}
     for number, (split, size) in enumerate(zip(SPLITS[:3], sizes, strict=True)):
         rng = np.random.default_rng([seed, number])
         if size == 0:
             continue
-        y = np.arange(size) % 2
+        y = np.arange(size) % classes
         x = (draw(rng, y) + rng.normal(0, noise, (size, 2))).astype(np.float32)
         pools[split] = Pool(labels=y, chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x
     return Source(pools, {})

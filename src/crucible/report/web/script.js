@@ -58,7 +58,7 @@ class Chart {
     const width = this.svg.clientWidth || 320, height = 250, pad = { left: 52, right: 10, top: 8, bottom: this.chart.x ? 38 : 24 };
     const { log_x: logX, log_y: logY } = this.chart, series = this.shown();
     const xs = series.flatMap((each) => each.x), all = this.zoom || [Math.min(...xs), Math.max(...xs)];
-    const inside = series.flatMap((each) => each.y.filter((y, k) => y !== null && each.x[k] >= all[0] && each.x[k] <= all[1] && (!logY || y > 0)));
+    const inside = series.flatMap((each) => [each.y, each.low || [], each.high || []].flatMap((values) => values.filter((y, k) => y !== null && each.x[k] >= all[0] && each.x[k] <= all[1] && (!logY || y > 0))));
     let [low, high] = this.chart.range || [Math.min(...inside), Math.max(...inside)];
     if (!inside.length) [low, high] = [0, 1];
     if (low === high) [low, high] = logY ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
@@ -71,11 +71,13 @@ class Chart {
     const parts = [];
     if (this.chart.band) parts.push(element("rect", { x: sx(Math.max(this.chart.band.from, left)), width: Math.max(0, sx(Math.min(this.chart.band.to, right)) - sx(Math.max(this.chart.band.from, left))), y: pad.top, height: height - pad.bottom - pad.top, fill: "var(--soft)", opacity: 0.12 }));
     for (const at of logY ? logTicks(low, high) : ticks(low, high, 5)) parts.push(element("line", { class: "grid", x1: pad.left, x2: width - pad.right, y1: sy(at), y2: sy(at) }), element("text", { x: pad.left - 5, y: sy(at) + 4, "text-anchor": "end" }, clean(at)));
-    for (const at of logX ? logTicks(left, right) : ticks(left, right, Math.max(2, width / 90))) parts.push(element("line", { class: "axis", x1: sx(at), x2: sx(at), y1: height - pad.bottom, y2: height - pad.bottom + 4 }), element("text", { x: sx(at), y: height - pad.bottom + 16, "text-anchor": "middle" }, clean(at)));
+    const { ticks: names } = this.chart, across = names ? names.map((name, k) => k).filter((k) => k >= left && k <= right) : logX ? logTicks(left, right) : ticks(left, right, Math.max(2, width / 90));
+    for (const at of across) parts.push(element("line", { class: "axis", x1: sx(at), x2: sx(at), y1: height - pad.bottom, y2: height - pad.bottom + 4 }), element("text", { x: sx(at), y: height - pad.bottom + 16, "text-anchor": "middle" }, names ? names[at] : clean(at)));
     parts.push(element("line", { class: "axis", x1: pad.left, x2: width - pad.right, y1: height - pad.bottom, y2: height - pad.bottom }));
     if (this.chart.x) parts.push(element("text", { x: (pad.left + width - pad.right) / 2, y: height - 6, "text-anchor": "middle" }, this.chart.x));
     if (this.chart.diagonal) parts.push(element("line", { class: "axis", "stroke-dasharray": "4 4", x1: sx(Math.max(left, low)), y1: sy(Math.max(left, low)), x2: sx(Math.min(right, high)), y2: sy(Math.min(right, high)) }));
     if (this.chart.marker && this.chart.marker.x >= left && this.chart.marker.x <= right) parts.push(element("line", { x1: sx(this.chart.marker.x), x2: sx(this.chart.marker.x), y1: pad.top, y2: height - pad.bottom, stroke: "var(--soft)", "stroke-dasharray": "2 3" }));
+    for (const each of series.filter(({ low }) => low)) parts.push(this.band(each));
     for (const each of series) parts.push(this.chart.points ? this.points(each) : this.line(each));
     this.cursor = element("line", { y1: pad.top, y2: height - pad.bottom, stroke: "var(--soft)", style: "display: none" });
     this.svg.replaceChildren(...parts, this.cursor);
@@ -87,6 +89,12 @@ class Chart {
     const path = this.visible(series).map(([x, y], k) => `${k ? "L" : "M"}${this.sx(x).toFixed(1)} ${this.sy(y).toFixed(1)}`).join("");
     const dots = this.visible(series).length < 2 ? this.points(series) : null;
     return dots || element("path", { d: path, fill: "none", stroke: colour(series.colour ?? series.i), "stroke-width": 1.8, "stroke-dasharray": series.dashed ? "6 4" : null });
+  }
+
+  band(series) {
+    const shown = series.x.map((x, k) => [x, series.low[k], series.high[k]]).filter(([x, low, high]) => low !== null && high !== null && x >= this.domain[0] && x <= this.domain[1] && (!this.chart.log_y || low > 0));
+    const corners = [...shown.map(([x, low]) => [x, low]), ...shown.map(([x, low, high]) => [x, high]).reverse()].map(([x, y]) => `${this.sx(x).toFixed(1)} ${this.sy(y).toFixed(1)}`);
+    return element("path", { d: corners.length ? `M${corners.join("L")}Z` : "", fill: colour(series.colour ?? series.i), opacity: 0.15 });
   }
 
   points(series) { return element("g", {}, ...this.visible(series).map(([x, y]) => element("circle", { cx: this.sx(x).toFixed(1), cy: this.sy(y).toFixed(1), r: 2.4, fill: colour(series.colour ?? series.i), opacity: 0.6 }))); }
@@ -109,7 +117,7 @@ class Chart {
       lines.push(element("div", {}, `${series.name}: ${label}${clean(series.y[best])}${this.chart.points || series.x[best] !== nearest ? ` at ${clean(series.x[best])}` : ""}`));
     }
     if (nearest === null) return;
-    this.tip.replaceChildren(element("b", {}, `${this.chart.x || "x"} ${clean(nearest)}`), ...lines);
+    this.tip.replaceChildren(element("b", {}, `${this.chart.x || "x"} ${this.chart.ticks ? this.chart.ticks[nearest] : clean(nearest)}`), ...lines);
     Object.assign(this.tip.style, { display: "block", top: "2rem", left: this.sx(nearest) > this.width / 2 ? `${Math.max(0, this.sx(nearest) - 12 - this.tip.offsetWidth)}px` : `${this.sx(nearest) + 12}px` });
     if (this.sx(nearest) > this.width / 2) this.tip.style.left = `${Math.max(0, this.sx(nearest) - 12 - this.tip.offsetWidth)}px`;
     for (const [key, value] of [["x1", this.sx(nearest)], ["x2", this.sx(nearest)]]) this.cursor.setAttribute(key, value);
