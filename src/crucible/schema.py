@@ -35,20 +35,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=True, protected_namespaces=())
 
 
+class PerClass(Section):
+    """So many examples of each class: of a batch, or of train."""
+
+    per_class: Annotated[int, Field(ge=2, le=LARGEST)]
+
+
 class Split(Section):
-    """Ratios of the splits; `seed` draws them."""
+    """Ratios of the splits; `seed` draws them. `keep`: what of train is used. `fold`: which of k parts of train and dev is dev."""
 
     train: Positive
     dev: NonNegative
-    test: Positive
+    test: NonNegative
     train_dev: Annotated[float, Field(ge=0, lt=1)]
+    keep: Probability | PerClass = 1.0
+    fold: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = None
     seed: Seed
-
-
-class PerClass(Section):
-    """A way to draw: each batch holds so many examples of each of its classes."""
-
-    per_class: Annotated[int, Field(ge=2, le=LARGEST)]
 
 
 class Data(Section):
@@ -81,6 +83,7 @@ class Trainer(Section):
     total_epochs: Epochs
     batch_size: Count | None
     patience: Count | None
+    keep: Literal["best", "last"] = "best"
     max_norm: Norm
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     precision: Literal["float32", "bfloat16"]
@@ -202,6 +205,9 @@ EXAMPLES = {
     "trainer.batch_size": "trainer.batch_size=64 (null: the whole train split at once, 1: stochastic)",
     "trainer.device": "trainer.device=cpu (auto takes CUDA when there is one)",
     "data.split.dev": "data.split.dev=0.2 (0: no dev split)",
+    "data.split.test": "data.split.test=0.2 (0: no test split)",
+    "data.split.keep": "data.split.keep=0.1, or 'data.split.keep={per_class: 100}'",
+    "data.split.fold": "data.split.fold=1/5 (the first of five)",
     "data.image_size": "data.image_size=[64,64]",
     "task.class_weights": "task.class_weights=balanced",
 }

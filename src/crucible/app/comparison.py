@@ -3,7 +3,8 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,7 +19,7 @@ from crucible.app.prepared import task_class
 from crucible.data.card import Card, read_card
 from crucible.data.seen import digests_of
 from crucible.diagnosis.bounds import check, choose
-from crucible.diagnosis.compare import Interval, difference, interval, possible
+from crucible.diagnosis.compare import Interval, difference, interval, paired, possible
 from crucible.errors import Refusal, printable
 from crucible.files import BEST, CONFIG, SUMMARY
 from crucible.inference.saved_run import load_run, read_config, read_summary
@@ -27,7 +28,7 @@ from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
 from crucible.training.evaluation import latency_ms
 
-NEUTRAL = ("seed", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
+NEUTRAL = ("seed", "data.split.fold", "data.path", "data.human_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
            "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip
 KEYS = {
     "split": "split",
@@ -71,7 +72,7 @@ class Group:
         name: its overrides. values: the metric of each run. numbers: the means that bounds are about.
         config: of the first run. seeds: of all. bounds: checked. against: the difference from the chosen one.
         chance: where 95 % of the metric's values lie by the number of examples alone; None where the runs do not tell.
-        folders: of the runs.
+        folders: of the runs. folds: which fold of its data each was judged on; None: no cross-validation.
     """
 
     name: str
@@ -83,6 +84,22 @@ class Group:
     against: Interval | None = field(default=None)
     chance: tuple[float, float] | None = None
     folders: tuple[Path, ...] = ()
+    folds: tuple[str | None, ...] = ()
+
+    @property
+    def overlap(self) -> float:
+        """What is judged for each example trained on, where the runs are folds of the same data; else 0."""
+        return 1 / (count - 1) if (count := _folds(self)) else 0.0
+
+    @property
+    def repeats(self) -> list[tuple[int, str | None]]:
+        """Which seed and fold each run is of."""
+        return list(zip(self.seeds, self.folds, strict=True))
+
+    @property
+    def interval(self) -> Interval:
+        """The mean of the runs, and its interval; infinite for one run."""
+        return interval(self.values, self.overlap)
 
     @property
     def bounds_met(self) -> bool:
@@ -164,9 +181,20 @@ def compare(runs: Sequence[Path], settings: Settings) -> Comparison:
     asked = settings.satisficing if settings.satisficing is not None else first["config"]["task"].get("satisficing", {})
     candidates = [{**each.numbers, monitor: mean(each.values)} for each in groups]
     chosen = choose(candidates, monitor, goal, asked)
-    base = groups[chosen or 0].values
-    compared = [Group(**{**vars(each), "against": difference(base, each.values)}) for each in groups]
+    base = groups[chosen or 0]
+    compared = [replace(each, against=_apart(base, each)) for each in groups]
     return Comparison(compared, chosen, monitor, split)
+
+
+def _apart(base: Group, other: Group) -> Interval:
+    """Return other - base: fold by fold where both were judged on the same ones."""
+    if not base.overlap and not other.overlap:
+        return difference(base.values, other.values)
+    mine, its = (dict(zip(each.repeats, each.values, strict=True)) for each in (base, other))
+    shared = [each for each in mine if each in its]
+    if len(shared) < 2 or base.overlap != other.overlap:
+        return Interval(mean(other.values) - mean(base.values), -inf, inf)
+    return paired([mine[each] for each in shared], [its[each] for each in shared], base.overlap)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -206,7 +234,8 @@ def _require_one_question(summaries: Sequence[dict[str, Any]], split: str) -> No
     for each in summaries:
         if each["monitor"]["name"] != first["monitor"]["name"]:
             raise _other(each, first, "monitor", "runs judged by the same number")
-        if each["card"].key != first["card"].key and not same_examples(each["card"], first["card"], split):
+        alike = each["card"].key == first["card"].key or _folds_of_one(each["card"], first["card"])
+        if not alike and not same_examples(each["card"], first["card"], split):
             raise _other(
                 each,
                 first,
@@ -223,6 +252,13 @@ def _other(one: dict[str, Any], first: dict[str, Any], what: str, allowed: str) 
     )
 
 
+def _folds_of_one(one: Card, other: Card) -> bool:
+    """Whether two prepared folders are folds of the same data, or the same fold prepared otherwise."""
+    mine, its = ({**each.recipe, "split": {**each.recipe["split"], "fold": ""}} for each in (one, other))
+    both = all(each.recipe["split"].get("fold") for each in (one, other))
+    return both and mine == its and one.source == other.source
+
+
 def same_examples(one: Card, other: Card, split: str) -> bool:
     """Whether two prepared folders hold the same examples, as they came, in a split, with labels of the same kind."""
     (mine, its), facts = (digests_of(each, split) for each in (one, other)), ("targets", "label")
@@ -234,11 +270,14 @@ def _grouped(summaries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for each in summaries:
         members = groups.setdefault(_name(each), [])
-        if each["config"]["seed"] not in [
-            other["config"]["seed"] for other in members
-        ]:  # the same bits again tell nothing
+        if _repeat(each) not in map(_repeat, members):  # the same bits again tell nothing
             members.append(each)
     return list(groups.values())
+
+
+def _repeat(summary: dict[str, Any]) -> tuple[int, str | None]:
+    """Return which seed and fold a run is of."""
+    return summary["config"]["seed"], summary["config"]["data"]["split"].get("fold")
 
 
 def _name(summary: dict[str, Any]) -> str:
@@ -299,10 +338,10 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
         numbers["latency_ms_per_example"] = mean(_latency(each) for each in members)
     values, seeds = [each[split][monitor] for each in members], [each["config"]["seed"] for each in members]
     chance = _chance(members, split, monitor)
-    folders = tuple(each["folder"] for each in members)
+    folders, folds = (tuple(each["folder"] for each in members), tuple(_repeat(each)[1] for each in members))
     return Group(
-        _name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance, folders=folders
-    )
+        _name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance, folders=folders, folds=folds,
+    )  # fmt: skip
 
 
 def _chance(members: list[dict[str, Any]], split: str, monitor: str) -> tuple[float, float] | None:
@@ -326,7 +365,7 @@ def table(found: Comparison) -> str:
     rows = [["configuration", "runs", found.metric, "sd", "95 % interval", "difference", "bounds", "by examples"]]
     common, names = short_names(found)
     for place, (each, name) in enumerate(zip(found.groups, names, strict=True)):
-        own = within(each.values, found.metric)
+        own = within(each, found.metric)
         apart = "" if each.against is None or place == (found.chosen or 0) else _between(each.against, "+")
         bounds = (
             "met" if each.bounds_met else ", ".join(k for k, row in each.bounds.items() if not row["met"]) + " not met"
@@ -352,10 +391,9 @@ def table(found: Comparison) -> str:
     )
 
 
-def within(values: Sequence[float], metric: str) -> Interval:
+def within(group: Group, metric: str) -> Interval:
     """Return the mean and its interval over seeds, without values that the metric cannot have; infinite for one run."""
-    own = interval(values)
-    return possible(own, metric) if len(values) > 1 else own
+    return possible(group.interval, metric) if len(group.values) > 1 else group.interval
 
 
 def _between(found: Interval, sign: str = "") -> str:
@@ -377,15 +415,23 @@ def conclusion(found: Comparison) -> str:
     best = found.groups[found.chosen]
     noise = [each.name for each in found.groups if each is not best and each.against and not each.against.excludes_zero]
     name = short_names(found)[1][found.chosen]
-    start = f"{name}: {found.metric} {_number(mean(best.values))} on {found.split}"
+    of_folds = f", mean of {len(best.values)} folds" if best.overlap else ""
+    start = f"{name}: {found.metric} {_number(mean(best.values))} on {found.split}{of_folds}"
     if len(found.groups) == 1:
         return start
     return f"{start}; {len(noise)} of {len(found.groups) - 1} others may differ by noise alone"
 
 
 def following(found: Comparison) -> str:
-    """Return the command that would tell more: further seeds of the best."""
+    """Return the command that would tell more: further folds or seeds of the best."""
     best = found.groups[found.chosen or 0]
-    seeds = ",".join(str(max(best.seeds) + i) for i in (1, 2, 3))
-    command = train_command({**best.config, "seed": 0})
-    return f"{command.replace('src/train.py', 'src/train.py -m')} seed={seeds}"
+    seeds, count = f"seed={','.join(str(max(best.seeds) + i) for i in (1, 2, 3))}", _folds(best)
+    every = [f"{i + 1}/{count}" for i in range(count)]
+    if left := [fold for fold in every if fold not in best.folds]:
+        return train_command(best.config, (f"data.split.fold={','.join(left)}",), swept=True)
+    return train_command(best.config, (*([f"data.split.fold={','.join(every)}"] if every else []), seeds), swept=True)
+
+
+def _folds(group: Group) -> int:
+    """Return of how many folds the runs are; 0: no cross-validation."""
+    return next((int(each.partition("/")[2]) for each in group.folds if each), 0)

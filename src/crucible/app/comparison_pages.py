@@ -77,16 +77,23 @@ def _against(found: Comparison, key: str) -> Lines:
     if any(value is None for value in values):
         known = sorted({name for each in found.groups for name in _keys(each.config)})
         raise Refusal(f"x={key}", "not every run has this key", nearest=nearest(key, known), example="x=model.layers")
+    others = [[word for word in each.name.split() if not _says(word, key)] for each in found.groups]
+    names = [" ".join(word for word in own if not all(word in each for each in others)) for own in others]
     lines: dict[str, list[Mark]] = {}
-    for each, value in zip(found.groups, values, strict=True):
-        rest = " ".join(word for word in each.name.split() if not word.lstrip("+").startswith((f"{key}=", f"{key}.")))
-        lines.setdefault(rest, []).append(Mark(_single(value), within(each.values, found.metric), len(each.values)))
+    for each, value, name in zip(found.groups, values, names, strict=True):
+        lines.setdefault(name, []).append(Mark(_single(value), within(each, found.metric), len(each.values)))
     return against(key, lines, f"{found.metric} on {found.split}")
 
 
+def _says(word: str, key: str) -> bool:
+    """Whether an override says the value of a key, or of a part of what it chooses."""
+    return word.lstrip("+").startswith((f"{key}=", f"{key}."))
+
+
 def _single(value: Any) -> Any:
-    """Return the number of a list of one number: the width of one layer."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    """Return the one value of a list or a mapping: the width of one layer, the examples of a class."""
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return inner[0] if isinstance(inner, list) and len(inner) == 1 else value
 
 
 def _keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -107,7 +114,7 @@ def _story(found: Comparison, names: list[str], out: Path) -> dict[str, Path]:
 
 
 def _row(each: Group, chosen: bool, metric: str) -> dict[str, Any]:
-    own, apart = within(each.values, metric), each.against
+    own, apart = within(each, metric), each.against
     assert apart is not None
     return {
         "name": spreadsheet_safe(each.name),

@@ -42,7 +42,7 @@ def run_context(cfg: Config, card: Card, *, stopped_early: bool, symptoms: Sympt
         augment=chosen["augment"],
         lr=cfg["optimizer"].get("lr", 0.001),
         batch_size=cfg["trainer"]["batch_size"],
-        dev_share=cfg["data"]["split"]["dev"],
+        dev_share=0.0 if cfg["data"]["split"].get("fold") else cfg["data"]["split"]["dev"],
         train_dev_share=cfg["data"]["split"]["train_dev"],
         feature_shape=card.feature_shape,
         class_counts=card.splits["train"]["class_counts"] if "class_weights" in cfg["task"] else [],

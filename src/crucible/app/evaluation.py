@@ -35,6 +35,9 @@ from crucible.tracking.looks import count_look, read_looks
 from crucible.training.evaluation import Evaluation, confusion_csv, summary_of
 
 
+NO_TEST = "there is no test split: these are the numbers of dev, which chose among the weights, so they flatter"
+
+
 def own_folder(job: Job, card: Card) -> Job:
     """Return the job with a folder for these data alone: NAME, or NAME-2, ... where other data have been judged as NAME."""
     if not job.new_folder:
@@ -128,21 +131,21 @@ def same_threads(job: Job) -> None:
     torch.set_num_threads(read_summary(Path(job.cfg["run"]))["threads"])
 
 
-def evaluation_summary(job: Job, saved: Saved, found: Evaluation, latency: float, batches: Batches) -> dict[str, Any]:
-    """Return metrics.json: the run's own numbers on train and dev, and these on test, judged together."""
+def evaluation_summary(
+    job: Job, saved: Saved, split: str, found: Evaluation, latency: float, batches: Batches
+) -> dict[str, Any]:
+    """Return metrics.json: the run's own numbers on train and dev, and these on the split that is judged."""
     own = read_summary(Path(job.cfg["run"]))
-    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {
-        "test": summary_of(found)
-    }
+    scores = {split: own[split] for split in ("train", "train_dev", "dev") if split in own} | {split: summary_of(found)}
     measured = {**found.scores, "latency_ms_per_example": latency, "parameters": float(own["parameters"])}
     before = own["diagnosis"]
-    trivial = before.get("baseline", {}) | trivial_baseline(saved.task, saved.card, batches, ["test"])
+    trivial = before.get("baseline", {}) | trivial_baseline(saved.task, saved.card, batches, [split])
     seen = {
-        "signs": _signs(before["signs"], batches, saved.task.kind) | against_baseline(trivial, {"test": found}),
+        "signs": _signs(before["signs"], batches, saved.task.kind) | against_baseline(trivial, {split: found}),
         "error_analysis": before["error_analysis"],
         "satisficing": check(saved.task.satisficing, measured),
         "controls": before["controls"],
-        "evidence": before.get("evidence", {}) | {"test": found.evidence()},
+        "evidence": before.get("evidence", {}) | {split: found.evidence()},
         "baseline": trivial,
         "progress": before.get("progress", {}),
         "seen": seen_report(job, batches) if job.other_data else before.get("seen", {}),
@@ -177,7 +180,7 @@ def chosen_scores(numbers: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def write_evaluation(
-    job: Job, saved: Saved, card: Card, found: Evaluation, numbers: dict[str, Any], batches: Batches
+    job: Job, saved: Saved, card: Card, split: str, found: Evaluation, numbers: dict[str, Any], batches: Batches
 ) -> tuple[str, ...]:
     """Write every file; return what the last screen should mention."""
     out = job.folder
@@ -187,10 +190,7 @@ def write_evaluation(
     tables = saved.task.kind.tables(found.predictions, card) if found.predictions else {}
     for name, text in (tables | {"confusion.csv": confusion_csv(found, saved.task.confusion_labels)}).items():
         write_atomic(out / name, text.encode())
-    looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
-    note = f"{looks} model(s) have been judged on this test split" + (
-        "; its error grows flattering" if looks > 5 else ""
-    )
+    note = _looks(job, saved.task.kind, batches) if split == "test" else NO_TEST
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
         shown = worst_of(job, saved, card, found, batches)
@@ -200,17 +200,24 @@ def write_evaluation(
     if job.other_data:
         card.write(out / CARD)  # which data these were
     else:
-        _journal(job, found.scores)
+        _journal(job, split, found.scores)
     return (note, near, worst)
 
 
-def _journal(job: Job, scores: dict[str, float]) -> None:
+def _looks(job: Job, kind: Kind, batches: Batches) -> str:
+    """Count this look at test, and say how many there were; nothing where nothing is learned about others."""
+    looks = count_look(batches.examples("test"), sha256_of(Path(job.cfg["run"]) / WEIGHTS))
+    grown = "; its error grows flattering" if looks > 5 else ""
+    return "" if kind.no_gap else f"{looks} model(s) have been judged on this test split{grown}"
+
+
+def _journal(job: Job, split: str, scores: dict[str, float]) -> None:
     """Record the look in the run's journal, if these weights are its own, and let the mirror follow."""
     run = Path(job.cfg["run"])
     end = next((event for event in read_events(run / NAME) if event["kind"] == "end"), None)
     if end is None or end["weights"] != sha256_of(run / WEIGHTS):
         return  # DVC restored these weights from its cache: the journal beside them is another training's
-    values = {f"test/{name}": value for name, value in scores.items()}
+    values = {f"{split}/{name}": value for name, value in scores.items()}
     journal = Journal(run)
     journal.append(
         "evaluate",

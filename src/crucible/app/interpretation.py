@@ -11,6 +11,7 @@ from crucible.diagnosis import inside
 from crucible.inference.saved_run import Saved
 from crucible.models.profile import measure
 from crucible.plots import inside as draw
+from crucible.training.evaluation import judged_split
 
 LAYERS, UNITS, PATCHES, FILTERS = 4, 4, 9, 64  # in a report
 Array = np.ndarray[Any, Any]
@@ -30,11 +31,12 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
         rows, titles = _excited(saved, batches, layers)
         draw.grid(rows, titles, home / "patches.png")
         found["What excites a unit most: layer, unit, and the image parts"] = home / "patches.png"
-    if saved.task.kind.one_class and "test" in batches.splits:
-        points, shares = inside.embedding(saved.model, batches.evaluation("test"))
-        labels = np.asarray(batches.stored("test")[1])
+    if saved.task.kind.one_class:
+        split = judged_split(batches)
+        points, shares = inside.embedding(saved.model, batches.evaluation(split))
+        labels = np.asarray(batches.stored(split)[1])
         draw.scatter(points.numpy(), labels, saved.card.classes, shares.tolist(), home / "embedding.png")
-        found["The test set as the last layer sees it (principal components)"] = home / "embedding.png"
+        found[f"The {split} set as the last layer sees it (principal components)"] = home / "embedding.png"
     return found
 
 

@@ -87,7 +87,10 @@ def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
         "channels",
         "resize",
     )
-    recipe = {key: data[key] for key in keys} | {"targets": label_kind(cfg).name}
+    recipe = {key: data[key] for key in keys} | {
+        "targets": label_kind(cfg).name,
+        "split": _without_neutral(data["split"]),
+    }
     if judge is not None:
         own = {"resize": judge.recipe.get("resize", "stretch")}
         shape = (
@@ -98,6 +101,12 @@ def _recipe(cfg: Config, judge: Card | None) -> PrepareConfig:
         reader = _as_trained(data["reader"], judge)
         recipe |= {**shape, "normalize": "none", "judge": judge.classes, "columns": judge.columns, "reader": reader}
     return PrepareConfig(**recipe)
+
+
+def _without_neutral(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the splits are made without what changes nothing: data that were prepared before there was such a key are found."""
+    neutral = {"keep": 1.0, "fold": None}
+    return {key: value for key, value in split.items() if key not in neutral or value != neutral[key]}
 
 
 def _as_trained(reader: Mapping[str, Any], judge: Card) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from crucible.report.screen import judged as judged_splits
 from crucible.text import clock
 from crucible.tracking.curves import read_curves
 from crucible.tracking.journal import NAME, read_events, working_seconds
-from crucible.training.evaluation import Evaluation, evaluate_split
+from crucible.training.evaluation import Evaluation, evaluate_split, judged_split
 
 NAMED = 3  # of the worst mistakes, on the last screen
 
@@ -48,7 +48,7 @@ class Worst:
 def worst_of(job: Job, saved: Saved, card: Card, found: Evaluation, batches: Batches) -> Worst:
     """Return what is shown of the mistakes."""
     split = "test" if job.other_data or "dev" not in batches.splits else "dev"
-    looked = found if split == "test" else evaluate_split(saved.model, saved.task, batches, split)
+    looked = found if split == judged_split(batches) else evaluate_split(saved.model, saved.task, batches, split)
     assert looked.predictions is not None  # they were wanted
     return Worst(split, card, looked, saved.task.kind.worst(looked.predictions, card, saved.task.score))
 
@@ -60,7 +60,7 @@ def report_page(
     run, kind = Path(job.cfg["run"]), saved.task.kind
     pictures = _figures(job, saved, found, numbers, batches, looked)
     opens = any(each.label for each in looked.mistakes)
-    judged = {looked.split: looked.found, "test": found} if looked.split != "test" else {"test": found}
+    judged = {looked.split: looked.found, judged_split(batches): found}
     splits = (
         {}
         if kind.no_gap

@@ -166,7 +166,12 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
         parts.optimizer,
         parts.schedule,
         seed=job.cfg["seed"],
-        best=Best(monitor=parts.task.monitor, goal=parts.task.goal, patience=trainer["patience"]),
+        best=Best(
+            monitor=parts.task.monitor,
+            goal=parts.task.goal,
+            patience=trainer["patience"],
+            keep=trainer.get("keep", "best"),
+        ),
         checkpoints=Checkpoints(job.folder, every=trainer["checkpoint_every"], identity=asdict(who)),
         log_every=trainer["log_every"],
         observers=Observers(

@@ -25,9 +25,13 @@ class Encoded:
 
 
 class LabelKind(Protocol):
-    """A kind of label, as far as a prepared folder is concerned; `name` stands in the card."""
+    """A kind of label, as far as a prepared folder is concerned; `name` stands in the card.
+
+    `drawable`: whether each example has one label, by which examples can be counted and drawn.
+    """
 
     name: str
+    drawable: bool
 
     def encode(self, source: Source, judge: Sequence[str] | None) -> Encoded:
         """Return the labels as numbers.

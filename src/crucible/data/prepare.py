@@ -17,7 +17,7 @@ from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.columns import category_sizes, columns_of, is_numeric, plain_features
 from crucible.data.duplicates import deduplicate, hashes, near, signatures
 from crucible.data.images import Fit, OtherShape
-from crucible.data.kind import LabelKind
+from crucible.data.kind import Encoded, LabelKind
 from crucible.data.likeness import compared
 from crucible.data.moments import Moments
 from crucible.data.names import names_of, source_name, write_names
@@ -25,7 +25,7 @@ from crucible.data.objects import Objects, Resize
 from crucible.data.ragged import OFFSETS, Examples, Lengths
 from crucible.data.readers.source import Array, Pool, Source
 from crucible.data.seen import packed
-from crucible.data.splits import SPLITS, assign, connected_groups, shares
+from crucible.data.splits import DROPPED, SPLITS, assign, connected_groups, fold_of, kept, kept_of_each, shares
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
 
@@ -137,11 +137,12 @@ def _write(
     scans = _scans(source, names, fit)
     _require_columns(source, recipe)
     encoded = kind.encode(source, recipe.judge)
-    split_of = _split(source, recipe, scans, encoded.strata)
+    split_of, groups = _split(source, recipe, scans, encoded.strata)
     sizes = {pool: scans[pool].sizes for pool in split_of}
     placed = kind.place(source, encoded.labels, sizes, fit.shape, recipe.resize)
     labels = encoded.labels | {pool: each.labels for pool, each in placed.items()}
     leaks = deduplicate(split_of, {pool: scan.digests for pool, scan in scans.items()}, recipe.duplicates, names)
+    unused = _keep(source, kind, recipe, split_of, encoded, groups)
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
     source = source.learned(split_of, recipe.columns)
@@ -165,7 +166,7 @@ def _write(
         examples=_hashes_of(split, _joined(split_of, lambda pool: scans[pool].sources)),
         lengths=_lengths(split_of, scans) | dict(source.facts) if isinstance(fit, Lengths) else None,
         table=source.facts.get("table"),
-        notes=[*source.notes, *_taken(split_of)],
+        notes=[*source.notes, *_taken(split_of), *unused],
         **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
 
@@ -289,32 +290,105 @@ def _sound(pool: Pool) -> Callable[[Array], bool]:
 
 def _split(
     source: Source, recipe: PrepareConfig, scans: Mapping[str, _Scan], labels: Mapping[str, Array]
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the split of each example, and what it belongs to, by pool."""
     if recipe.judge is not None:
         judged = next((name for name in ("test", "all") if name in source.pools), None)
         if judged is None:
             raise Refusal("data.path", f"these data bring {' and '.join(source.pools)}, and no test to be judged on",
                           allowed="data with a test split, or without splits: then all of them are judged")  # fmt: skip
-        return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}
+        return {judged: np.full(len(labels[judged]), SPLITS.index("test"))}, {}
     ratios = _shares(recipe, list(source.pools))
-    split_of = {}
+    split_of, groups = {}, {}
+    drawn = {"stratify": recipe.stratify, "seed": recipe.split["seed"]}
     for name, pool in source.pools.items():
         same = [scans[name].digests, *([pool.groups] if pool.groups is not None else [])]
-        split_of[name] = assign(
-            labels[name], connected_groups(*same), ratios[name], stratify=recipe.stratify, seed=recipe.split["seed"]
-        )
+        groups[name] = connected_groups(*same)
+        split_of[name] = assign(labels[name], groups[name], ratios[name], **drawn)
+        if recipe.split.get("fold") is not None:
+            _put_fold(split_of[name], labels[name], groups[name], recipe)
     _require_groups_apart(source, split_of)
-    return split_of
+    return split_of, groups
+
+
+def _put_fold(split: Array, labels: Array, groups: Array, recipe: PrepareConfig) -> None:
+    """Deal what is in train and dev anew, in place: dev is the fold that is declared."""
+    i, k = map(int, recipe.split["fold"].split("/"))
+    rows = np.flatnonzero(np.isin(split, [SPLITS.index("train"), SPLITS.index("dev")]))
+    if len(rows) == 0:
+        return
+    fold = fold_of(labels[rows], groups[rows], k, stratify=recipe.stratify, seed=recipe.split["seed"])
+    split[rows] = np.where(fold == i - 1, SPLITS.index("dev"), SPLITS.index("train"))
+
+
+def _keep(
+    source: Source,
+    kind: LabelKind,
+    recipe: PrepareConfig,
+    split_of: dict[str, Array],
+    encoded: Encoded,
+    groups: Mapping[str, Array],
+) -> list[str]:
+    """Take out of train, in place, what is not to be used; return what a person should know of it."""
+    share = recipe.split.get("keep", 1.0)
+    if recipe.judge is not None or share == 1.0:
+        return []
+    if isinstance(share, Mapping) and not kind.drawable:
+        raise Refusal(
+            "data.split.keep",
+            f"labels that are {kind.name} are no classes",
+            allowed="a share",
+            example="data.split.keep=0.1",
+        )
+    before = after = 0
+    for pool, own in split_of.items():
+        rows = np.flatnonzero(own == SPLITS.index("train"))
+        if len(rows) == 0:
+            continue
+        labels, together, seed = encoded.strata[pool][rows], groups[pool][rows], recipe.split["seed"]
+        if source.facts.get("of_one_text"):  # what is kept goes on from what is before it
+            used = np.arange(len(rows)) < share * len(rows)
+        elif isinstance(share, Mapping):
+            own_labels = encoded.labels[pool][rows]
+            used = kept_of_each(own_labels, together, share["per_class"], encoded.classes, seed=seed)
+        else:
+            used = kept(labels, together, share, stratify=recipe.stratify, seed=seed)
+        own[rows[~used]] = DROPPED
+        before, after = before + len(rows), after + int(used.sum())
+    return [f"train is {after:,} of {before:,} examples (data.split.keep)"]
 
 
 def _expected(recipe: PrepareConfig, official: list[str]) -> list[int]:
     """Return the splits that the shares promise."""
-    return np.flatnonzero(np.sum(list(_shares(recipe, official).values()), axis=0) > 0).tolist()
+    given = np.sum(list(_shares(recipe, official).values()), axis=0) > 0
+    given[SPLITS.index("dev")] |= recipe.split.get("fold") is not None
+    return np.flatnonzero(given).tolist()
 
 
 def _shares(recipe: PrepareConfig, official: list[str]) -> dict[str, list[float]]:
     train, dev, test, train_dev = (recipe.split[split] for split in SPLITS)
+    if (fold := recipe.split.get("fold")) is not None:
+        _require_fold(fold, official)
     return shares(train, dev, test, official, train_dev)
+
+
+def _require_fold(fold: str, official: list[str]) -> None:
+    """Refuse a fold that is none, and data that bring a dev split of their own."""
+    i, k = map(int, fold.split("/"))
+    if not (k >= 2 and i <= k):
+        raise Refusal(
+            "data.split.fold",
+            f"there is no fold {fold}",
+            allowed="1/k, ..., k/k of k folds, 2 or more",
+            example="data.split.fold=1/5",
+        )
+    if "dev" in official:
+        raise Refusal(
+            "data.split.fold",
+            f"these data bring {' and '.join(official)}: dev is given",
+            allowed="null",
+            example="data.split.fold=null",
+        )
 
 
 def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None:

@@ -85,6 +85,60 @@ def assign(labels: Array, groups: Array, ratios: Sequence[float], *, stratify: b
     return split[inverse]
 
 
+def fold_of(labels: Array, groups: Array, folds: int, *, stratify: bool, seed: int) -> Array:
+    """Return which of so many folds (N,), from 0, each example is in: as `assign`, with equal shares.
+
+    Raises:
+        Refusal: there are fewer groups than folds.
+    """
+    if (count := len(np.unique(groups))) < folds:
+        raise Refusal(
+            "data.split.fold",
+            f"{count} examples, or groups of them, are no {folds} folds",
+            example="data.split.fold=1/5",
+        )
+    return assign(labels, groups, [1 / folds] * folds, stratify=stratify, seed=seed)
+
+
+def kept(labels: Array, groups: Array, share: float, *, stratify: bool, seed: int) -> Array:
+    """Return which examples (N,) are kept: whole groups in random order, of each class when stratified, until it is the share.
+
+    A larger share keeps what a smaller one does, and more. Of each class at least one group is kept.
+    """
+    parts = [labels == k for k in np.unique(labels)] if stratify else [np.ones(len(labels), bool)]
+    found = np.zeros(len(labels), bool)
+    for part in parts:
+        rows = np.flatnonzero(part)
+        found[rows[_first_groups(groups[rows], share * len(rows), seed)]] = True
+    return found
+
+
+def kept_of_each(labels: Array, groups: Array, count: int, classes: Sequence[str], *, seed: int) -> Array:
+    """Return which examples (N,) are kept: of each class at least so many, in whole groups.
+
+    Raises:
+        Refusal: a class has fewer.
+    """
+    found = np.zeros(len(labels), bool)
+    for k, size in zip(*np.unique(labels, return_counts=True), strict=True):
+        if size < count:
+            fewest = np.unique(labels, return_counts=True)[1].min()
+            raise Refusal("data.split.keep.per_class", f"train has {size} examples of class {classes[k]!r}, not {count}",
+                          allowed=f"2 to {fewest}", example="data.split.keep=1.0")  # fmt: skip
+        rows = np.flatnonzero(labels == k)
+        found[rows[_first_groups(groups[rows], count, seed)]] = True
+    return found
+
+
+def _first_groups(groups: Array, wanted: float, seed: int) -> Array:
+    """Return which examples (n,) are in the first groups, in random order, that together are at least `wanted`."""
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = order[before < wanted - 1e-9]
+    return np.isin(inverse, chosen)
+
+
 def _misses_a_class(split: Array, label: Array, ratios: Sequence[float]) -> bool:
     present = {(k, s) for k, s in zip(label.tolist(), split.tolist(), strict=True)}
     return any((k, s) not in present for k in np.unique(label).tolist() for s, ratio in enumerate(ratios) if ratio > 0)
@@ -104,10 +158,10 @@ def _deal_each_class(sizes: Array, order: Array, ratios: Sequence[float], label:
     return split
 
 
-def _deal(sizes: Array, order: Array, ratios: Sequence[float], owed: Sequence[float] = (0.0,) * len(SPLITS)) -> Array:
-    """Deal groups of `sizes` in `order`; return each group's split. `owed` is what each split starts with."""
+def _deal(sizes: Array, order: Array, ratios: Sequence[float], owed: Sequence[float] | None = None) -> Array:
+    """Deal groups of `sizes` in `order`; return each group's split. `owed` is what each split starts with: nothing."""
     split, weights = np.empty(len(sizes), dtype=np.int64), sizes.tolist()
-    need = {number: owed[number] for number, ratio in enumerate(ratios) if ratio > 0}
+    need = {number: owed[number] if owed else 0.0 for number, ratio in enumerate(ratios) if ratio > 0}
     for group in order.tolist():
         weight = weights[group]
         for number in need:

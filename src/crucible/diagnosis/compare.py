@@ -23,10 +23,15 @@ class Interval:
         return not self.low <= 0 <= self.high
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of repeats and its interval (Student, 1908)."""
+def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
+    """Return the mean of repeats and its interval (Student, 1908).
+
+    Args:
+        overlap: of folds, examples judged for each one trained on, 1 / (k - 1): their trainings share examples, so that their spread
+            alone is too small (Nadeau and Bengio, 2003, Machine Learning 52, equation 9).
+    """
     n = len(values)
-    half = quantile(n - 1) * stdev(values) / sqrt(n) if n > 1 else inf
+    half = quantile(n - 1) * stdev(values) * sqrt(1 / n + overlap) if n > 1 else inf
     return Interval(mean(values), mean(values) - half, mean(values) + half)
 
 
@@ -53,6 +58,11 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
         warnings.simplefilter("ignore")
         low, high = ttest_ind(second, first).confidence_interval(CONFIDENCE)
     return Interval(apart, float(low), float(high))
+
+
+def paired(first: Sequence[float], second: Sequence[float], overlap: float) -> Interval:
+    """Return second - first of repeats that belong together one by one: of the same folds and seeds."""
+    return interval([other - own for own, other in zip(first, second, strict=True)], overlap)
 
 
 def together(groups: Sequence[Sequence[float]]) -> list[Interval]:

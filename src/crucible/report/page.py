@@ -59,6 +59,7 @@ def page(
         "flow": flow(rows),
         **splits,
     }
+    split, last = list(judged(summary).items())[-1]
     there = {name for name, own in parts.items() if own} | {"verdict", "configuration", "card"}
     there |= {name for name, is_there in (("classes", any(splits.values())), ("mistakes", bool(gallery))) if is_there}
     drawn = [(f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)]
@@ -69,7 +70,7 @@ def page(
         parts,
         gallery=gallery,
         sections=sections,
-        title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(summary['test']['error'], summary)} on test",
+        title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(last['error'], summary)} on {split}",
         facts=facts,
         verdict=verdict(diagnosis),
         result=result(summary),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batch, Batches
 from crucible.data.ragged import concatenated
+from crucible.errors import Refusal
 from crucible.labels.kind import Predictions
 from crucible.metrics.evidence import Measured, interval_of
 from crucible.tasks.task import MonitoredTask
@@ -56,6 +57,19 @@ def outputs_of(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Any
     model.eval()
     for batch in batches:
         yield model(batch["x"]), batch
+
+
+def judged_split(batches: Batches) -> str:
+    """Return the split that is judged: test, or dev where there is no test.
+
+    Raises:
+        Refusal: there is neither.
+    """
+    there = next((split for split in ("test", "dev") if split in batches.splits), None)
+    if there is None:
+        raise Refusal("the data", "they have neither test nor dev: nothing to judge the run on", allowed="other data: data.path=...",
+                      example="python src/evaluate.py run=latest data=npz data.path=FILE")  # fmt: skip
+    return there
 
 
 def evaluate_split(

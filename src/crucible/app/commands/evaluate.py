@@ -18,11 +18,11 @@ from crucible.app.evaluation import (
 )
 from crucible.inference.saved_run import load_run
 from crucible.training.device import choose_device, with_precision
-from crucible.training.evaluation import evaluate_split, latency_ms
+from crucible.training.evaluation import evaluate_split, judged_split, latency_ms
 
 
 def main(job: Job) -> dict[str, Any]:
-    """Judge a finished run on its test split, or on other data; write the numbers, the tables and the report; return the numbers."""
+    """Judge a finished run on its test split (on dev where it has none), or on other data; write the numbers, the tables and the report; return the numbers."""
     require_records(job)
     device = choose_device(job.cfg["trainer"]["device"])
     saved = with_bounds(job, load_run(require_run(job), device))
@@ -31,9 +31,10 @@ def main(job: Job) -> dict[str, Any]:
     same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
     batches = build_batches(job.cfg, data, saved.card, device, seen_by_run(job))
-    found = evaluate_split(saved.model, saved.task, batches, "test")
-    latency = latency_ms(saved.model, next(batches.evaluation("test"))["x"][:1])
-    summary = evaluation_summary(job, saved, found, latency, batches)
-    notes = write_evaluation(job, saved, card, found, summary, batches)
+    split = judged_split(batches)
+    found = evaluate_split(saved.model, saved.task, batches, split)
+    latency = latency_ms(saved.model, next(batches.evaluation(split))["x"][:1])
+    summary = evaluation_summary(job, saved, split, found, latency, batches)
+    notes = write_evaluation(job, saved, card, split, found, summary, batches)
     show_evaluation(job, summary, notes)
     return summary
