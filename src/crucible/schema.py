@@ -35,7 +35,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=True, protected_namespaces=())
 
 
-class PerClass(Section):
+class Form(Section):
+    """A value with parts, where a plain value is another form of it: {per_class: 4}."""
+
+
+class PerClass(Form):
     """So many examples of each class: of a batch, or of train."""
 
     per_class: Annotated[int, Field(ge=2, le=LARGEST)]
@@ -147,8 +151,16 @@ def check(section: type[BaseModel], values: Mapping[str, Any], prefix: str = "")
     try:
         return dict(section.model_validate(dict(values)))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = _most_telling(error.errors(include_url=False))
         raise _refusal(section, first["type"], first["loc"], first["input"], first["msg"], prefix) from None
+
+
+def _most_telling(errors: Sequence[Any]) -> Any:
+    """Return the first error; of a value with parts that fits no form of it the one that names the part."""
+    first = errors[0]
+    own = [each for each in errors if each["loc"][0] == first["loc"][0] and len(each["loc"]) > len(first["loc"])]
+    unknown = [each for each in own if each["type"] == "extra_forbidden"]  # a misspelt key is missing, too
+    return (unknown or own)[0] if own and isinstance(first["input"], Mapping) else first
 
 
 def _refusal(
@@ -165,24 +177,25 @@ def _refusal(
 
 def _is_union_tag(part: str) -> bool:
     """pydantic writes the member of a union it tried between the keys."""
-    return not (part.isidentifier() or part.isdigit()) or part in (
-        "int",
-        "float",
-        "str",
-        "bool",
-        "literal",
-        "none",
-        PerClass.__name__,
+    plain = ("int", "float", "str", "bool", "literal", "none")
+    return (
+        not (part.isidentifier() or part.isdigit())
+        or part in plain
+        or part in (form.__name__ for form in Form.__subclasses__())
     )
 
 
 def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
-    """Return the fields where `keys` lead; a mapping of sections takes a key of its own."""
+    """Return the fields where `keys` lead; a mapping of sections takes a key of its own, of several forms one has fields."""
     inner: Any = section
     for key in keys:
-        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
-        inner = inner.model_fields[key].annotation if is_section else get_args(inner)[1:] and get_args(inner)[1]
-    return list(inner.model_fields) if isinstance(inner, type) and issubclass(inner, BaseModel) else []
+        inner = inner.model_fields[key].annotation if _is_section(inner) else get_args(inner)[1:] and get_args(inner)[1]
+        inner = next((each for each in get_args(inner) if _is_section(each) and issubclass(each, Form)), inner)
+    return list(inner.model_fields) if _is_section(inner) else []
+
+
+def _is_section(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseModel)
 
 
 def unknown_key(where: str, known: Iterable[str]) -> Refusal:

@@ -34,7 +34,6 @@ from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
 from crucible.training.evaluation import Evaluation, confusion_csv, summary_of
 
-
 NO_TEST = "there is no test split: these are the numbers of dev, which chose among the weights, so they flatter"
 
 

@@ -157,7 +157,7 @@ def described(job: Job) -> Card:
     names = [str(i) for i in range(classes or 0)]
     counts = {"size": 1, "class_counts": [1] * len(names)}
     normalize = {"kind": "none", "mean": [0.0], "std": [1.0], "fitted_on": "train", "fitted_size": 0}
-    target = {"mean": 0.0, "std": 1.0, "quartiles": [-1.0, 0.0, 1.0]}
+    target = {"mean": 0.5, "std": 0.25, "quartiles": [0.25, 0.5, 0.75]}
     card = Card(data["name"], "", {}, {"train": counts}, names, shape, "float32", normalize, {}, {}, target=target)
     fits(job.cfg)(card)
     return card

@@ -7,7 +7,7 @@ from crucible.tasks.task import MonitoredTask
 
 def trivial_error(task: MonitoredTask, card: Card, batches: Batches, split: str) -> float:
     """Return the error of always giving the same answer on a split: the one that suits train best."""
-    row, _ = task.kind.constant(card, task.num_outputs, single=task.single)
+    row, _ = task.constant(card)
     if row is None:
         return task.kind.trivial_error(batches.own, split)
     y, metrics = batches.arrays(split)[1], task.metrics()
@@ -17,4 +17,4 @@ def trivial_error(task: MonitoredTask, card: Card, batches: Batches, split: str)
 
 def trivial_name(task: MonitoredTask, card: Card) -> str:
     """Return what that answer is called."""
-    return task.kind.constant(card, task.num_outputs, single=task.single)[1]
+    return task.constant(card)[1]

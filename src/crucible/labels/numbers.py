@@ -12,7 +12,6 @@ from crucible.data.kind import Encoded
 from crucible.data.labels import numbers, strata
 from crucible.data.objects import Objects
 from crucible.data.readers.source import Array, Source
-from crucible.errors import Refusal
 from crucible.labels.kind import Kind, Predictions, table_of
 from crucible.plots.charts import Lines, Part, Series, thinned
 
@@ -33,14 +32,13 @@ class Numbers(Kind):
         return Encoded([], values, {pool: strata(array) for pool, array in values.items()})
 
     def facts(self, found: Mapping[str, Objects], train: Array, labels: Array, shape: Sequence[int]) -> dict[str, Any]:
-        """Return `target`: mean, deviation and quartiles of train; nothing where there is no train."""
+        """Return `target`: mean, deviation, quartiles, smallest and largest of train; nothing where there is no train."""
         values = labels[train]
         if len(values) == 0:
             return {"target": {}}
-        if values.std() == 0:
-            raise Refusal("the labels", f"every target in train is {values[0]}", allowed="numbers that differ")
         quartiles = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-        return {"target": {"mean": float(values.mean()), "std": float(values.std()), "quartiles": quartiles}}
+        edges = {"smallest": float(values.min()), "largest": float(values.max())}
+        return {"target": {"mean": float(values.mean()), "std": float(values.std()), "quartiles": quartiles, **edges}}
 
     def constant(self, card: Card, num_outputs: int, *, single: bool) -> tuple[Tensor, str]:
         """Always the mean: numbers are learned as deviations from it."""

@@ -49,9 +49,11 @@ class RegressionMetrics(Accumulator):
         return self._by_group((torch.cat(self._answers) - torch.cat(self._labels)).pow(2))
 
     def evidence(self, size: int) -> tuple[int, float]:
-        """Return the number of examples and the standard error of the RMSE, from that of the mean square."""
+        """Return the number of examples and the standard error of the RMSE, from that of the mean square; of one example the RMSE."""
         squares = (torch.cat(self._labels) - torch.cat(self._answers)).pow(2)
         rmse, size = float(squares.mean().sqrt()), len(squares)
+        if size == 1:
+            return size, rmse  # one square has no deviation, which is not to say that it is exact
         return size, float(squares.std(correction=0)) / size**0.5 / (2 * rmse) if rmse else 0.0
 
     def compute(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from crucible.errors import Refusal
 from crucible.models.activations import Activation
 from crucible.models.contracts import Backbone
 from crucible.models.layers import Shape, Style, TooSmall, parse, shapes, smallest, stack
+from crucible.models.norms import BatchNorm, apply_settings, is_on
 from crucible.schema import Probability
 
 
@@ -19,7 +20,8 @@ class ConvNet(Backbone):
         feature_shape: (F) or (C, L) signals, (C, H, W) images, (C, D, H, W) volumes; a vector is a signal of one channel.
         num_outputs: 1 for a binary task, else the number of classes, K.
         layers: see crucible.models.layers; hidden layers only.
-        activation, batch_norm, keep_prob: for every layer that does not say otherwise; keep_prob for fc layers.
+        activation, batch_norm, keep_prob: for every layer that does not say otherwise; keep_prob for fc layers. batch_norm may be
+            {decay: 0.99, eps: 1e-3}: with settings.
 
     Raises:
         Refusal: a layer that is none, or an example that is too small for them.
@@ -34,7 +36,7 @@ class ConvNet(Backbone):
         *,
         layers: list[str | dict[str, Any]],
         activation: Activation,
-        batch_norm: bool,
+        batch_norm: BatchNorm,
         keep_prob: Probability,
     ) -> None:
         super().__init__()
@@ -43,8 +45,9 @@ class ConvNet(Backbone):
         left = self._left(declared)
         if len(left) > 1:
             declared, left = declared + parse(["flatten"]), (_product(left),)
-        self.features = stack(declared, self.shape, Style(activation, batch_norm, keep_prob))
+        self.features = stack(declared, self.shape, Style(activation, is_on(batch_norm), keep_prob))
         self.head = nn.Linear(left[0], num_outputs)
+        apply_settings(self, batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map examples (B, ...) to logits (B, K)."""

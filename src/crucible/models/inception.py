@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.contracts import Backbone
+from crucible.models.norms import BatchNorm, apply_settings, is_on
 from crucible.schema import NonNegative, Probability
 
 # Table 1: channels of 1x1; 3x3 reduce and 3x3; 5x5 reduce and 5x5; 1x1 after the pool. None: a 3x3 max pool, stride 2.
@@ -52,7 +53,7 @@ class Inception(Backbone):
         feature_shape: Sequence[int],
         num_outputs: int,
         *,
-        batch_norm: bool,
+        batch_norm: BatchNorm,
         keep_prob: Probability,
         auxiliary: NonNegative,
     ) -> None:
@@ -64,19 +65,21 @@ class Inception(Backbone):
                 allowed="model=convnet, model=mlp", example=f"data.image_size=[{SMALLEST},{SMALLEST}]",
             )  # fmt: skip
         halvings = sum(min(feature_shape[1:]) >= SIDE << i for i in range(1, HALVINGS + 1))
-        self.stem = _stem(feature_shape[0], halvings, batch_norm)
+        norm = is_on(batch_norm)
+        self.stem = _stem(feature_shape[0], halvings, norm)
         self.auxiliary, self.stages, self.heads = auxiliary, nn.ModuleDict(), nn.ModuleDict()
         channels, sides = 192, [_halved(n, halvings) for n in feature_shape[1:]]
         for name, widths in MODULES.items():
             if widths is None:
                 self.stages[name], sides = nn.MaxPool2d(3, stride=2, padding=1), [_halved(n, 1) for n in sides]
                 continue
-            self.stages[name] = Module(channels, widths, batch_norm)
+            self.stages[name] = Module(channels, widths, norm)
             channels = widths[0] + widths[2] + widths[4] + widths[5]
             if name in AUXILIARY and auxiliary:
-                self.heads[name] = Head(channels, sides, num_outputs, batch_norm)
+                self.heads[name] = Head(channels, sides, num_outputs, norm)
         self.dropout = nn.Dropout(1 - keep_prob)
         self.head = nn.Linear(channels, num_outputs)
+        apply_settings(self, batch_norm)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Map images (B, C, H, W) to logits (B, K); in training to those of each head, the last layer's first."""

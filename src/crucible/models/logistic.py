@@ -12,11 +12,12 @@ class Logistic(nn.Module):
     Args:
         feature_shape: (C, H, W) or (F).
         num_outputs: 1 for a binary task, else the number of classes, K.
+        bias: whether a unit has one.
     """
 
-    def __init__(self, feature_shape: Sequence[int], num_outputs: int) -> None:
+    def __init__(self, feature_shape: Sequence[int], num_outputs: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(prod(feature_shape), num_outputs)
+        self.linear = nn.Linear(prod(feature_shape), num_outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to logits (B, K)."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.activations import ACTIVATIONS, Activation
+from crucible.models.contracts import leave_as_given
+from crucible.models.norms import BatchNorm, apply_settings, is_on
 from crucible.schema import Count, Probability
 
 
@@ -39,9 +41,14 @@ class MLP(nn.Module):
         layers: hidden widths only: [] is logistic regression, [64] one hidden layer, [64, 32] two.
         activation: after each hidden layer.
         keep_prob: probability of keeping a hidden unit in training; one number, or one for each hidden layer.
-        batch_norm: normalise before each activation; the linear layer then needs no bias.
+        batch_norm: normalise before each activation; the linear layer then needs no bias. {decay: 0.99, eps: 1e-3}: with settings.
+        bias: whether the units have one. weights: to start from, of each layer, of the output too, one unit after the other; with
+            biases of 0; null: what `init` draws.
         embedding: numbers that are learned for each category of a table; None: its one-hot features (Guo and Berkhahn, 2016,
             arXiv:1604.06737).
+
+    Raises:
+        Refusal: other numbers of values than layers, or of weights than a layer has.
     """
 
     def __init__(
@@ -52,8 +59,10 @@ class MLP(nn.Module):
         layers: list[Count],
         activation: Activation,
         keep_prob: Probability | list[Probability],
-        batch_norm: bool,
+        batch_norm: BatchNorm,
         embedding: Count | None = None,
+        bias: bool = True,
+        weights: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
         keep = keep_prob if isinstance(keep_prob, list) else [keep_prob] * len(layers)
@@ -64,14 +73,33 @@ class MLP(nn.Module):
         widths = [prod(feature_shape), *layers]
         self.hidden = nn.Sequential()
         for i, (width, k) in enumerate(zip(layers, keep, strict=True)):
-            self.hidden.add_module(f"linear{i}", nn.Linear(widths[i], width, bias=not batch_norm))
-            if batch_norm:
+            self.hidden.add_module(f"linear{i}", nn.Linear(widths[i], width, bias=bias and not is_on(batch_norm)))
+            if is_on(batch_norm):
                 self.hidden.add_module(f"norm{i}", nn.BatchNorm1d(width))
             self.hidden.add_module(f"activation{i}", ACTIVATIONS[activation]())
             if k < 1:
                 self.hidden.add_module(f"dropout{i}", nn.Dropout(1 - k))
-        self.head = nn.Linear(widths[-1], num_outputs)
+        self.head = nn.Linear(widths[-1], num_outputs, bias=bias)
         self._embedding = embedding
+        apply_settings(self, batch_norm)
+        if weights is not None:
+            self._start_from(weights)
+
+    def _start_from(self, weights: list[list[float]]) -> None:
+        layers = [each for each in self.modules() if isinstance(each, nn.Linear)]
+        sizes = [each.weight.numel() for each in layers]
+        if self._embedding is not None or [len(own) for own in weights] != sizes:
+            needed = " and ".join(f"{each.out_features} x {each.in_features}" for each in layers)
+            raise Refusal(
+                "model.weights", f"{' and '.join(str(len(own)) for own in weights)} weights for layers of {needed}",
+                allowed="one list a layer, one unit after the other, without model.embedding", example="model.weights=[[0.1,0.8,0.4,0.6],[0.3,0.9]]",
+            )  # fmt: skip
+        with torch.no_grad():
+            for layer, own in zip(layers, weights, strict=True):
+                layer.weight.copy_(torch.tensor(own).view_as(layer.weight))
+                if layer.bias is not None:
+                    layer.bias.zero_()
+                leave_as_given(layer)
 
     def embed_categories(self, plain: int, sizes: Sequence[int]) -> None:
         """Put vectors in place of one-hot features, if that is declared.

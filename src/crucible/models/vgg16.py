@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crucible.models.convnet import ConvNet, require_images
+from crucible.models.norms import BatchNorm
 from crucible.schema import Probability
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels of each convolution
@@ -24,7 +25,7 @@ class VGG16(ConvNet):
     """
 
     def __init__(
-        self, feature_shape: Sequence[int], num_outputs: int, *, batch_norm: bool, keep_prob: Probability
+        self, feature_shape: Sequence[int], num_outputs: int, *, batch_norm: BatchNorm, keep_prob: Probability
     ) -> None:
         require_images(feature_shape, "vgg16")
         layers: list[str | dict[str, Any]] = []

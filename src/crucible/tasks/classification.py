@@ -17,7 +17,7 @@ from crucible.schema import Positive
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
-Loss = Literal["cross_entropy", "mean_squared_error"]
+Loss = Literal["cross_entropy", "mean_squared_error", "half_squared_error"]
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Weights = Literal["none", "balanced"] | list[Positive]
 
@@ -30,7 +30,8 @@ class Classification(MonitoredTask):
 
     Args:
         card: tells the classes.
-        loss: `cross_entropy`, or `mean_squared_error` of the probabilities (to see why not).
+        loss: `cross_entropy`; of the probabilities (to see why not) `mean_squared_error`, or `half_squared_error`: 1/2 sum (y - t)^2 over
+            the outputs (002, 4.2 and chapter 5).
         label_smoothing: the share of a label's probability that is spread over all classes.
         class_weights: `none`; `balanced`: m / (K m_k) for class k, as if classes were equally frequent; or one a class.
         settings: see Monitoring.
@@ -57,6 +58,9 @@ class Classification(MonitoredTask):
         self.positive = card.classes[1] if self.num_classes == 2 else None
         self.num_outputs = self._outputs()
         self._kind, self._smoothing = loss, label_smoothing
+        self._share = (
+            self.num_outputs / 2 if loss == "half_squared_error" else 1.0
+        )  # of the mean over the probabilities
         counts = card.splits.get("train", {}).get("class_counts", [])
         self._weight = _class_weights(class_weights, counts)
 
@@ -80,9 +84,10 @@ class Classification(MonitoredTask):
         mass = [weight * count for weight, count in zip(weights, counts, strict=True)]
         spread = self._smoothing / max(1, len(counts))
         shares = [(1 - self._smoothing) * each / sum(mass) + spread for each in mass]
-        if self._kind == "mean_squared_error":
+        if self._kind != "cross_entropy":
             plain = [each / sum(mass) for each in mass]
             least = (1 - self._smoothing) ** 2 * sum(share * (1 - share) for share in plain) / max(1, len(counts))
+            least *= self._share
         else:
             least = -sum(share * log(share) for share in shares if share > 0)
         return least * sum(mass) / sum(counts) if counts else 0.0
@@ -103,8 +108,8 @@ class Classification(MonitoredTask):
         return self.num_classes
 
     def _loss(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
-        if self._kind == "mean_squared_error":
-            return squared_probabilities(self.postprocess(outputs), label, weight, smoothing)
+        if self._kind != "cross_entropy":
+            return self._share * squared_probabilities(self.postprocess(outputs), label, weight, smoothing)
         return self._cross_entropy(outputs, label, weight, smoothing)
 
     def _cross_entropy(self, outputs: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:

@@ -148,6 +148,10 @@ class MonitoredTask(ABC):
         """Return the loss of guessing for such class counts; None: of a loss of several parts nobody knows."""
         return None
 
+    def constant(self, card: Card) -> tuple[Tensor | None, str]:
+        """Return the outputs (num_outputs,) of the answer that never looks and suits train best, and its name; see Kind.constant."""
+        return self.kind.constant(card, self.num_outputs, single=self.single)
+
     def error_of(self, mean: float) -> float:
         """Return the error that a mean of mistakes amounts to: a share of mistakes is one itself."""
         return mean

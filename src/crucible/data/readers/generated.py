@@ -60,6 +60,20 @@ def moons(
     return _source((train_size, dev_size, test_size), noise, seed, draw)
 
 
+def worked_example(
+    path: Path | None,
+    label: str | None = None,
+    group_by: str | None = None,
+    *,
+    x: Annotated[list[float], Field(min_length=1, max_length=100)],
+    target: float,
+) -> Source:
+    """Make one example, to be followed with pencil and paper; every split is this one."""
+    chunk = np.array([x], np.float32)
+    pool = Pool(labels=np.array([target]), chunks=lambda: iter([chunk]))
+    return Source(dict.fromkeys(SPLITS[:3], pool), {})
+
+
 def blobs(
     path: Path | None,
     label: str | None = None,
