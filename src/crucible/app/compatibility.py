@@ -79,8 +79,14 @@ def _check_augment(cfg: Config, card: Card, task: MonitoredTask) -> None:
 
 def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
     """Refuse what only classes can have where there are none, or an error that is no rate."""
-    if card.classes and (data["human_error"] or 0) > 1:
-        raise Refusal("data.human_error", f"{data['human_error']} is no error rate", allowed="a share from 0 to 1")
+    for key in ("human_error", "bayes_error"):
+        if card.classes and (data.get(key) or 0) > 1:
+            raise Refusal(f"data.{key}", f"{data[key]} is no error rate", allowed="a share from 0 to 1")
+    human, bayes = data["human_error"], data.get("bayes_error")
+    least = card.bayes_error if bayes is None else bayes
+    if human is not None and least is not None and human < least:
+        raise Refusal("data.human_error", f"{human} is below the Bayes error {least:.4g}: nobody is better than what is possible",
+                      allowed=f"{least:.4g} or more", example="data.human_error=null")  # fmt: skip
     if not task.kind.drawable and data["sampling"] not in ("shuffle", "streams"):
         raise Refusal(
             f"data.sampling={data['sampling']}", "these data have no classes", example="data.sampling=shuffle"

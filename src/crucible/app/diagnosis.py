@@ -78,20 +78,28 @@ def diagnosed(
             spread of the error by split), baseline, progress (how the training went), seen (examples seen before).
     """
     human, read = job.cfg["data"]["human_error"], read_symptoms(seen)
+    bayes = bayes_error(job, card)
     apart = (scores.get("train_dev") or {}).get("error")
-    known = {"human": human, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
+    known = {"human": human, "bayes": bayes, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
     found = diagnose(*errors(scores), **known, tolerance=task.tolerance, is_rate=task.kind.is_rate)
     found = not_applicable() if task.kind.no_gap else found
     words, by_hand = overrides_without_paths(cfg), not in_pipeline(job.folder) and job.tell is None
     runs = previous_runs(seen["progress"].get("key", ""), job.folder) if by_hand else PreviousRuns()
     now = run_context(cfg, card, stopped_early=stopped_early, symptoms=read)
-    now = replace(_with_gap(now, found, seen, human, task), seeds_tried=runs.other_seeds(words))
+    now = replace(
+        _with_gap(now, found, seen, human if bayes is None else bayes, task), seeds_tried=runs.other_seeds(words)
+    )
     own = {"monitor": {"name": task.monitor, "goal": task.goal}, "dev": scores.get("dev"), "train": scores["train"]}
     advice = runs.left(advise("no_gap" if task.kind.no_gap else found.verdict, found.reasons, now), own, words)
     reasons, worse = read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": task.positive} if task.positive is not None else {}),
-        "human": {"error": human or 0.0, "assumed": human is None},
+        "human": {"error": human or bayes or 0.0, "assumed": human is None and bayes is None},
+        **(
+            {"bayes": {"error": bayes, "computed": job.cfg["data"].get("bayes_error") is None}}
+            if bayes is not None
+            else {}
+        ),
         "gap": found.gap,
         "diagnosis": {
             "verdict": found.verdict,
@@ -104,8 +112,14 @@ def diagnosed(
     }
 
 
+def bayes_error(job: Job, card: Card) -> float | None:
+    """Return the least error that is possible: declared, or computed by who made the data; None: unknown."""
+    declared = job.cfg["data"].get("bayes_error")
+    return declared if declared is not None or job.other_data else card.bayes_error
+
+
 def _with_gap(
-    now: RunContext, found: Diagnosis, seen: dict[str, Any], human: float | None, task: MonitoredTask
+    now: RunContext, found: Diagnosis, seen: dict[str, Any], base: float | None, task: MonitoredTask
 ) -> RunContext:
     """Return the facts about a run with those of its gap, and of how its training went."""
     return replace(
@@ -115,7 +129,7 @@ def _with_gap(
         unclear=tuple(found.unclear),
         tolerance=task.tolerance,
         dev_size=int((seen["evidence"].get("dev") or {"size": 0})["size"]),
-        human_missing=human is None and not task.kind.is_rate,
+        human_missing=base is None and not task.kind.is_rate,
         **{key: value for key, value in seen["progress"].items() if key not in ("overrides", "key")},
     )
 

@@ -32,6 +32,10 @@ class PreviousRuns:
             sorted({_seed(e["overrides"]) for e in self.runs if _without_seed(e["overrides"]) == own} - {_seed(words)})
         )
 
+    def errors_on_dev(self) -> list[tuple[str, float]]:
+        """Return folder and error on dev of each, the first first."""
+        return [(each["folder"], each["dev"]["error"]) for each in reversed(self.runs) if each.get("dev")]
+
     def left(self, advice: Sequence[Advice], own: Mapping[str, Any], words: Sequence[str]) -> list[Advice]:
         """Return the advice without what was trained already and was no better; where all of it was, what that means.
 

@@ -10,6 +10,7 @@ import torch
 
 from crucible.app.compose import Job
 from crucible.app.identity import config_text
+from crucible.app.previous import previous_runs
 from crucible.app.project import in_pipeline
 from crucible.data.batches import Batches
 from crucible.data.card import Card
@@ -19,7 +20,8 @@ from crucible.inference.saved_run import Predictor, Saved, input_dtype, read_sum
 from crucible.labels.kind import WORST, Mistake, Predictions
 from crucible.plots.charts import Part
 from crucible.report.leaks import shortened
-from crucible.report.page import gallery_of, matrix, page
+from crucible.report.page import gallery_of, matrix, page, progress
+from crucible.report.screen import base
 from crucible.report.screen import judged as judged_splits
 from crucible.text import clock
 from crucible.tracking.curves import read_curves
@@ -74,10 +76,18 @@ def report_page(
     gallery = gallery_of(
         looked.mistakes, batches.called(looked.split, rows), images, saved.task.score if kind.scored else None
     )
+    further = {} if kind.no_gap or in_pipeline(run) else {"progress": progress(_tried(run, saved), numbers)}
     return page(
         numbers, asdict(looked.card), config_text(job.cfg), looks, _facts(job, saved), read_curves(run / CURVES), read_summary(run)["best_epoch"],
-        saved.task.tolerance, splits, gallery, looked.split, pictures,
+        saved.task.tolerance, splits, gallery, looked.split, pictures, further,
     )  # fmt: skip
+
+
+def _tried(run: Path, saved: Saved) -> list[tuple[str, float]]:
+    """Return folder and error on dev of every run on these data up to this one, the first first."""
+    own = read_summary(run)
+    before = previous_runs(saved.card.key, run).errors_on_dev()
+    return [*before, (str(run), own["dev"]["error"])] if own.get("dev") else []
 
 
 def _charts(saved: Saved, card: Card, found: Evaluation, split: str, *, opens: bool) -> list[Part]:
@@ -112,7 +122,7 @@ def _figures(
     from crucible.plots import figures  # matplotlib: only where a report is drawn
 
     run, home_of, kind = Path(job.cfg["run"]), job.folder / "figures", saved.task.kind
-    steps = [("human", numbers["human"]["error"])]
+    steps = [base(numbers)[:2]]
     steps += [(split, scores["error"]) for split, scores in judged_splits(numbers).items()]
     made = {name: home_of / f"{name}.png" for name in ("curves", "gap", "flow", "back", "ceiling", "confusion")}
     rows = read_curves(run / CURVES)

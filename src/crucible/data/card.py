@@ -31,6 +31,7 @@ class Card:
         lengths: of examples of different lengths: shortest, mean, longest; the longest stands in feature_shape.
         table: of a table: its columns and what was fitted on them, those that are left out and why, categories that train lacks.
         notes: what a person should know of how the files were read.
+        bayes_error: the least error that anybody can reach, where it is known how the data are made.
         facts: what a kind of label of another package tells of itself.
     """
 
@@ -53,6 +54,7 @@ class Card:
     facts: dict[str, Any] = field(default_factory=dict)
     table: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    bayes_error: float | None = None
 
     @property
     def is_images(self) -> bool:

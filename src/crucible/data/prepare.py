@@ -76,7 +76,7 @@ def prepare(
     """
     key, files = content_key(source, recipe)
     target = folder(key)
-    if (kept := _kept(target)) is not None and kept.key == key:
+    if (kept := _kept(target)) is not None and kept.key == key and _is_whole(kept, source):
         accept(kept)
         return target
     parent = next(p for p in target.absolute().parents if p.exists())
@@ -111,6 +111,11 @@ def _kept(target: Path) -> Card | None:
         print(f"prepared again, from the source:\n{refusal}", file=sys.stderr)
         return None
     return card if card.arrays else None  # of before there were checksums
+
+
+def _is_whole(card: Card, source: Source) -> bool:
+    """Whether a card tells the Bayes error where it can be computed: one of before there was such a number does not."""
+    return source.bayes_error is None or card.bayes_error is not None
 
 
 def _is_there(target: Path, card: Card) -> bool:
@@ -167,6 +172,7 @@ def _write(
         lengths=_lengths(split_of, scans) | dict(source.facts) if isinstance(fit, Lengths) else None,
         table=source.facts.get("table"),
         notes=[*source.notes, *_taken(split_of), *unused],
+        bayes_error=source.bayes_error() if source.bayes_error is not None else None,
         **kind.facts(placed, split == SPLITS.index("train"), y, fit.shape),
     )
 

@@ -474,6 +474,12 @@ def _larger_dev(now: RunContext) -> Iterator[Advice]:
     yield Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps.", larger)
 
 
+def _impossible(now: RunContext) -> Iterator[Advice]:
+    yield Advice(
+        "The error is below what anybody can reach: examples have leaked, or data.bayes_error is not the least possible."
+    )
+
+
 def _like_dev(now: RunContext) -> Iterator[Advice]:
     yield Advice("Dev is worse than unseen train examples: its data differ. Collect train data that are like dev.")
 
@@ -553,5 +559,9 @@ BIAS += (_less_dropout, _no_penalty, _larger_steps)
 VARIANCE: tuple[Rule, ...] = (_augment, _objects, _l2, _dropout, _convolution, _stop_earlier, _more_data)
 RULES: dict[str, tuple[Rule, ...]] = {"just_right": (_another_seed,), "high_bias": BIAS, "high_variance": VARIANCE}
 RULES |= {"no_gap": (_by_eye, _other_ways)}
-LAST: dict[str, tuple[Rule, ...]] = {"dev_overfit": (_larger_dev,), "mismatch": (_like_dev,)}
+LAST: dict[str, tuple[Rule, ...]] = {
+    "beyond_bayes": (_impossible,),
+    "dev_overfit": (_larger_dev,),
+    "mismatch": (_like_dev,),
+}
 THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

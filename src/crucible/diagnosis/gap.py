@@ -20,11 +20,11 @@ class Diagnosis:
     """The gap split into its parts, and the verdict.
 
     Attributes:
-        gap: avoidable_bias = train - human; variance = dev - train (test - train without dev); dev_test = test - dev,
+        gap: avoidable_bias = train - human (or the Bayes error, where it is known); variance = dev - train (test - train without dev); dev_test = test - dev,
             None where a split is missing or not looked at. With a train_dev split variance = train_dev - train and
             mismatch = dev - train_dev. Without a human level the bias of an error that is no rate stays unclear.
         verdict: high_bias, high_variance, high_bias_and_variance, just_right, or unclear.
-        reasons: the parts above tolerance, and beyond_human.
+        reasons: the parts above tolerance, beyond_human, and beyond_bayes: better than what is possible.
         bounds: of each part, by the number of examples. unclear: parts that may be above tolerance, or not.
     """
 
@@ -49,6 +49,7 @@ def diagnose(
     test: float | None,
     *,
     human: float | None,
+    bayes: float | None = None,
     tolerance: float,
     train_dev: float | None = None,
     evidence: Evidence | None = None,
@@ -59,7 +60,8 @@ def diagnose(
 
     Args:
         train, dev, test: error rates in [0, 1], or RMSEs; None: no such split, or not looked at yet.
-        human: the error of the best humans; None: unknown, of a rate 0 is assumed.
+        human: the error of the best humans; None: unknown. bayes: the least that is possible; None: unknown. Bias is avoidable down to the
+            Bayes error, or where that is unknown to the human one, which estimates it; of a rate without either to 0.
         tolerance: a part of the gap above it is high.
         train_dev: of examples like those of train that were not trained on.
         evidence: `size` and `spread` by split, as of `Measured`; None: the errors are exact.
@@ -68,16 +70,19 @@ def diagnose(
     """
     known = {"train": train, "train_dev": train_dev, "dev": dev, "test": test}
     errors = {split: _measured(error, split, evidence) for split, error in known.items() if error is not None}
-    pairs = _pairs(errors, Measured(human or 0.0, spread=0.0))
+    base = human if bayes is None else bayes
+    pairs = _pairs(errors, Measured(base or 0.0, spread=0.0))
     gap = {name: b.error - a.error if a and b else None for name, (a, b) in pairs.items()}
     bounds = {name: difference(a, b) for name, (a, b) in pairs.items() if a and b}
     states = {name: _state(bounds.get(name), tolerance) for name in pairs}
-    if (human is None and not is_rate) or (early and states["avoidable_bias"] == "high"):
+    if (base is None and not is_rate) or (early and states["avoidable_bias"] == "high"):
         states["avoidable_bias"] = "unclear"
     high = [REASONS.get(name, name) for name, state in states.items() if state == "high"]
     judged = errors.get("dev", errors.get("test"))
     if human is not None and judged is not None and judged.bounds()[1] < human - SLACK:
         high.append("beyond_human")
+    if bayes is not None and judged is not None and judged.bounds()[1] < bayes - SLACK:
+        high.append("beyond_bayes")
     unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear"]
     verdict = VERDICTS["avoidable_bias" in high, "variance" in high]
     return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)

@@ -13,6 +13,7 @@ from crucible.plots.charts import Bar, Bars, Lines, Matrix, Part, Series, Table,
 from crucible.plots.pixels import thumbnail
 from crucible.report.screen import (
     amount,
+    base,
     baseline,
     bounds,
     classes,
@@ -31,10 +32,11 @@ from crucible.report.web import embedded, rendered
 SMALL = 48  # pixels of a picture whose pixels are shown as squares
 HIDDEN = ("source", "arrays", "examples", "sha256")  # of the card: hashes of single files, which nobody reads
 HEADINGS = (
-    ("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("classes", "Classes and thresholds"), ("errors", "Costly mistakes"),
+    ("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("progress", "Progress"), ("classes", "Classes and thresholds"), ("errors", "Costly mistakes"),
     ("mistakes", "Mistakes"), ("flow", "Layers"), ("configuration", "Configuration"), ("card", "Data card"),
 )  # fmt: skip
 EPOCHS = "epoch"
+FEWEST_RUNS = 3  # that show a progress
 MOST_LINES = 10  # of a chart of many
 Rows = Sequence[Mapping[str, float]]
 
@@ -42,13 +44,15 @@ Rows = Sequence[Mapping[str, float]]
 def page(
     summary: dict[str, Any], card: dict[str, Any], config: str, looks: str, facts: Sequence[str], rows: Rows, best_epoch: int,
     tolerance: float, splits: Mapping[str, Sequence[Part]], gallery: Any, gallery_split: str, pictures: Mapping[str, Path],
+    further: Mapping[str, Sequence[Part]],
 ) -> str:  # fmt: skip
     """Return the page.
 
     Args:
         summary: a metrics.json. card: a card.json. config: the configuration's text. looks: how often test has been looked at.
         facts: of the run: date, command, commit, ... rows: of curves.csv. tolerance: of a part of the gap. splits: charts of the
-            predictions on each. gallery: mistakes of `gallery_split`, see `gallery_of`. pictures: heading -> file.
+            predictions on each. gallery: mistakes of `gallery_split`, see `gallery_of`. pictures: heading -> file. further: charts by
+            their place in the page.
     """
     diagnosis = summary["diagnosis"]
     parts: dict[str, Sequence[Part]] = {
@@ -58,6 +62,7 @@ def page(
         "errors": _ceiling(summary),
         "flow": flow(rows),
         **splits,
+        **further,
     }
     split, last = list(judged(summary).items())[-1]
     there = {name for name, own in parts.items() if own} | {"verdict", "configuration", "card"}
@@ -87,6 +92,32 @@ def page(
         config=config,
         card=json.dumps({key: value for key, value in card.items() if key not in HIDDEN}, indent=1, ensure_ascii=False),
     )
+
+
+def progress(tried: Sequence[tuple[str, float]], summary: Mapping[str, Any]) -> list[Part]:
+    """Return the error on dev of each run on these data, the least so far, and what humans and anybody can reach; of few runs nothing.
+
+    The picture of 000, part 7, section 4: steps become smaller near the human level, and end at the Bayes error.
+
+    Args:
+        tried: folder and error of each run, the first first.
+    """
+    if len(tried) < FEWEST_RUNS:
+        return []
+    x, errors = list(range(1, len(tried) + 1)), [error for _, error in tried]
+    least = [min(errors[: i + 1]) for i in range(len(errors))]
+    lines = [
+        Series("each run", x, errors, labels=[folder for folder, _ in tried], colour=0),
+        Series("the least so far", x, least, colour=1),
+    ]
+    bayes, human = summary.get("bayes"), summary["human"]
+    told = not human["assumed"] and (bayes is None or human["error"] != bayes["error"])
+    levels = {"Bayes error": bayes, "human": human if told else None}
+    lines += [
+        Series(name, [1, len(tried)], [level["error"]] * 2, dashed=True) for name, level in levels.items() if level
+    ]
+    return [Lines(f"{error_name(dict(summary))} on dev, run by run", lines, x="run on these data",
+                  note="Dev has chosen among these runs, so that the least of many flatters. Progress slows near the human level, and nothing is below the Bayes error.")]  # fmt: skip
 
 
 def _ceiling(summary: dict[str, Any]) -> list[Part]:
@@ -124,9 +155,9 @@ def gap_bars(summary: dict[str, Any], tolerance: float) -> list[Part]:
     """Return the error of the best humans and of each split, and what each step adds; nothing where bias has no meaning."""
     if all(value is None for value in summary["gap"].values()):
         return []
-    human = summary["human"]
-    told = not human["assumed"] or error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
-    steps = [("human" + (" (assumed)" if human["assumed"] else ""), human["error"])] if told else []
+    name, least, how = base(summary)
+    told = how != "assumed" or error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
+    steps = [(name + (f" ({how})" if how else ""), least)] if told else []
     steps += [(split, scores["error"]) for split, scores in judged(summary).items()]
     bars, before = [], None
     for name, error in steps:

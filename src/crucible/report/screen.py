@@ -70,9 +70,9 @@ def suggested(summary: dict[str, Any]) -> str:
 
 def gap(summary: dict[str, Any]) -> str:
     """Return the way from human level to the last split that was judged, and its parts; empty where there are none."""
-    human = summary["human"]
-    unknown = human["assumed"] and not error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
-    steps = [f"human {amount(human['error'], summary)}{' (assumed)' if human['assumed'] else ''}"]
+    name, least, how = base(summary)
+    unknown = how == "assumed" and not error_facts(summary)["is_rate"]  # an RMSE is not held against an assumed 0
+    steps = [f"{name} {amount(least, summary)}{f' ({how})' if how else ''}"]
     steps += [f"{split} {amount(scores['error'], summary)}" for split, scores in judged(summary).items()]
     parts = [
         f"{name.replace('_', ' ')} {amount(value, summary)}"
@@ -82,6 +82,14 @@ def gap(summary: dict[str, Any]) -> str:
     if all(value is None for value in summary["gap"].values()):
         return ""
     return f"{error_name(summary)} " + " -> ".join(steps) + ": " + ", ".join(parts)
+
+
+def base(summary: dict[str, Any]) -> tuple[str, float, str]:
+    """Return what bias is avoidable down to: its name, the error, and where that is from: declared (nothing), computed, assumed."""
+    if bayes := summary.get("bayes"):
+        return "Bayes", bayes["error"], "computed" if bayes["computed"] else ""
+    human = summary["human"]
+    return "human", human["error"], "assumed" if human["assumed"] else ""
 
 
 def verdict(diagnosis: dict[str, Any]) -> str:

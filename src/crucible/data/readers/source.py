@@ -59,6 +59,7 @@ class Source:
         columns: the names of the features: of a table its columns, of a text its vocabulary. learn: gives the source with what is
             fitted on train (a vocabulary), from the split of each example by pool and the columns of the run that judges the data,
             if one does. facts: what the card tells besides lengths. notes: what a person should know of how the files were read.
+            bayes_error: computes the least error that anybody can reach, where it is known how the data are made.
     """
 
     pools: Mapping[str, Pool]
@@ -68,6 +69,7 @@ class Source:
     learn: "Callable[[Mapping[str, Array], Sequence[str] | None], Source] | None" = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    bayes_error: Callable[[], float] | None = None
 
     def learned(self, split_of: Mapping[str, Array], known: Sequence[str] | None) -> "Source":
         """Return the source with what is fitted on train; as it is where there is nothing to fit."""
