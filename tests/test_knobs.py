@@ -168,6 +168,63 @@ def test_half_the_square_of_a_classifier_is_summed_over_its_outputs(task, output
     assert own.chance_loss([10] * classes) == pytest.approx(constant)
 
 
+def test_mistakes_that_cost_more_are_the_error_the_baseline_and_the_ceiling() -> None:
+    rng = np.random.default_rng(0)
+    label, predicted = rng.integers(0, 3, 400), rng.integers(0, 3, 400)
+    costs = np.array([[0, 1, 7], [10, 0, 10], [1, 1, 0]], float)
+    card = card_of((4,), classes=3)
+    card.splits["train"]["class_counts"] = [50, 20, 30]
+    a, b, c = card.classes
+    task = Classification(card, mistake_costs={a: {c: 7}, b: 10}, monitor="error", goal="minimize", tolerance=0.02)
+    metrics = task.metrics()
+    for part in (slice(0, 150), slice(150, 400)):
+        z = torch.nn.functional.one_hot(torch.tensor(predicted[part]), 3).float()
+        metrics.update(z, {"label": torch.tensor(label[part])})
+    found = metrics.compute()
+    paid = sum(costs[y, p] for y, p in zip(label, predicted, strict=True))
+    most = sum(costs[y].max() for y in label)
+    assert found["error"] == pytest.approx(paid / most) and found["accuracy"] == pytest.approx(
+        (label == predicted).mean()
+    )
+    left = metrics.mistakes().sum() - metrics.mistakes()[1, 0]
+    without = sum(costs[y, p] for y, p in zip(label, predicted, strict=True) if (y, p) != (1, 0)) / most
+    assert float(left) / 400 == pytest.approx(without)
+    weights = np.array([costs[y].max() for y in label])
+    assert metrics.evidence(400) == (int(weights.sum() ** 2 / (weights**2).sum()), None)
+    expected = np.array([50, 20, 30]) @ costs
+    row, name = task.constant(card)
+    assert int(row.argmax()) == expected.argmin() == 1 and name == f"always {b!r}" and task.error == "weighted error"
+
+
+def test_equal_costs_are_the_share_of_mistakes(command) -> None:
+    assert command("train", "model.layers=[8]", "trainer.total_epochs=2", *QUICK).code == 0
+    plain = json.loads((LATEST / "train.json").read_text())
+    costs = ",".join(f"{k}: 3" for k in range(10))
+    assert (
+        command("train", "model.layers=[8]", "trainer.total_epochs=2", f"task.mistake_costs={{{costs}}}", *QUICK).code
+        == 0
+    )
+    found = json.loads((LATEST / "train.json").read_text())
+    assert found["dev"]["error"] == pytest.approx(plain["dev"]["error"]) and found["gap"]["variance"] == pytest.approx(
+        plain["gap"]["variance"]
+    )
+    assert found["diagnosis"]["error"] == {"name": "weighted error", "is_rate": True}
+    assert found["diagnosis"]["evidence"]["dev"]["size"] == plain["diagnosis"]["evidence"]["dev"]["size"]
+
+
+def test_a_costly_mistake_decides_which_run_is_chosen_and_leads_the_ceiling(command) -> None:
+    words = ("model.layers=[8]", "trainer.total_epochs=3", "task.monitor=error", "task.goal=minimize", *QUICK)
+    done = command("train", *words, "task.mistake_costs={3: {5: 1000}}")
+    assert done.code == 0, done.err
+    found = json.loads((LATEST / "train.json").read_text())
+    first = found["diagnosis"]["error_analysis"][0]
+    assert (first["label"], first["predicted"]) == ("3", "5") and "weighted error" in done.out
+    assert found["diagnosis"]["evidence"]["dev"]["size"] < 100  # of 359: a few examples decide
+    runs = [str(LATEST.resolve())]
+    assert command("train", *words).code == 0
+    assert "task.mistake_costs" in command("compare", *runs, "latest").err
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -213,6 +270,10 @@ def test_what_batch_norm_remembers_is_an_exponentially_weighted_mean_and_torchs_
         (["model.weights=[1,2]"], "model.weights"),
         (["model.weights=[[1,2]]", "model.layers=[2]"], "weights for layers of 2 x 64 and 10 x 2"),
         (["task.loss=half_square"], "half_squared_error"),
+        (["task.mistake_costs={7: 10, 33: 2}"], "there is no class '33'"),
+        (["task.mistake_costs={7: {7: 10}}"], "no mistake"),
+        (["task.mistake_costs={7: -1}"], "task.mistake_costs"),
+        (["data=gates", "task=binary", "task.mistake_costs={0: 0, 1: 0}"], "one at least above 0"),
         (["data=diabetes", "task=regression", "task.output=sigmoid"], "sigmoid answers between 0 and 1"),
         (["data=worked_example", "task=regression"], "every target in train is 0.5"),
         (["data=worked_example", "task=regression", "data.reader.x=[]"], "data.reader.x"),

@@ -234,6 +234,8 @@ def _require_one_question(summaries: Sequence[dict[str, Any]], split: str) -> No
     for each in summaries:
         if each["monitor"]["name"] != first["monitor"]["name"]:
             raise _other(each, first, "monitor", "runs judged by the same number")
+        if each["config"]["task"].get("mistake_costs") != first["config"]["task"].get("mistake_costs"):
+            raise _other(each, first, "task.mistake_costs", "runs whose mistakes cost the same")
         alike = each["card"].key == first["card"].key or _folds_of_one(each["card"], first["card"])
         if not alike and not same_examples(each["card"], first["card"], split):
             raise _other(

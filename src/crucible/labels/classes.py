@@ -46,12 +46,14 @@ class Classes(Kind):
 
     def constant(self, card: Card, num_outputs: int, *, single: bool) -> tuple[Tensor, str]:
         """Always the most frequent class."""
-        counts = torch.tensor(card.splits["train"]["class_counts"])
-        most = int(counts.argmax())
-        name = f"always {card.classes[most]!r}"
+        return self.always(card, int(np.argmax(card.splits["train"]["class_counts"])), num_outputs)
+
+    def always(self, card: Card, k: int, num_outputs: int) -> tuple[Tensor, str]:
+        """Return the outputs (num_outputs,) that say one class, and what that answer is called."""
+        name = f"always {card.classes[k]!r}"
         if num_outputs == 1:
-            return SURE * torch.tensor([2.0 * most - 1]), name
-        return SURE * F.one_hot(torch.tensor(most), len(counts)).double(), name
+            return SURE * torch.tensor([2.0 * k - 1]), name
+        return SURE * F.one_hot(torch.tensor(k), len(card.classes)).double(), name
 
     def say(self, answers: Tensor, sizes: Array, card: Card) -> list[tuple[Any, dict[str, float]]]:
         """Return the likeliest class."""

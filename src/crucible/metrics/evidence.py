@@ -86,6 +86,9 @@ def interval_of(name: str, value: float, error: Measured, confusion: Array | Non
             return None
         low, high = sampled(confusion, name)
         return min(low, value), max(high, value)
+    if name == "accuracy" and confusion is not None:  # the error may be one of costs
+        low, high = wilson(1 - value, float(confusion.sum()), REPORTED)
+        return 1 - high, 1 - low
     low, high = error.bounds(REPORTED)
     if name in ("error", "rmse"):
         return max(0.0, low), high

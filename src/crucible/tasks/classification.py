@@ -13,13 +13,15 @@ from crucible.errors import Refusal
 from crucible.labels.classes import Classes
 from crucible.losses import binary_cross_entropy, cross_entropy, precise, squared_probabilities
 from crucible.metrics.classification import ConfusionMatrix
-from crucible.schema import Positive
+from crucible.schema import NonNegative, Positive, nearest
 from crucible.tasks.task import MonitoredTask, Monitoring, loss_terms
 
 Score = Literal["loss", "error", "accuracy", "precision", "recall", "f1"]
 Loss = Literal["cross_entropy", "mean_squared_error", "half_squared_error"]
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Weights = Literal["none", "balanced"] | list[Positive]
+Name = str | int  # of a class: YAML reads 3 as a number
+Costs = dict[Name, NonNegative | dict[Name, NonNegative]] | None
 
 
 class Classification(MonitoredTask):
@@ -34,13 +36,15 @@ class Classification(MonitoredTask):
             the outputs (002, 4.2 and chapter 5).
         label_smoothing: the share of a label's probability that is spread over all classes.
         class_weights: `none`; `balanced`: m / (K m_k) for class k, as if classes were equally frequent; or one a class.
+        mistake_costs: {LABEL: 10}: what each mistake about such an example costs, or {LABEL: {PREDICTED: 10}}; others cost 1. The
+            error, and with it monitor, verdict and ceiling, are then of costs; the loss is not (class_weights).
         settings: see Monitoring.
 
     Raises:
-        Refusal: a goal against the metric, or another number of weights than classes.
+        Refusal: a goal against the metric, another number of weights than classes, or costs of what is no class.
     """
 
-    kind = Classes()
+    kind: Classes = Classes()
     metrics_class = ConfusionMatrix
     usual = "f1 task.goal=maximize"
 
@@ -51,6 +55,7 @@ class Classification(MonitoredTask):
         loss: Loss = "cross_entropy",
         label_smoothing: Smoothing = 0.0,
         class_weights: Weights = "none",
+        mistake_costs: Costs = None,
         **settings: Unpack[Monitoring[Score]],
     ) -> None:
         super().__init__(card, **settings)
@@ -63,6 +68,9 @@ class Classification(MonitoredTask):
         )  # of the mean over the probabilities
         counts = card.splits.get("train", {}).get("class_counts", [])
         self._weight = _class_weights(class_weights, counts)
+        self._costs = _costs(mistake_costs, card.classes)
+        if self._costs is not None:
+            self.error = "weighted error"
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, `x` (B, ...), `label` (B,), and that of the model's further heads."""
@@ -102,7 +110,14 @@ class Classification(MonitoredTask):
 
     def metrics(self) -> ConfusionMatrix:
         """Return an empty confusion matrix."""
-        return ConfusionMatrix(self.num_classes, self.loss, self.predict)
+        return ConfusionMatrix(self.num_classes, self.loss, self.predict, self._costs)
+
+    def constant(self, card: Card) -> tuple[Tensor | None, str]:
+        """Return the outputs that always say the class which costs least on train: without costs the most frequent."""
+        if self._costs is None:
+            return super().constant(card)
+        counts = torch.tensor(card.splits["train"]["class_counts"], dtype=torch.float64)
+        return self.kind.always(card, int((counts @ self._costs).argmin()), self.num_outputs)
 
     def _outputs(self) -> int:
         return self.num_classes
@@ -153,3 +168,35 @@ def _class_weights(weights: Weights, counts: list[int]) -> Tensor | None:
             "task.class_weights", f"{len(weights)} weights for {len(counts)} classes", allowed="one for each class"
         )
     return torch.tensor([float(each) for each in weights])
+
+
+def _costs(declared: Costs, classes: list[str]) -> Tensor | None:
+    """Return what each mistake costs (K, K), 1 unless declared; None where nothing is.
+
+    Raises:
+        Refusal: a name that is no class, an answer that is right, or costs that are all 0.
+    """
+    if declared is None:
+        return None
+    costs = (1 - torch.eye(len(classes), dtype=torch.float64)).contiguous()
+    for label, own in declared.items():
+        row = _place(str(label), classes, "task.mistake_costs")
+        pairs = own.items() if isinstance(own, dict) else ((name, own) for name in classes if name != str(label))
+        for predicted, cost in pairs:
+            column = _place(str(predicted), classes, f"task.mistake_costs.{label}")
+            if row == column:
+                raise Refusal(
+                    f"task.mistake_costs.{label}", f"{label!r} taken for itself is no mistake", allowed="other classes"
+                )
+            costs[row, column] = cost
+    if not costs.any():
+        raise Refusal("task.mistake_costs", "no mistake costs anything", allowed="one at least above 0")
+    return costs
+
+
+def _place(name: str, classes: list[str], where: str) -> int:
+    if name not in classes:
+        close = nearest(name, classes)
+        raise Refusal(where, f"there is no class {name!r}", allowed=", ".join(map(repr, classes)), nearest=close,
+                      example="'task.mistake_costs={" + (close or classes[0]) + ": 10}'")  # fmt: skip
+    return classes.index(name)

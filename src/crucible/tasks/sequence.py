@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from crucible.data.batches import Batch
 from crucible.data.card import Card
-from crucible.tasks.classification import Classification, Loss, Score, Smoothing, Weights
+from crucible.tasks.classification import Classification, Costs, Loss, Score, Smoothing, Weights
 from crucible.tasks.steps import padding, reading
 from crucible.tasks.task import Monitoring
 
@@ -16,7 +16,7 @@ class Sequence(Classification):
 
     Args:
         card: tells the classes. pool: what is read out of the activations: the `last` one, their `mean`, or of each unit the largest
-            (`max`; Collobert et al., 2011, JMLR 12:2493). loss, label_smoothing, class_weights: as in Classification.
+            (`max`; Collobert et al., 2011, JMLR 12:2493). loss, label_smoothing, class_weights, mistake_costs: as in Classification.
         settings: see Monitoring.
 
     Raises:
@@ -31,9 +31,17 @@ class Sequence(Classification):
         loss: Loss = "cross_entropy",
         label_smoothing: Smoothing = 0.0,
         class_weights: Weights = "none",
+        mistake_costs: Costs = None,
         **settings: Unpack[Monitoring[Score]],
     ) -> None:
-        super().__init__(card, loss=loss, label_smoothing=label_smoothing, class_weights=class_weights, **settings)
+        super().__init__(
+            card,
+            loss=loss,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            mistake_costs=mistake_costs,
+            **settings,
+        )
         self._pool: Literal["last", "mean", "max"] = pool
 
     def attach(self, model: nn.Module) -> nn.Module:
