@@ -1,12 +1,18 @@
 """Sliding windows one by one and all at once (notes 000, part 11, section 3)."""
 
+import numpy as np
 import pytest
 import torch
+from conftest import card_of
+from PIL import Image
 
 from crucible.errors import Refusal
+from crucible.inference.saved_run import Saved
 from crucible.inference.sliding import convolutional, window_by_window
+from crucible.inference.windows import Windows
 from crucible.models.convnet import ConvNet
 from crucible.models.lenet5 import LeNet5
+from crucible.tasks.classification import Classification
 
 NOTES = [{"conv": 16, "f": 5}, {"max_pool": 2}, "flatten", {"fc": 400}, {"fc": 400}]  # and 4 outputs
 
@@ -73,3 +79,77 @@ def test_what_sees_beyond_its_window_is_refused() -> None:
         convolutional(LeNet5((1, 28, 28), 10, variant="notes", keep_prob=1.0))
     with pytest.raises(Refusal, match="not the same for all places"):
         convolutional(convnet([{"upsample": 2}, "flatten"]))
+
+
+def classifier(layers=None) -> Saved:
+    """Return a run of windows of 12 x 10 that was never trained; its answers are what random weights say."""
+    model = convnet(layers or [{"conv": 6, "f": 3}, {"max_pool": 2}, "flatten", {"fc": 8}], (1, 12, 10))
+    card = card_of((1, 12, 10), classes=4, mean=[100.0], std=[50.0])
+    task = Classification(card, monitor="f1", goal="maximize", tolerance=0.02)
+    return Saved({}, card, task, model)
+
+
+def by_hand(saved, image: np.ndarray, size: int, step: int) -> dict[tuple[float, ...], np.ndarray]:
+    """Return by corners what each window says: the picture resized by Pillow, cut window by window."""
+    h, w = (round(side * 12 / size) for side in image.shape[1:])
+    small = np.asarray(Image.fromarray(image[0]).resize((w, h), Image.Resampling.BILINEAR)) if size != 12 else image[0]
+    found = {}
+    for y in range(0, h - 11, step):
+        for x in range(0, w - 9, step):
+            part = torch.tensor((small[y : y + 12, x : x + 10].astype(np.float32) - 100) / 50)[None, None]
+            corners = (
+                x * image.shape[2] / w,
+                y * image.shape[1] / h,
+                (x + 10) * image.shape[2] / w,
+                (y + 12) * image.shape[1] / h,
+            )
+            with torch.no_grad():
+                found[tuple(round(c, 3) for c in corners)] = saved.model(part).softmax(1)[0].numpy()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sizes", "step", "at_once"), [((12,), 2, True), ((12, 18, 9), 4, True), ((24,), 3, False), ((), None, True)]
+)
+def test_windows_of_several_sizes_are_those_that_are_cut_by_hand(sizes, step, at_once) -> None:
+    saved = classifier()
+    image = np.random.default_rng(0).integers(0, 255, (1, 40, 37)).astype(np.uint8)
+    looks = Windows(saved, sizes=sizes, step=step)
+    assert looks.at_once is at_once and looks.step == (step or 2)
+    wanted = {}
+    for size in sizes or (12,):
+        wanted |= by_hand(saved, image, size, step or 2)
+    found, count = looks.found(image, score=0.0, overlap=1.0)
+    assert count == len(wanted) == len(found)
+    for each in found:
+        shares = wanted[tuple(round(c, 3) for c in each["box"])]
+        assert (
+            each["score"] == pytest.approx(shares.max(), abs=1e-4)
+            and each["class"] == saved.card.classes[shares.argmax()]
+        )
+
+
+def test_the_background_is_not_drawn_and_a_picture_smaller_than_every_window_is_refused() -> None:
+    saved = classifier()
+    image = np.random.default_rng(0).integers(0, 255, (1, 40, 37)).astype(np.uint8)
+    everything, _ = Windows(saved).found(image, score=0.0, overlap=1.0)
+    name = everything[0]["class"]
+    rest, _ = Windows(saved, background=name).found(image, score=0.0, overlap=1.0)
+    assert rest == [each for each in everything if each["class"] != name] and len(rest) < len(everything)
+    with pytest.raises(Refusal, match="it is no class"):
+        Windows(saved, background="nothing")
+    with pytest.raises(Refusal, match="a window is 50"):
+        Windows(saved, sizes=[50, 60]).require_room(image, "x.png")
+    Windows(saved, sizes=[50, 30]).require_room(image, "x.png")
+    padded = classifier(layers=[{"conv": 6, "f": 3, "p": "same"}, "flatten"])
+    with pytest.raises(Refusal, match="step=4"):
+        Windows(padded)
+    assert not Windows(padded, step=4).at_once
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [("sizes=12,x", "sizes=3"), ("sizes=1", "from 2"), ("step=0", "from 1"), ("background=", "")]
+)
+def test_sizes_and_steps_that_are_none_are_refused(command, words, says) -> None:
+    done = command("slide", "run=latest", "input=none.png", words)
+    assert done.code == 2 and says in done.err

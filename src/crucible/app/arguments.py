@@ -48,6 +48,15 @@ def whole_number(key: str, value: str, *, least: int = 0) -> int:
     return int(value)
 
 
+def whole_numbers(key: str, value: str, *, least: int = 1) -> list[int]:
+    """Return whole numbers with commas between them; none of an empty value.
+
+    Raises:
+        Refusal: one of them is none.
+    """
+    return [whole_number(key, each, least=least) for each in value.split(",")] if value else []
+
+
 def output_file(key: str, value: str) -> Path:
     """Return where to write.
 

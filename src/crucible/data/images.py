@@ -116,7 +116,7 @@ class Fit:
 
     def _resized(self, image: Array, size: Sequence[int]) -> Array:
         if self.resize == "stretch":
-            return np.stack([_resize(plane, size) for plane in image])
+            return resized(image, size)
         h, w = inner_size(image.shape[1:], size)
         top, left = (size[0] - h) // 2, (size[1] - w) // 2
         framed = np.full((len(image), *size), GREY if image.dtype == np.uint8 else 0, image.dtype)
@@ -130,6 +130,11 @@ def native(chunk: Array, name: Callable[[int], str]) -> Array:
         raise Refusal(name(0), f"examples {chunk.shape[1:]} of {chunk.dtype} hold no numbers to learn from")
     kind = {"b1": "u1", "u2": "i4", "u4": "i8", "f2": "f4"}.get(chunk.dtype.str[1:], chunk.dtype.str[1:])
     return chunk.astype(np.dtype(f"={kind}" if kind != "u1" else "u1"), copy=False)
+
+
+def resized(image: Array, size: Sequence[int]) -> Array:
+    """Return an image (C, H, W) in another size (H, W), bilinear with anti-aliasing; as it is where it has that size."""
+    return image if list(image.shape[1:]) == list(size) else np.stack([_resize(plane, size) for plane in image])
 
 
 def _resize(plane: Array, size: Sequence[int]) -> Array:

@@ -14,6 +14,7 @@ from crucible.errors import Refusal
 from crucible.models.convnet import ConvNet
 from crucible.models.layers import Mean
 
+AT_A_TIME = 4096  # windows
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
@@ -26,7 +27,8 @@ def window_by_window(model: nn.Module, images: Tensor, size: Sequence[int], stri
     rows, columns = ((n - f) // stride + 1 for n, f in zip(images.shape[2:], size, strict=True))
     parts = F.unfold(images, tuple(size), stride=stride)  # (B, C * H * W, rows * columns)
     batch = parts.transpose(1, 2).reshape(-1, images.shape[1], *size)
-    return model(batch).view(len(images), rows * columns, -1).transpose(1, 2).unflatten(2, (rows, columns))
+    outputs = torch.cat([model(some) for some in batch.split(AT_A_TIME)])
+    return outputs.view(len(images), rows * columns, -1).transpose(1, 2).unflatten(2, (rows, columns))
 
 
 class FullyConvolutional(nn.Module):

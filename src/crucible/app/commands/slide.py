@@ -1,4 +1,4 @@
-"""Let a classifier look at every window of a picture: python src/slide.py run=latest input=picture.png [score=0.9] [overlap=0.3]."""
+"""Let a classifier look at every window of a picture: python src/slide.py run=latest input=picture.png [sizes=14,20,28] [step=4]."""
 
 import json
 import shlex
@@ -6,38 +6,53 @@ from pathlib import Path
 
 import torch
 
-from crucible.app.arguments import fraction, output_folder, read_arguments
+from crucible.app.arguments import fraction, output_folder, read_arguments, whole_number, whole_numbers
 from crucible.app.unfinished import usable_run
-from crucible.boxes import suppress
 from crucible.data.images import Fit
 from crucible.data.readers.image_folder import decode
+from crucible.data.readers.source import Array
 from crucible.errors import Refusal, printable
 from crucible.inference.saved_run import Saved, load_run
-from crucible.inference.sliding import FullyConvolutional, convolutional
+from crucible.inference.windows import Windows
 from crucible.labels.boxes import Boxes
 from crucible.plots.boxes import drawn
 from crucible.report.screen import lined
 from crucible.tracking.folder import write_atomic
 
-KEYS = {"run": "latest", "input": "", "score": "0.9", "overlap": "0.3", "draw": "outputs/slide"}
+KEYS = {
+    "run": "latest",
+    "input": "",
+    "score": "0.9",
+    "overlap": "0.3",
+    "sizes": "",
+    "step": "",
+    "background": "",
+    "draw": "outputs/slide",
+}
 EXAMPLE = "python src/slide.py run=latest input=picture.png"
 
 
 def main(words: list[str]) -> None:
-    """Print and draw the windows whose class is sure enough, suppressed class by class; every window is looked at at once."""
+    """Print and draw the windows whose class is sure enough, suppressed class by class over all sizes."""
     given = read_arguments(words, KEYS, example=EXAMPLE)
     score, overlap = (fraction(key, given[key]) for key in ("score", "overlap"))
+    sizes = whole_numbers("sizes", given["sizes"], least=2)
+    step = whole_number("step", given["step"], least=1) if given["step"] else None
     draw = output_folder("draw", given["draw"])
     folder, file = usable_run(given["run"]), _picture(given["input"])
     saved = _classifier(folder)
-    net, image = convolutional(saved.model), decode(file)
-    found, windows = _found(saved, net, _prepared(saved, image, file), score, overlap)
+    windows = Windows(saved, sizes=sizes, step=step, background=given["background"] or None)
+    image = decode(file)
+    values = _as_trained(saved, image, file)
+    windows.require_room(values, str(file))
+    found, count = windows.found(values, score=score, overlap=overlap)
     picture = draw / f"{printable(file.stem)}.png"
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    window = "x".join(map(str, saved.card.feature_shape[1:]))
-    print(lined([("result", f"{Boxes().in_words(found)}, in {windows} windows of {window}, {net.stride} pixels apart, by {folder}"),
-                 ("note", "a window says what, not exactly where: a box of any shape needs task=detection"),
+    high = " and ".join(map(str, sizes)) if sizes else "x".join(map(str, saved.card.feature_shape[1:]))
+    way = "" if windows.at_once else ", one by one: the layers do not allow to look at all of them at once"
+    print(lined([("result", f"{Boxes().in_words(found)}, in {count:,} windows of {high}, {windows.step} pixels apart, by {folder}"),
+                 ("note", f"a window says what, not exactly where: a box of any shape needs task=detection{way}"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
                  ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
 
@@ -57,37 +72,8 @@ def _classifier(folder: Path) -> Saved:
     return saved
 
 
-def _prepared(saved: Saved, image: object, file: Path) -> torch.Tensor:
-    c, h, w = saved.card.feature_shape
-    values = Fit(None, c if c in (1, 3) else None)([image], lambda i: str(file))
-    if values.shape[2] < h or values.shape[3] < w:
-        raise Refusal(
-            f"input={file}", f"it is {list(values.shape[2:])}, a window is {[h, w]}", allowed="a larger picture"
-        )
-    return torch.from_numpy(values)
-
-
-@torch.inference_mode()
-def _found(
-    saved: Saved, net: FullyConvolutional, image: torch.Tensor, score: float, overlap: float
-) -> tuple[list[dict[str, object]], int]:
-    """Return the windows that are kept as boxes, and how many were looked at."""
-    from crucible.data.normalize import shift_and_scale
-
-    shift, scale = (part.float() for part in shift_and_scale(saved.card))
-    outputs = net.eval()(torch.addcmul(shift, image.float(), scale))[0]  # (K, rows, columns)
-    shares = saved.task.postprocess(outputs.flatten(1).T)  # (windows, K)
-    best, kind = shares.max(dim=1)
-    rows, columns = outputs.shape[1:]
-    y, x = (
-        each.flatten() * net.stride for each in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    )
-    h, w = saved.card.feature_shape[1:]
-    boxes = torch.stack([x, y, x + w, y + h], dim=1).float()
-    sure = torch.where(best >= score, best, 0.0)
-    kept = suppress(boxes, sure, kind, bound=overlap).nonzero()[:, 0]
-    order = kept[sure[kept].argsort(descending=True, stable=True)]
-    names = saved.card.classes
-    return [
-        {"box": boxes[i].tolist(), "score": round(float(sure[i]), 6), "class": names[int(kind[i])]} for i in order
-    ], rows * columns
+def _as_trained(saved: Saved, image: Array, file: Path) -> Array:
+    """Return a picture (C, H, W) with the channels that the run was trained on."""
+    c = saved.card.feature_shape[0]
+    values: Array = Fit(None, c if c in (1, 3) else None)([image], lambda i: str(file))[0]
+    return values
