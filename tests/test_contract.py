@@ -25,6 +25,8 @@ RUNS = {
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
 ADDED_CHOICES = {
+    "worked_example",
+    "backpropagation",
     "surface",
     "point",
     "parabola",
@@ -71,10 +73,17 @@ PARTS = {
 }
 ERROR = {"diagnosis.error.name: str", "diagnosis.error.is_rate: bool"}
 ADDED = {
-    "card": {"lengths: NoneType", "table: NoneType", "notes: list"},
+    "card": {
+        "bayes_error: NoneType",
+        "target.smallest: float",
+        "target.largest: float",
+        "lengths: NoneType",
+        "table: NoneType",
+        "notes: list",
+    },
     "train": PARTS | ERROR,
     "metrics": PARTS | ERROR,
-    "files": {"first_batch.png", "scores.json"},
+    "files": {"first_batch.png", "histograms.json", "scores.json"},
 }
 
 

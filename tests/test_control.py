@@ -266,6 +266,7 @@ def test_a_changed_rate_survives_a_kill_to_the_last_bit_and_changes_the_result(t
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
                        check=True, capture_output=True)  # fmt: skip
     weights = {folder: (folder / "weights.safetensors").read_bytes() for folder in (killed, whole, plain)}
+    assert (killed / "histograms.json").read_bytes() == (whole / "histograms.json").read_bytes()
     assert weights[killed] == weights[whole] and weights[killed] != weights[plain]
     assert (killed / "curves.csv").read_bytes() == (whole / "curves.csv").read_bytes()
     reported = json.loads((killed / "train.json").read_text())["diagnosis"]["controls"]

@@ -24,6 +24,7 @@ EVALUATION = (
 
 
 FIRST_BATCH = "first_batch.png"
+HISTOGRAMS = "histograms.json"  # how weights and activations are spread at the start and at the end
 
 
 def frame_of(folder: Path, epoch: int) -> Path:

@@ -20,11 +20,11 @@ from crucible.inference.saved_run import Predictor, Saved, input_dtype, read_sum
 from crucible.labels.kind import WORST, Mistake, Predictions
 from crucible.plots.charts import Part
 from crucible.report.leaks import shortened
-from crucible.report.page import gallery_of, matrix, page, progress
+from crucible.report.page import gallery_of, matrix, page, progress, spreads
 from crucible.report.screen import base
 from crucible.report.screen import judged as judged_splits
 from crucible.text import clock
-from crucible.tracking.curves import read_curves
+from crucible.tracking.curves import read_curves, read_spread
 from crucible.tracking.journal import NAME, read_events, working_seconds
 from crucible.training.evaluation import Evaluation, evaluate_split, judged_split
 
@@ -76,7 +76,8 @@ def report_page(
     gallery = gallery_of(
         looked.mistakes, batches.called(looked.split, rows), images, saved.task.score if kind.scored else None
     )
-    further = {} if kind.no_gap or in_pipeline(run) else {"progress": progress(_tried(run, saved), numbers)}
+    further = {"spreads": spreads(read_spread(run))}
+    further |= {} if kind.no_gap or in_pipeline(run) else {"progress": progress(_tried(run, saved), numbers)}
     return page(
         numbers, asdict(looked.card), config_text(job.cfg), looks, _facts(job, saved), read_curves(run / CURVES), read_summary(run)["best_epoch"],
         saved.task.tolerance, splits, gallery, looked.split, pictures, further,

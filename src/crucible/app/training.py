@@ -28,7 +28,18 @@ from crucible.data.card import Card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
-from crucible.files import CONFIG, CURVES, FIRST_BATCH, RUN_FILES, SEEN, SUMMARY, UNFINISHED, WEIGHTS, frame_of
+from crucible.files import (
+    CONFIG,
+    CURVES,
+    FIRST_BATCH,
+    HISTOGRAMS,
+    RUN_FILES,
+    SEEN,
+    SUMMARY,
+    UNFINISHED,
+    WEIGHTS,
+    frame_of,
+)
 from crucible.instantiate import build
 from crucible.integrity import SUMS, require_unchanged, sha256_of, sums_of
 from crucible.plots.pixels import png, sheet
@@ -37,7 +48,7 @@ from crucible.report.progress import Tell
 from crucible.report.screen import screen
 from crucible.resources import exhausted
 from crucible.tracking.checkpoint import Checkpoints
-from crucible.tracking.curves import write_curves
+from crucible.tracking.curves import read_spread, write_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
 from crucible.tracking.start import Identity, begin, open_run, require_same
@@ -46,8 +57,9 @@ from crucible.training.device import be_deterministic, choose_device, choose_thr
 from crucible.training.evaluation import Evaluation, evaluate_split, latency_ms, summary_of
 from crucible.training.expected import expected_seconds, in_words
 from crucible.training.gradient_check import gradient_check, require_right
+from crucible.training.histograms import spread
 from crucible.training.locate import locate_nonfinite
-from crucible.training.probe import Probe
+from crucible.training.probe import MOST, Probe
 from crucible.training.run import NonFinite, Observers, Run
 from crucible.training.sampled import Sampled
 
@@ -87,7 +99,16 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
         build("tracking", job.cfg["tracking"], job.folder, home()).start()
     run = _run(job, parts, found.journal, who, tell)
     run.restore(found.state)
+    if found.state is None:
+        _write_spread(job.folder, parts, "start")
     return run
+
+
+def _write_spread(folder: Path, parts: Parts, moment: str) -> None:
+    """Write how weights and activations are spread, beside what was written of another moment."""
+    model, batches = parts.fitted
+    kept = read_spread(folder) if moment != "start" else {}
+    write_json(folder / HISTOGRAMS, kept | {moment: spread(model, next(batches.evaluation("train", size=MOST)))})
 
 
 def first_batch(card: Card, parts: Parts) -> bytes | None:
@@ -254,6 +275,7 @@ def failures_journaled(parts: Parts, run: Run) -> Iterator[None]:
 def write_results(job: Job, run: Run, parts: Parts) -> None:
     """Judge the chosen weights on train and dev, write train.json and the curves, and close the journal."""
     run.finish()
+    _write_spread(job.folder, parts, "end")
     splits: list[str] = [split for split in ("train", "train_dev", "dev") if split in parts.batches.splits]
     found = _measured(parts, splits)
     scores: dict[str, Any] = {"train": None, "dev": None} | {split: summary_of(each) for split, each in found.items()}

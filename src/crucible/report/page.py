@@ -33,9 +33,10 @@ SMALL = 48  # pixels of a picture whose pixels are shown as squares
 HIDDEN = ("source", "arrays", "examples", "sha256")  # of the card: hashes of single files, which nobody reads
 HEADINGS = (
     ("verdict", "Verdict"), ("numbers", "Numbers"), ("curves", "Curves"), ("progress", "Progress"), ("classes", "Classes and thresholds"), ("errors", "Costly mistakes"),
-    ("mistakes", "Mistakes"), ("flow", "Layers"), ("configuration", "Configuration"), ("card", "Data card"),
+    ("mistakes", "Mistakes"), ("flow", "Layers"), ("spreads", "Weights"), ("configuration", "Configuration"), ("card", "Data card"),
 )  # fmt: skip
 EPOCHS = "epoch"
+MOST_LAYERS = 6  # whose weights are drawn
 FEWEST_RUNS = 3  # that show a progress
 MOST_LINES = 10  # of a chart of many
 Rows = Sequence[Mapping[str, float]]
@@ -296,6 +297,69 @@ def flow(rows: Rows) -> list[Part]:
             )
         )
     return found
+
+
+def spreads(found: Mapping[str, Any]) -> list[Part]:
+    """Return how the weights of each layer and what each activation gives are spread at the start and at the end; of many layers some.
+
+    Args:
+        found: by moment, see crucible.training.histograms.
+    """
+    if not {"start", "end"} <= set(found):
+        return []
+    parts: list[Part] = []
+    for kind, what in (("weights", "Weights"), ("activations", "Activations")):
+        names = [name for name in found["start"].get(kind, {}) if name in found["end"].get(kind, {})]
+        shown = [names[i] for i in thinned(len(names), MOST_LAYERS)]
+        parts += [
+            _histogram(f"{what} of {name}", [(moment, found[moment][kind][name]) for moment in ("start", "end")])
+            for name in shown
+        ]
+    return [*parts, *_spread_table(found)] if parts else []
+
+
+def _histogram(title: str, facts: Sequence[tuple[str, Mapping[str, Any]]]) -> Lines:
+    series = []
+    for moment, own in facts:
+        width = (own["high"] - own["low"]) / len(own["shares"])
+        middles = [own["low"] + (i + 0.5) * width for i in range(len(own["shares"]))]
+        series.append(Series(moment, middles, [share / width for share in own["shares"]]))
+    return Lines(title, series, x="value", note="Share of the values for each unit of the axis.")
+
+
+def _spread_table(found: Mapping[str, Any]) -> list[Part]:
+    """Return norm, deviation and share near zero of each layer's weights, and mean and deviation of what each activation gives."""
+    weights, active = (
+        {moment: found[moment].get(kind, {}) for moment in ("start", "end")} for kind in ("weights", "activations")
+    )
+    columns = [
+        "",
+        "norm, start",
+        "norm, end",
+        "deviation, start",
+        "deviation, end",
+        "near zero, start, %",
+        "near zero, end, %",
+    ]
+    rows = [[name, *(own[name][key] * factor for key, factor in (("norm", 1), ("deviation", 1), ("near_zero", 100)) for own in weights.values())]
+            for name in weights["start"] if name in weights["end"]]  # fmt: skip
+    given = [
+        [name, *(own[name][key] for key in ("mean", "deviation") for own in active.values())]
+        for name in active["start"]
+        if name in active["end"]
+    ]
+    tables = [
+        Table(
+            "Weights, layer by layer",
+            columns,
+            rows,
+            note="The norm is the root of the sum of squares; near zero: below 0.001.",
+        )
+    ]
+    if given:
+        tables.append(Table("What the activation functions give", ["", "mean, start", "mean, end", "deviation, start", "deviation, end"], given,
+                            note="For 64 examples of train: where all deviations are small, or all values stand at the ends, little is learned (notes 002, 6.3)."))  # fmt: skip
+    return list(tables)
 
 
 def matrix(counts: np.ndarray[Any, Any], names: Sequence[str], split: str, *, opens: bool) -> Matrix:

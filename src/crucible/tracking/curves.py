@@ -2,9 +2,12 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from crucible.files import HISTOGRAMS
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import MEASURED, Event
 
@@ -18,6 +21,15 @@ def write_curves(events: Iterable[Event], path: Path) -> None:
     writer.writerow(["epoch", "step", *names])
     writer.writerows([row["epoch"], row["step"], *(row["values"].get(name, "") for name in names)] for row in rows)
     write_atomic(path, buffer.getvalue().encode())
+
+
+def read_spread(folder: Path) -> dict[str, Any]:
+    """Return how the weights and activations of a run are spread, by moment (`start`, `end`); nothing where that was not kept."""
+    try:
+        found = json.loads((folder / HISTOGRAMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a run of before, or a file that is damaged: it is only drawn
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:

@@ -37,7 +37,7 @@ class Probe:
         found: dict[str, Tensor] = {}
         with ExitStack() as hooks:
             for name, layer in self._layers.items():
-                hooks.enter_context(_hooked(layer, lambda outputs, name=name: found.update({name: outputs})))
+                hooks.enter_context(hooked(layer, lambda outputs, name=name: found.update({name: outputs})))
             self._model.eval()
             with torch.inference_mode():
                 uncompiled(self._model)(self._x)
@@ -70,13 +70,13 @@ def dead_units(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
     model.eval()
     with ExitStack() as hooks, torch.inference_mode():
         for name, layer in layers.items():
-            hooks.enter_context(_hooked(layer, lambda outputs, name=name: look(name, outputs)))
+            hooks.enter_context(hooked(layer, lambda outputs, name=name: look(name, outputs)))
         for batch in batches:
             uncompiled(model)(batch["x"])
     return {name: 1 - float(alive.float().mean()) for name, alive in fired.items()}
 
 
-class _hooked:  # noqa: N801  (a context manager, named as it is used)
+class hooked:  # noqa: N801  (a context manager, named as it is used)
     """Call `look` with a layer's output while the context lasts."""
 
     def __init__(self, layer: nn.Module, look: Any) -> None:
