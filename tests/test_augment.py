@@ -118,3 +118,76 @@ def test_every_image_is_drawn_anew() -> None:
     image = torch.rand(1, 1, 12, 12).repeat(20, 1, 1, 1)
     moved = build("augment", composed("augment=strong")["augment"], True)({"x": image}, generator())["x"]
     assert len({each.numpy().tobytes() for each in moved}) == 20
+
+
+def coordinates(size: tuple[int, int], count: int = 8) -> torch.Tensor:
+    """Return images (N, 2, H, W) whose values are the x and y of their pixels: after a change they say where each pixel came from."""
+    y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    return torch.stack([x, y]).expand(count, 2, *size).clone()
+
+
+def test_shear_slants_by_up_to_so_many_degrees_and_points_go_along() -> None:
+    where = coordinates((40, 60), 200)
+    moved = Strong(False, **OFF, shear_degrees=20.0)({"x": where}, generator())["x"]
+    middle = moved[:, :, 15:25, 25:35]
+    slant = (middle[:, 0, 9] - middle[:, 0, 0]).mean(dim=1) / 9  # how far x moves a row
+    assert (moved[:, 1, 15:25, 25:35] - where[:, 1, 15:25, 25:35]).abs().max() < 1e-3  # rows stay rows
+    degrees = np.degrees(np.arctan(slant.numpy()))
+    assert np.abs(degrees).max() <= 20.01 and np.abs(degrees).max() > 18 and abs(degrees.mean()) < 2
+    images, points = spots(64)
+    own = Strong(False, **OFF, shear_degrees=20.0)({"x": images, "points": points}, generator())
+    assert np.abs(centre(own["x"]) - own["points"][:, 0].numpy()).max() < 0.35
+    assert np.abs(own["points"][:, 0].numpy() - points[:, 0].numpy()).max() > 1
+
+
+def test_elastic_moves_pixels_by_so_much_and_neighbours_alike() -> None:
+    size = (40, 80)
+    where = coordinates(size, 60)
+    moved = Strong(False, **OFF, elastic=0.03, elastic_width=0.1)({"x": where}, generator())["x"]
+    apart = (moved - where)[:, :, 8:-8, 12:-12]
+    assert apart[:, 0].std() == pytest.approx(0.03 * 80, rel=0.2) and apart[:, 1].std() == pytest.approx(
+        0.03 * 40, rel=0.1
+    )
+    steps = apart[:, 0].diff(dim=2).std() / apart[:, 0].std()
+    assert steps == pytest.approx(
+        1 / (np.sqrt(2) * 0.1 * 80), rel=0.2
+    )  # of white noise blurred by a bell of that width
+    still = Strong(False, **OFF, elastic=0.0)({"x": where}, generator())["x"]
+    assert torch.allclose(still, where, atol=1e-3)
+
+
+def test_new_parts_that_are_off_draw_nothing() -> None:
+    images, _ = spots(4)
+    before = Strong(True, shift=0.1, crop=0.2, rotation_degrees=15.0, colour=0.2, noise=0.1)(
+        {"x": images}, generator()
+    )["x"]
+    now = Strong(
+        True, shift=0.1, crop=0.2, rotation_degrees=15.0, colour=0.2, noise=0.1, shear_degrees=0.0, elastic=0.0
+    )({"x": images}, generator())["x"]
+    assert torch.equal(before, now)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["augment.shear_degrees=80"], "less than or equal to 60"),
+        (["augment.elastic=-1"], "augment.elastic"),
+        (["augment.elastic_width=0"], "augment.elastic_width"),
+        (["experiment=detection", "augment.elastic=0.1"], "does not bend with its picture"),
+    ],
+)
+def test_distortions_that_cannot_be_are_refused(command, words, says) -> None:
+    done = command("train", "augment=strong", *words, "tracking=none")
+    assert done.code == 2 and says in done.err, done.err
+
+
+def test_the_report_shows_what_training_sees(command) -> None:
+    from pathlib import Path
+
+    assert command("train", "augment=light", "trainer.total_epochs=1", "tracking=none").code == 0
+    weights = Path("outputs/latest/weights.safetensors").read_bytes()
+    assert command("evaluate", "run=latest").code == 0
+    assert Path("outputs/latest/figures/augmented.png").stat().st_size > 3000
+    assert "What training sees" in Path("outputs/latest/report.html").read_text()
+    assert command("train", "augment=light", "trainer.total_epochs=1", "tracking=none").code == 0
+    assert Path("outputs/latest/weights.safetensors").read_bytes() == weights

@@ -169,7 +169,7 @@ def test_what_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("words", "pictures"), [
-    (["model=resnet", "model.width=4"], {"filters", "patches", "maps", "embedding"}),
+    (["model=resnet", "model.width=4"], {"filters", "patches", "maps", "feature_maps", "embedding"}),
     (["model=mlp"], {"filters", "embedding"}),
     (["data=diabetes", "task=regression"], set()),
 ])  # fmt: skip
@@ -178,7 +178,7 @@ def test_the_full_report_shows_what_there_is_to_see(command, words, pictures) ->
     done = command("evaluate", "run=latest", "report=full")
     assert done.code == 0, done.err
     drawn = {path.stem for path in (LATEST / "figures").glob("*.png")}
-    assert drawn & {"filters", "patches", "maps", "embedding"} == pictures
+    assert drawn & {"filters", "patches", "maps", "feature_maps", "embedding"} == pictures
     assert (LATEST / "report.html").read_text().count('<img class="drawn"') == len(pictures)
 
 
@@ -216,3 +216,38 @@ def test_the_full_report_of_every_kind_of_network_and_on_other_data(command, tmp
     for more in ([], ["data=npz", "data.path=other.npz"]):
         done = command("evaluate", "run=run", "report=full", *more)
         assert done.code == 0, done.err
+
+
+def test_feature_maps_of_one_image_are_the_convolution_of_it(command) -> None:
+    from torch.nn import functional as F
+
+    layers = "[{conv: 3, f: 3, filters: [vertical, horizontal, sobel_45]}, flatten]"
+    words = [
+        "model=convnet",
+        f"model.layers={layers}",
+        "model.batch_norm=false",
+        "data.normalize=none",
+        "trainer.total_epochs=1",
+        "tracking=none",
+    ]
+    assert command("train", *words).code == 0
+    done = command("inside", "run=latest", "layer=features.conv1", "example=5", "split=dev")
+    assert done.code == 0, done.err
+    assert (
+        "3 maps of 6 x 6" in done.out and (LATEST / "inside" / "features.conv1-example-dev-5.png").stat().st_size > 2000
+    )
+    from crucible.app.interpretation import feature_maps
+    from crucible.data.augment import identity
+    from crucible.data.batches import Batches
+    from crucible.inference.saved_run import load_run
+
+    saved = load_run(LATEST, torch.device("cpu"))
+    folder = next(Path("artifacts/prepared").iterdir())
+    batches = Batches(folder, saved.card, torch.device("cpu"), batch_size=8, augment=identity(False), seed=0)
+    maps, image = feature_maps(saved, batches, "dev", 5, "features.conv1")
+    kernels = torch.tensor([[[1.0, 0, -1]] * 3, [[1.0] * 3, [0.0] * 3, [-1.0] * 3]])
+    wanted = F.conv2d(torch.tensor(np.array(image, dtype=np.float32))[None], kernels[:, None])[0]
+    assert np.allclose(np.stack(maps)[:2, 0], wanted.numpy(), atol=1e-4)
+    for wrong, says in (("example=9999", "examples"), ("example=x", "no whole number")):
+        done = command("inside", "run=latest", wrong, "split=dev")
+        assert done.code == 2 and says in done.err, done.err

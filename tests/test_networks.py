@@ -304,6 +304,39 @@ def test_hand_set_filters_see_what_the_notes_say() -> None:
     assert float(turned[1, 1, 1]) == 30 and float(turned[0, 1, 1]) == 0
 
 
+def test_the_notes_more_complicated_image_has_10_and_minus_10_between() -> None:
+    """000, part 8, section 1: bright and dark change places half way down: the small picture has a transition of +-10."""
+    image = torch.zeros(1, 1, 6, 6)
+    image[..., :3, :3], image[..., 3:, 3:] = 10, 10
+    model = convnet([1, 6, 6], [{"conv": 1, "f": 3, "filters": ["horizontal"], "activation": "identity"}])
+    across = [[0, 0, 0, 0], [30, 10, -10, -30], [30, 10, -10, -30], [0, 0, 0, 0]]
+    assert model.features[0](image)[0, 0].tolist() == across
+    either = convnet([1, 6, 6], [{"conv": 1, "f": 3, "filters": ["horizontal"], "activation": "absolute"}])
+    assert either.features[:2](image)[0, 0].tolist() == [[abs(value) for value in row] for row in across]
+
+
+@pytest.mark.parametrize("kind", ["sobel", "scharr"])
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 135])
+def test_a_turned_filter_answers_most_to_an_edge_of_its_own_direction(kind, degrees) -> None:
+    angles = list(range(0, 180, 5))
+    layer = {"conv": len(angles), "f": 3, "filters": [f"{kind}_{angle}" for angle in angles], "activation": "identity"}
+    y, x = torch.meshgrid(torch.arange(3.0), torch.arange(3.0), indexing="ij")
+    towards = np.cos(np.radians(degrees)) * -x + np.sin(np.radians(degrees)) * -y  # brighter to the left, and above
+    found = convnet([1, 3, 3], [layer]).features[0](towards[None, None].float())[0, :, 0, 0]
+    assert angles[int(found.argmax())] == degrees
+    strength = 8 if kind == "sobel" else 32
+    assert float(found.max()) == pytest.approx(strength, rel=1e-5)
+    assert float(found[angles.index((degrees + 90) % 180)].abs()) < 1e-4
+
+
+def test_sobel_of_90_degrees_is_the_horizontal_one_to_the_last_digit() -> None:
+    model = convnet(
+        [1, 6, 6], [{"conv": 3, "f": 3, "filters": ["sobel_90", "sobel_0", "sobel"], "activation": "identity"}]
+    )
+    turned, plain, same = model.features.conv1.weight[:, 0].tolist()
+    assert turned == [[1, 2, 1], [0, 0, 0], [-1, -2, -1]] and plain == same == [[1, 0, -1], [2, 0, -2], [1, 0, -1]]
+
+
 def test_the_red_filter_sees_the_first_channel_alone() -> None:
     model = convnet([3, 6, 6], [{"conv": 1, "f": 3, "filters": ["red"], "activation": "identity"}])
     red, green = torch.zeros(1, 3, 6, 6), torch.zeros(1, 3, 6, 6)

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crucible.app.pretrained import source_of
 from crucible.app.project import Config
+from crucible.data.augment import Strong
 from crucible.data.card import Card
 from crucible.data.ragged import Padded
 from crucible.data.seen import require_unseen
@@ -71,6 +72,13 @@ def _check_augment(cfg: Config, card: Card, task: MonitoredTask) -> None:
     augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
     if task.kind.no_mirror and augment.mirrors:
         raise Refusal("augment", task.kind.no_mirror, example="data.flip_keeps_label=false augment.upside_down=false")
+    if isinstance(augment, Strong) and augment.elastic and task.kind.where:
+        raise Refusal(
+            "augment.elastic",
+            "a box or a point does not bend with its picture",
+            allowed="0",
+            example="augment.elastic=0",
+        )
     if augment.needs_images and not card.is_images:
         raise Refusal("augment", f"it moves images, an example has shape {card.feature_shape}", example="augment=none")
     if augment.needs_images and task.kind.no_gap:

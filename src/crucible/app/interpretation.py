@@ -11,9 +11,14 @@ from crucible.diagnosis import inside
 from crucible.inference.saved_run import Saved
 from crucible.models.profile import measure
 from crucible.plots import inside as draw
+from crucible.plots.pixels import sheet
+from crucible.seeds import generator
+from crucible.tracking.folder import write_atomic
 from crucible.training.evaluation import judged_split
 
 LAYERS, UNITS, PATCHES, FILTERS = 4, 4, 9, 64  # in a report
+MAPPED, MAPS = 3, 12  # images whose feature maps are drawn, and of how many units
+ORIGINALS, COPIES = 4, 7  # images that are shown augmented, and how often each
 Array = np.ndarray[Any, Any]
 
 
@@ -28,6 +33,15 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
         )
         found["The first layer's filters"] = home / "filters.png"
     if saved.card.is_images and (layers := _some(list(inside.conv_layers(saved.model)), LAYERS)):
+        split = "dev" if "dev" in batches.splits else judged_split(batches)
+        shown = [
+            feature_maps(saved, batches, split, row, layer)
+            for layer in layers[:: max(1, len(layers) - 1)]
+            for row in range(MAPPED)
+        ]
+        names = [f"{layer}, {split}/{row}" for layer in layers[:: max(1, len(layers) - 1)] for row in range(MAPPED)]
+        draw.grid([[_as_image(image), *own[:MAPS]] for own, image in shown], names, home / "feature_maps.png")
+        found["Feature maps: an image, and what the first units of a layer make of it"] = home / "feature_maps.png"
         rows, titles = _excited(saved, batches, layers)
         draw.grid(rows, titles, home / "patches.png")
         found["What excites a unit most: layer, unit, and the image parts"] = home / "patches.png"
@@ -38,6 +52,48 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
         draw.scatter(points.numpy(), labels, saved.card.classes, shares.tolist(), home / "embedding.png")
         found[f"The {split} set as the last layer sees it (principal components)"] = home / "embedding.png"
     return found
+
+
+def augmented(batches: Batches, home: Path) -> dict[str, Path]:
+    """Draw some train images, and what augmentation makes of each in several epochs, as training sees them.
+
+    Args:
+        batches: of images; their augmentation is drawn anew, which takes no number from the training's own.
+    """
+    first = {name: value[:ORIGINALS] for name, value in batches.head("train").items()}
+    drawn = [
+        first,
+        *(batches.augment(first, generator(batches.seed, "shown", i, batches.device)) for i in range(COPIES)),
+    ]
+    images = [each["x"][i].float().cpu().numpy() for i in range(len(first["x"])) for each in drawn]
+    captions = ["as it is", *[""] * COPIES] * len(first["x"])
+    boxes = (
+        [
+            own[(own[:, 2:] > own[:, :2]).all(dim=1)].tolist()
+            for i in range(len(first["x"]))
+            for each in drawn
+            for own in [each["boxes"][i]]
+        ]
+        if "boxes" in first
+        else [[]] * len(images)
+    )
+    points = (
+        [each["points"][i].tolist() for i in range(len(first["x"])) for each in drawn]
+        if "points" in first
+        else [[]] * len(images)
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    write_atomic(home / "augmented.png", sheet(images, captions, boxes, points))
+    return {"What training sees: images as they are, and as augmentation changes them": home / "augmented.png"}
+
+
+def feature_maps(saved: Saved, batches: Batches, split: str, row: int, layer: str) -> tuple[list[Array], Array]:
+    """Return the maps (h, w) of a convolution for one image of a split, and the image (C, H, W) as it is stored."""
+    stored = batches.stored(split)[0][row]
+    x = batches.normalize(torch.from_numpy(np.array(stored))[None].to(batches.device))
+    with inside.looking(saved.model, inside.find_layer(saved.model, layer)) as seen, torch.inference_mode():
+        saved.model.eval()(x)
+    return [_as_image(each[None]) for each in seen[-1][0].float().cpu().numpy()], stored
 
 
 def maps(

@@ -12,6 +12,7 @@ from crucible.app.compose import Job
 from crucible.app.identity import config_text
 from crucible.app.previous import previous_runs
 from crucible.app.project import in_pipeline
+from crucible.data.augment import Identity
 from crucible.data.batches import Batches
 from crucible.data.card import Card
 from crucible.errors import as_called
@@ -146,6 +147,10 @@ def _figures(
         figures.filmstrip(frames, home_of / "filmstrip.png")
         shown["How it came to be"] = home_of / "filmstrip.png"
     shown |= saved.task.story({"": recorded(run)}, home_of)
+    if saved.card.is_images and not isinstance(batches.augment, Identity) and "train" in batches.splits:
+        from crucible.app import interpretation
+
+        shown |= interpretation.augmented(batches, home_of)
     if kind.fills_a_plane and saved.card.feature_shape == saved.card.stored_shape == [2]:
         shown |= _boundary(saved, batches, looked.split, home_of)
     if "train" in batches.splits:

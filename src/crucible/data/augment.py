@@ -5,13 +5,14 @@ as x0, y0, x1, y1: in pixels, the pixel in column j covering x from j to j + 1. 
 """
 
 from math import pi
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from crucible.schema import NonNegative, Share
+from crucible.schema import NonNegative, Probability, Share
 
 Batch = dict[str, Tensor]
 SEEN = 0.2  # the share of a box that must be left for it to count
@@ -88,6 +89,9 @@ class Strong:
         colour: the largest change of each channel's contrast (as a share) and brightness (in deviations).
         noise: deviation of the noise on every value, in deviations of the image.
         upside_down: whether half the images are mirrored top to bottom, too: for what has no up, such as cells.
+        shear_degrees: the largest slant, to either side.
+        elastic: deviation of the way that a pixel is moved by itself, as a share of height and width, alike for neighbours within
+            `elastic_width`, a share of them, too (Simard et al., 2003, ICDAR): handwriting.
     """
 
     needs_images = True
@@ -102,7 +106,11 @@ class Strong:
         colour: NonNegative,
         noise: NonNegative,
         upside_down: bool = False,
+        shear_degrees: Annotated[float, Field(ge=0, le=60)] = 0.0,
+        elastic: Share = 0.0,
+        elastic_width: Probability = 0.15,
     ) -> None:
+        self.shear, self.elastic, self.width = shear_degrees * pi / 180, elastic, elastic_width
         self.upside_down, self.mirrors = upside_down, flip_keeps_label or upside_down
         self.flip, self.shift, self.crop = flip_keeps_label, shift, crop
         self.rotation, self.colour, self.noise = rotation_degrees * pi / 180, colour, noise
@@ -112,7 +120,10 @@ class Strong:
         images = batch["x"].float()
         size = (images.shape[2], images.shape[3])
         forward = self._maps(len(images), size, generator, images.device)
-        changed = self._recoloured(_sampled(images, forward), generator)
+        moved = _sampled(images, forward)
+        if self.elastic:
+            moved = _bent(moved, self._fields(len(images), size, generator, images.device))
+        changed = self._recoloured(moved, generator)
         return {**batch, "x": changed, **_moved(batch, forward, size)}
 
     def _maps(self, count: int, size: tuple[int, int], generator: torch.Generator, device: torch.device) -> Tensor:
@@ -129,9 +140,20 @@ class Strong:
         )
         linear = linear.view(count, 2, 2)
         linear[:, 1] *= _signs(count, self.upside_down, generator, device)[:, None]
+        if self.shear:
+            slant = torch.eye(2, device=device).repeat(count, 1, 1)
+            slant[:, 0, 1] = draw(self.shear).tan()
+            linear = linear @ slant
         middle = torch.tensor([w / 2, h / 2], device=device)
         offset = middle + torch.stack([draw(self.shift) * w, draw(self.shift) * h], 1) - linear @ middle
         return torch.cat([linear, offset[:, :, None]], dim=2)
+
+    def _fields(self, count: int, size: tuple[int, int], generator: torch.Generator, device: torch.device) -> Tensor:
+        """Return how far each pixel comes from (B, H, W, 2), x and y as shares of width and height."""
+        noise = torch.randn(count, 2, *size, generator=generator, device=device)
+        smooth = _blurred(noise, [max(0.5, self.width * side) for side in size])
+        deviation = smooth.flatten(1).std(dim=1, correction=0).clamp(min=1e-6)
+        return (self.elastic * smooth / deviation[:, None, None, None]).permute(0, 2, 3, 1)
 
     def _recoloured(self, images: Tensor, generator: torch.Generator) -> Tensor:
         def draw(reach: float) -> Tensor:
@@ -168,6 +190,26 @@ def _sampled(images: Tensor, forward: Tensor) -> Tensor:
     offset = (back @ middle)[:, :, 0] * scale - 1
     grid = F.affine_grid(torch.cat([linear, offset[:, :, None]], 2), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _bent(images: Tensor, fields: Tensor) -> Tensor:
+    """Return images (B, C, H, W) whose pixels come from elsewhere by fields (B, H, W, 2), shares of width and height."""
+    same = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    grid = F.affine_grid(same, list(images.shape), align_corners=False) + 2 * fields
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _blurred(values: Tensor, widths: list[float]) -> Tensor:
+    """Return values (B, C, H, W) averaged with normal weights of these deviations, in pixels, along height and width."""
+    for axis, width in zip((2, 3), widths, strict=True):
+        reach = min(int(3 * width) + 1, values.shape[axis] - 1)
+        weights = torch.exp(-((torch.arange(-reach, reach + 1, device=values.device) / width) ** 2) / 2)
+        shape = [1, 1, -1, 1] if axis == 2 else [1, 1, 1, -1]
+        kernel = (weights / weights.sum()).view(shape)
+        padding = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
+        flat = F.pad(values.flatten(0, 1)[:, None], padding, mode="reflect")
+        values = F.conv2d(flat, kernel).view(values.shape)
+    return values
 
 
 def _moved(batch: Batch, forward: Tensor, size: tuple[int, int]) -> Batch:

@@ -116,6 +116,12 @@ class Batches:
             stored = _taken(x, part).to(self.device, non_blocking=True)
             yield self._ready({"x": stored, "label": _taken(y, part), **own})
 
+    def head(self, split: str, size: int = 64) -> Batch:
+        """Return the first examples of a split as they are stored, with all else that is known of them, on the device."""
+        x, y = self.arrays(split)
+        further = {name: values[:size] for name, values in self.further(split).items()}
+        return {"x": _taken(x, slice(0, size)).to(self.device), "label": y[:size], **further}
+
     def _ready(self, batch: Batch) -> Batch:
         """Return a batch normalised; of examples of different lengths with a mask (B, L) of where they are."""
         ready = {**batch, "x": self.normalize(batch["x"])}

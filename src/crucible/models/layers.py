@@ -13,7 +13,7 @@ They serve one, two or three spatial dimensions alike: signals (C, L), images (C
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import cos, prod, radians, sin
 from typing import Annotated, Any, Literal
 
 import torch
@@ -38,14 +38,13 @@ LINEAR = ("linear", "bilinear", "trilinear")
 LARGEST = 1024  # the largest image that is tried when the smallest possible one is looked for
 
 VERTICAL = ((1.0, 0.0, -1.0),) * 3
-FILTERS: dict[str, tuple[tuple[float, ...], ...]] = {  # bright on the left, or above: notes 000, part 8, section 1
+FILTERS: dict[str, tuple[tuple[float, ...], ...]] = {  # bright on the left: notes 000, part 8, section 1
     "vertical": VERTICAL,
-    "horizontal": tuple(zip(*VERTICAL, strict=True)),
     "sobel": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
     "scharr": ((3.0, 0.0, -3.0), (10.0, 0.0, -10.0), (3.0, 0.0, -3.0)),
     "red": VERTICAL,  # of the first channel only (section 4)
 }
-Filter = Literal["vertical", "horizontal", "sobel", "scharr", "red"]
+Filter = Annotated[str, Field(pattern=r"^(vertical|horizontal|red|(sobel|scharr)(_\d{1,3})?)$")]
 
 
 class TooSmall(ValueError):
@@ -85,7 +84,10 @@ class Layer(Section, ABC):
 
 
 class Conv(Layer):
-    """`conv` filters of size f. filters: hand-set ones, each over all channels alike, fixed unless `learn`."""
+    """`conv` filters of size f. filters: hand-set ones, each over all channels alike, fixed unless `learn`.
+
+    vertical, horizontal, red; sobel, scharr, and turned by degrees: sobel_45, scharr_70; sobel_90 is the horizontal one.
+    """
 
     conv: Count
     f: Count
@@ -440,6 +442,17 @@ def _require_maps(shape: Shape, name: str) -> None:
                       allowed="before flatten, on signals, images or volumes")  # fmt: skip
 
 
+def _edge_filter(name: str) -> Tensor:
+    """Return the filter (3, 3) of a name, turned from bright on the left towards bright above by the degrees that it ends in.
+
+    A derivative in any direction is a sum of those along two axes (Freeman and Adelson, 1991, IEEE PAMI 13:891).
+    """
+    plain, _, degrees = ("vertical", "", "90") if name == "horizontal" else name.partition("_")
+    kernel = torch.tensor(FILTERS[plain])
+    angle = radians(int(degrees or 0))
+    return cos(angle) * kernel + sin(angle) * kernel.T if degrees not in ("", "90") else kernel.T if degrees else kernel
+
+
 def _set_by_hand(conv: nn.Module, filters: Sequence[Filter], *, learn: bool) -> None:
     weight = conv.weight
     assert isinstance(weight, nn.Parameter)
@@ -448,7 +461,7 @@ def _set_by_hand(conv: nn.Module, filters: Sequence[Filter], *, learn: bool) -> 
                       allowed="one name for each filter, f: 3", example="{conv: 2, f: 3, filters: [vertical, sobel]}")  # fmt: skip
     with torch.no_grad():
         for kernel, name in zip(weight, filters, strict=True):
-            kernel.copy_(torch.tensor(FILTERS[name], device=kernel.device))
+            kernel.copy_(_edge_filter(name).to(kernel.device))
             if name == "red":
                 kernel[1:].zero_()
     weight.requires_grad_(learn)
