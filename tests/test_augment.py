@@ -146,7 +146,7 @@ def test_elastic_moves_pixels_by_so_much_and_neighbours_alike() -> None:
     moved = Strong(False, **OFF, elastic=0.03, elastic_width=0.1)({"x": where}, generator())["x"]
     apart = (moved - where)[:, :, 8:-8, 12:-12]
     assert apart[:, 0].std() == pytest.approx(0.03 * 80, rel=0.2) and apart[:, 1].std() == pytest.approx(
-        0.03 * 40, rel=0.1
+        0.03 * 40, rel=0.2
     )
     steps = apart[:, 0].diff(dim=2).std() / apart[:, 0].std()
     assert steps == pytest.approx(

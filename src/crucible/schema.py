@@ -121,6 +121,7 @@ class Root(Section):
     run: str | None
     resume: str | None
     report: Literal["standard", "full", "none"]
+    graph: bool = False  # of describe alone
 
 
 CHOICES = {"images": "image_folder", "pictures": "image_folder", "imagefolder": "image_folder", "folder": "image_folder", "excel": "table",

@@ -123,6 +123,12 @@ def _show(screen: str, happened: str = "refuses, and nothing was changed") -> No
 def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
     if "" in keys:
         raise Refusal("the command line", "a value without a key", allowed="key=value, GROUP=CHOICE")
+    if "graph" in keys and _verb() != "describe":
+        raise Refusal(
+            "graph",
+            "it belongs to src/describe.py",
+            example="python src/describe.py experiment=backpropagation graph=true",
+        )
     if "run" in keys and not judges:
         raise Refusal(
             "run", "it names a finished run", allowed="resume=FOLDER to go on; evaluate.py run=FOLDER to judge"

@@ -23,7 +23,15 @@ from crucible.text import redacted
 from crucible.tracking.start import Identity
 
 LONGEST = 60  # letters of a run's name
-NO_RESULT = ("tracking", "run_name", "report", "run", "resume", "prepared")  # these keys cannot change a result
+NO_RESULT = (
+    "tracking",
+    "run_name",
+    "report",
+    "graph",
+    "run",
+    "resume",
+    "prepared",
+)  # these keys cannot change a result
 
 
 def identity(cfg: Config, card: Card) -> Identity:

@@ -1,24 +1,35 @@
-"""Show a network layer by layer, without data: python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000."""
+"""Show a network layer by layer, without data: python src/describe.py model=vgg16 data.feature_shape=[3,224,224] data.num_classes=1000.
+
+With graph=true: the values and the gradients of one example of train, on the graph of a small network that has not been trained.
+"""
 
 from pathlib import Path
 
 import torch
 
+from crucible.app.build import build_batches, build_model, build_task
 from crucible.app.compose import Job
-from crucible.app.overrides import choices_of
+from crucible.app.overrides import choices_of, train_command
 from crucible.app.prepared import described, training_of_declared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import write_json
+from crucible.app.training import prepared_data
+from crucible.data.seen import Seen
+from crucible.diagnosis.graph import trace
 from crucible.instantiate import build
 from crucible.models.profile import measure, savings
-from crucible.report import architecture
+from crucible.report import architecture, graph
 from crucible.report.screen import lined
 from crucible.tasks.task import build_network
+from crucible.tracking.folder import write_atomic
 
 
 def main(job: Job) -> None:
-    """Print the table of layers, what bottlenecks save, and the sums; write the table and its picture."""
+    """Print the table of layers, what bottlenecks save, and the sums, and write the table and its picture; or the graph of an example."""
     job = resolve_source(job)
+    if job.cfg["graph"]:
+        _show_graph(job)
+        return
     card = described(job)
     with torch.device("meta"):
         model = build_network(job.cfg["model"], card, build("task", job.cfg["task"], card))
@@ -37,6 +48,22 @@ def main(job: Job) -> None:
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     print(lined([*found, ("result", f"{title}: {_counted(model, **totals)}"), ("files", "  ".join(map(str, files))),
                  ("next", training_of_declared(job))]))  # fmt: skip
+
+
+def _show_graph(job: Job) -> None:
+    """Print and draw what one example makes of the network as a training would start, forward and back."""
+    data = prepared_data(job)
+    task = build_task(job.cfg, data.card)
+    model, _ = build_model(job.cfg, data, task)
+    batches = build_batches(job.cfg, data.folder, data.card, data.device, Seen())
+    found = trace(model, task, next(batches.evaluation("train", size=1)))
+    name = f"{choices_of(job.cfg)['model']} on the first example of {data.card.name}"
+    file = (Path("outputs/describe") if job.new_folder else job.folder) / f"graph-{name.replace(' ', '-')}.svg"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, graph.picture(found, name).encode())
+    print("\n".join(graph.lines(found)))
+    print(lined([("result", f"{name}: loss {found.loss:.4g}, every value forward, every gradient back"), ("files", str(file)),
+                 ("next", train_command(job.cfg))]))  # fmt: skip
 
 
 def _counted(model: torch.nn.Module, parameters: int, multiplications: int) -> str:
