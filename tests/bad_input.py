@@ -208,7 +208,7 @@ CASES = [
     Case("a grid without a detector", ["model=yolo", "data.image_size=[64,64]"], ["only task=detection learns that", "example: task=detection"]),
     Case("several objects where one is asked for", [*SCENES, "task=localization", "model=convnet"], ["up to 4 objects", "task=detection"]),
     Case("a stride that the backbone does not have", [*SCENES, "task=detection", "model=yolo", "model.stride=64"], ["model.stride", "example: model.stride="]),
-    Case("more anchors than are found", [*SCENES, "task=detection", "model=yolo", "task.anchors=20"], ["20 are asked for", "1 to 9"]),
+    Case("more anchors than are found", [*SCENES, "task=detection", "model=yolo", "task.anchors=20"], ["20 are asked for", "1 to 10"]),
     Case("a key that another backbone has", [*SCENES, "task=detection", "model=yolo", "model.backbone=vgg16", "model.settings.depth=18"],
          ["vgg16 has no such key"]),
     Case("eyes that are no points", [*SCENES, "task=landmarks", "model=convnet"], ["task.eyes", "there are 4 points"]),

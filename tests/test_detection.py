@@ -228,3 +228,78 @@ def test_it_learns_one_picture_by_heart() -> None:
     with torch.no_grad():
         metrics.update(model(scene["x"]), scene)
     assert metrics.compute()["map50"] > 0.99
+
+
+def notes_by_hand(outputs: Tensor, batch: dict[str, Tensor]) -> float:
+    """Return the notes' loss (000, part 11): squares of all numbers where there is an object, of p_c alone elsewhere."""
+    rows, columns = outputs.shape[2:]
+    maps, step, total, places = outputs.view(len(outputs), len(ANCHORS), 5 + K, rows, columns), SIDE / rows, 0.0, 0
+    for b in range(len(outputs)):
+        mine = {}
+        objects = [(batch["boxes"][b, j], int(batch["label"][b, j])) for j in range(4) if batch["label"][b, j] >= 0]
+        for corners, kind in sorted(objects, key=lambda o: -float((o[0][2:] - o[0][:2]).prod())):
+            (w, h), (cx, cy) = (corners[2:] - corners[:2]).tolist(), ((corners[2:] + corners[:2]) / 2 / step).tolist()
+            fits = [min(w, aw) * min(h, ah) / (w * h + aw * ah - min(w, aw) * min(h, ah)) for aw, ah in ANCHORS]
+            wanted = [cx - int(cx), cy - int(cy), h / step, w / step]  # b_x and b_y in the cell, b_h and b_w in cells
+            mine.setdefault((fits.index(max(fits)), int(cy), int(cx)), (wanted, kind))
+        places += len(mine)
+        for a in range(len(ANCHORS)):
+            for y in range(rows):
+                for x in range(columns):
+                    said = maps[b, a, :, y, x]
+                    p = float(said[0].sigmoid())
+                    if (a, y, x) not in mine:
+                        total += OWN["background_weight"] * p**2
+                        continue
+                    wanted, kind = mine[a, y, x]
+                    box = [float(said[1].sigmoid()), float(said[2].sigmoid()), float(said[3]), float(said[4])]
+                    total += (p - 1) ** 2 + OWN["box_weight"] * sum(
+                        (s - t) ** 2 for s, t in zip(box, wanted, strict=True)
+                    )
+                    shares = said[5:].softmax(0)
+                    total += OWN["class_weight"] * sum((float(shares[k]) - (k == kind)) ** 2 for k in range(K))
+    return total / max(places, len(outputs))
+
+
+def test_the_notes_form_is_the_sum_of_squares_cell_after_cell() -> None:
+    torch.manual_seed(0)
+    goal = task(form="notes")
+    for scene in (BATCH, batch_of([PEDESTRIAN], [], [CAR, (2, [1.0, 1, 9, 30])])):
+        outputs = torch.randn(len(scene["x"]), len(ANCHORS) * (5 + K), 3, 3, requires_grad=True)
+        found = goal.loss(outputs, scene)
+        assert float(found["loss"]) == pytest.approx(notes_by_hand(outputs.detach(), scene), rel=1e-5)
+        assert float(found["loss"]) == pytest.approx(sum(float(v) for k, v in found.items() if k != "loss"), rel=1e-5)
+        found["loss"].backward()
+        assert outputs.grad.isfinite().all()
+
+
+def test_the_notes_form_says_boxes_in_cells_and_drops_what_is_unsure_before_suppression() -> None:
+    goal, side = task(form="notes"), SIDE / 3
+    outputs = torch.full((1, 2, 5 + K, 3, 3), -9.0)
+    outputs[0, 1, :, 1, 2] = torch.tensor([0.9, 0.0, 1.0, 1.5, 0.5, 0.0, 5.0, 0.0])  # p_c 0.71: shown
+    outputs[0, 0, :, 1, 2] = torch.tensor([0.3, 0.0, 1.0, 1.5, 0.5, 0.0, 5.0, 0.0])  # p_c 0.57: dropped, not suppressed
+    outputs[0, 0, :, 0, 0] = torch.tensor(
+        [3.0, 0.0, 0.0, 1.0, 1.0, 2.0, 1.9, 1.8]
+    )  # its class is unsure, which counts for nothing
+    found = goal.postprocess(outputs.flatten(1, 2))[0]
+    assert (found[:, 4] > 0).sum() == 2 and found[:2, 4].tolist() == pytest.approx([0.9526, 0.7109], abs=1e-4)
+    cx, cy, w, h = (2 + 0.5) * side, (1 + 1 / (1 + math.exp(-1))) * side, 0.5 * side, 1.5 * side
+    assert found[1, :4].tolist() == pytest.approx([cx - w / 2, cy - h / 2, cx + w / 2, min(SIDE, cy + h / 2)], abs=1e-3)
+    assert found[:2, 5].tolist() == [0, 1]
+
+
+def test_the_notes_form_learns_one_scene() -> None:
+    torch.manual_seed(0)
+    goal, outputs = (
+        task(form="notes", box_weight=1.0, class_weight=1.0, background_weight=1.0),
+        torch.zeros(3, 16, 3, 3, requires_grad=True),
+    )
+    optimizer = torch.optim.Adam([outputs], lr=0.1)
+    for _ in range(800):
+        optimizer.zero_grad()
+        goal.loss(outputs, BATCH)["loss"].backward()
+        optimizer.step()
+    metrics = goal.metrics()
+    metrics.update(outputs.detach(), BATCH)
+    found = metrics.compute()
+    assert found["map50"] == found["recall"] == found["precision"] == 1 and found["mean_iou"] > 0.97

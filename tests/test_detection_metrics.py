@@ -18,7 +18,9 @@ from crucible.metrics.detection import (
     kinds_of,
     matched,
     mean_precision,
+    shown_from,
 )
+from crucible.metrics.evidence import Measured, interval_of
 
 K = 3
 
@@ -188,3 +190,46 @@ def test_the_matrix_counts_every_object_once_and_knows_background() -> None:
     matrix = measured(found, boxes, labels).matrix()
     assert torch.equal(matrix[:3].sum(dim=1), torch.bincount(labels[labels >= 0], minlength=3).double())
     assert matrix.sum() - matrix[:3, 3].sum() == (found[..., 4] >= 0.5).sum()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_shown_is_counted_box_by_box(seed: int) -> None:
+    """Precision, recall, F1 and mean IoU from a score on, by the rule itself: the surest box takes the free one it overlaps most."""
+    given, boxes, labels = scenes(seed)
+    for score in (0.3, 0.6):
+        right, shown, overlaps = 0, 0, []
+        for i in range(len(given)):
+            free = [j for j in range(labels.shape[1]) if labels[i, j] >= 0]
+            for row in sorted((r for r in given[i].tolist() if r[4] >= score), key=lambda r: -r[4]):
+                shown += 1
+                fits = {
+                    j: float(iou(torch.tensor(row[:4]).double(), boxes[i, j].double()))
+                    for j in free
+                    if labels[i, j] == row[5]
+                }
+                best = max(fits, key=fits.get, default=None)
+                if best is not None and fits[best] >= 0.5:
+                    right, free = right + 1, [j for j in free if j != best]
+                    overlaps.append(fits[best])
+        objects = int((labels >= 0).sum())
+        found = shown_from(matched(given, boxes, labels, BOUNDS[:1]), score)
+        assert found["precision"] == pytest.approx(right / shown) and found["recall"] == pytest.approx(right / objects)
+        assert found["f1"] == pytest.approx(2 * right / (shown + objects))
+        assert found["mean_iou"] == pytest.approx(np.mean(overlaps))
+        assert found["f1"] == pytest.approx(
+            float(f1_from(matched(given, boxes, labels, BOUNDS[:1]), torch.tensor([score]).double())[0])
+        )
+
+
+def test_the_f1_of_boxes_has_no_interval_of_the_error() -> None:
+    measured = Measured(0.3, 100, 0.02)  # 1 - mAP50
+    assert interval_of("f1", 0.85, measured, None) is None and interval_of("mean_iou", 0.8, measured, None) is None
+    low, high = interval_of("f1", 0.7, measured, None)  # of spans: 1 - f1 is the error
+    assert (low, high) == pytest.approx((0.7 - 1.96 * 0.02, 0.7 + 1.96 * 0.02))
+
+
+def test_nothing_shown_and_nothing_there_are_0() -> None:
+    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "mean_iou": 0.0}
+    given, boxes, labels = scenes(1)
+    assert shown_from(matched(given * 0, boxes, labels, BOUNDS[:1]), 0.5) == nothing
+    assert shown_from(matched(given, boxes[:, :0], labels[:, :0], BOUNDS[:1]), 0.5) == nothing

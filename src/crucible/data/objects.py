@@ -13,7 +13,7 @@ from crucible.data.readers.source import Array, Pool
 from crucible.errors import Refusal
 
 Resize = Literal["stretch", "letterbox"]
-MOST_ANCHORS, MOST_SIZES, ROUNDS, STARTS = 9, 5000, 100, 4
+MOST_ANCHORS, MOST_SIZES, ROUNDS, STARTS = 10, 5000, 100, 4
 
 
 @dataclass(frozen=True)

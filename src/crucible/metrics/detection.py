@@ -110,6 +110,29 @@ def f1_from(found: Found, scores: Tensor) -> Tensor:
     return 2 * right / (len(given) - first + (found.labels >= 0).sum()).clamp(min=1)
 
 
+def shown_from(found: Found, score: float) -> dict[str, float]:
+    """Return precision, recall and F1 of the boxes with at least this score, at the first overlap, and the mean IoU of the hits; 0 of none."""
+    shown = found.given[..., 4].double() >= score
+    hits = found.hits[0] & shown
+    right, count, objects = (
+        int(hits.sum()),
+        int((shown & (found.given[..., 4] > 0)).sum()),
+        int((found.labels >= 0).sum()),
+    )
+    taken = found.truth[0].clamp(min=0)[..., None].expand(-1, -1, 4)
+    overlaps = (
+        iou(found.given[..., :4].double(), found.boxes.double().gather(1, taken))
+        if found.labels.shape[1]
+        else hits.double()
+    )
+    return {
+        "precision": right / count if count else 0.0,
+        "recall": right / objects if objects else 0.0,
+        "f1": 2 * right / (count + objects) if count + objects else 0.0,
+        "mean_iou": float(overlaps[hits].mean()) if right else 0.0,
+    }
+
+
 class DetectionMetrics(Accumulator):
     """Everything found on a split, measured at the end.
 
@@ -151,7 +174,11 @@ class DetectionMetrics(Accumulator):
         return matched(given, boxes, labels, bounds, any_class=any_class)
 
     def compute(self) -> dict[str, float]:
-        """Return loss, loss/PART, map50, map50_95, error (1 - map50), collisions, and per_class/NAME, the precision at 0.5."""
+        """Return loss, loss/PART, map50, map50_95, error (1 - map50), collisions, and per_class/NAME, the precision at 0.5.
+
+        And of the boxes that are shown, those from the task's score on, at an overlap of 0.5: precision, recall, f1, and mean_iou,
+        the mean overlap of those that are right.
+        """
         if not self._taken:
             return {}
         found = self.found()
@@ -162,7 +189,7 @@ class DetectionMetrics(Accumulator):
         first, whole = float(means[0]), float(means.mean())
         per_class = {f"per_class/{self._names[k]}": float(curve[0].mean()) for k, curve in of_classes.items()}
         numbers = {**losses, "map50": first, "map50_95": whole, "error": 1 - first, "collisions": float(self._lost)}
-        return numbers | per_class
+        return numbers | shown_from(found, self._score) | per_class
 
     def evidence(self, size: int) -> tuple[int, float]:
         """Return the number of images and the standard error of 1 - mAP50, without each tenth of them in turn."""

@@ -13,6 +13,7 @@ import numpy as np
 from crucible.data.readers.source import Array
 
 CLAIM = 1.4  # standard errors: each of the two bounds is beyond the truth in 8 % of all samples
+SAME = 1e-9
 REPORTED = 1.96  # 95 % in between
 DRAWS, MOST_CLASSES = 1000, 50
 
@@ -78,7 +79,8 @@ def interval_of(name: str, value: float, error: Measured, confusion: Array | Non
     Args:
         name, value: of the number. error: of the same split. confusion: counts (K, K) of a classifier.
     """
-    if name == "f1" and confusion is None and error.spread is not None:  # of spans, whose error is 1 - f1
+    of_spans = confusion is None and error.spread is not None and abs(1 - value - error.error) < SAME
+    if name == "f1" and of_spans:  # whose error is 1 - f1
         low, high = error.bounds(REPORTED)
         return max(0.0, 1 - high), min(1.0, 1 - low)
     if name in ("precision", "recall", "f1"):

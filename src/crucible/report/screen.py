@@ -15,7 +15,10 @@ def screen(summary: dict[str, Any], *, files: list[str], following: str, notes: 
     first = diagnosis["advice"][0]
     lines = [
         ("result", result(summary)),
-        *(("", each) for each in (sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})))),
+        *(
+            ("", each)
+            for each in (shown_boxes(summary), sampling(summary), baseline(summary), seen(diagnosis.get("seen", {})))
+        ),
         ("score", suggested(summary)),
         *(("classes" if not i else "", each) for i, each in enumerate(classes(summary))),
         ("gap", gap(summary)),
@@ -66,6 +69,19 @@ def suggested(summary: dict[str, Any]) -> str:
         return ""
     now = f"from {found['now']['task.score']:g} {found['now']['f1']:.4f}"
     return f"boxes from {found['task.score']:g} have F1 {found['f1']:.4f} on dev, {now}: task.score={found['task.score']:g}"
+
+
+def shown_boxes(summary: dict[str, Any]) -> str:
+    """Return how good the boxes are that are shown, those from the task's score on; empty where there are none."""
+    if "map50" not in summary["train"] or "precision" not in summary["train"]:
+        return ""
+    now = (summary.get("suggested") or {}).get("now", {}).get("task.score")
+    parts = [
+        f"{split} precision {each['precision']:.4f}, recall {each['recall']:.4f}, F1 {each['f1']:.4f}"
+        for split, each in judged(summary).items()
+        if split != "train"
+    ]
+    return f"boxes shown{f' (score {now:g})' if now is not None else ''}: {'; '.join(parts)}" if parts else ""
 
 
 def gap(summary: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Count, NonNegative, Positive, Probability
 from crucible.tasks.task import MonitoredTask, Monitoring
 
-Score = Literal["loss", "error", "map50", "map50_95"]
+Score = Literal["loss", "error", "map50", "map50_95", "precision", "recall", "f1", "mean_iou"]
 Anchors = Count | list[Annotated[list[Positive], Field(min_length=2, max_length=2)]]
 PRIOR = log(99)  # an untrained network says of each cell that 1 in 100 holds an object (Lin et al., 2017, RetinaNet)
 CANDIDATES = 300  # boxes of an image that suppression looks at
@@ -55,10 +55,14 @@ class Detection(MonitoredTask):
     overlaps an object already it is left alone. Two objects with one cell and anchor: the larger has it, and the other is
     counted as a collision.
 
+    form=notes is that of the course (000, part 11, sections 1, 4 and 5): b_x and b_y from 0 to 1 within the cell, b_h and b_w in cells,
+    squared error of all numbers where there is an object, of p_c alone elsewhere; boxes with p_c below `score` are dropped before
+    suppression, which goes by p_c.
+
     Args:
         card: tells the classes, the images' size and the anchors found in the boxes of train.
         anchors: how many of those found, or sizes w, h in stored pixels.
-        near: whether the two cells nearest to an object's centre learn it, too (YOLOv5's way to more examples).
+        form: `modern`, or `notes`. near: whether the two cells nearest to an object's centre learn it, too (YOLOv5's way to more examples).
         box_weight, class_weight, background_weight: of these parts of the loss; that of p_c where there is an object is 1.
         ignore: overlap with an object from which a cell that is not its own is left alone.
         score: from which a box is shown (the notes' 0.6). overlap: of two boxes of a class from which the weaker is dropped.
@@ -80,6 +84,7 @@ class Detection(MonitoredTask):
         card: Card,
         *,
         anchors: Anchors,
+        form: Literal["modern", "notes"] = "modern",
         near: bool,
         box_weight: NonNegative,
         class_weight: NonNegative,
@@ -98,6 +103,8 @@ class Detection(MonitoredTask):
         self.score = score
         self._near, self._weights = near, (box_weight, class_weight, background_weight)
         self._ignore, self._overlap = ignore, overlap
+        self._notes = form == "notes"
+        self._prior = 0.0 if self._notes else PRIOR
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch: `x` (B, C, H, W), `boxes` (B, M, 4) in pixels, `label` (B, M), below 0 for none."""
@@ -110,6 +117,8 @@ class Detection(MonitoredTask):
         """
         maps = self._split(outputs)
         targets = self._targets(maps, batch)
+        if self._notes:
+            return self._squares(maps, targets, len(outputs))
         boxes = self._boxes(maps)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)  # (B, A * cells, 5 + K)
         rows = targets.places[..., None]
@@ -129,6 +138,33 @@ class Detection(MonitoredTask):
             **{name: part.detach() / count for name, part in parts.items()},
         }
 
+    def _squares(self, maps: Tensor, targets: _Targets, size: int) -> dict[str, Tensor]:
+        """Return the notes' loss and its parts for maps (B, A, 5 + K, rows, columns)."""
+        own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
+        said = own.gather(1, targets.places[..., None].expand(-1, -1, own.shape[2]))
+        rows, columns = maps.shape[3:]
+        step = own.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        centre = to_centre(targets.boxes) / torch.cat([step, step])
+        at = torch.stack([targets.places % columns, targets.places // columns % rows], dim=2)
+        x, y, h, w = said[..., 1:5].unbind(dim=2)
+        offsets = torch.stack([x, y], dim=2).sigmoid() - (centre[..., :2] - at)
+        sizes = torch.stack([w, h], dim=2) - centre[..., 2:]
+        place = (offsets.pow(2).sum(dim=2) + sizes.pow(2).sum(dim=2)) * targets.mine
+        wanted = F.one_hot(targets.labels.clamp(min=0), len(self.names))
+        kind = (said[..., 5:].softmax(dim=2) - wanted).pow(2).sum(dim=2) * targets.mine
+        there = torch.zeros_like(own[..., 0]).scatter_reduce(1, targets.places, targets.mine.to(own.dtype), "amax")
+        objects = (own[..., 0].sigmoid() - there).pow(2) * torch.where(there > 0, 1.0, self._weights[2])
+        count = targets.mine.sum().clamp(min=size)
+        parts = {
+            "loss/box": self._weights[0] * place.sum(),
+            "loss/class": self._weights[1] * kind.sum(),
+            "loss/objectness": objects.sum(),
+        }
+        return {
+            "loss": sum(parts.values(), start=place.new_zeros(())) / count,
+            **{name: part.detach() / count for name, part in parts.items()},
+        }
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""
         return self.postprocess(outputs)
@@ -137,7 +173,8 @@ class Detection(MonitoredTask):
         """Return the boxes found (B, D, 6), D = 100 at most: decoded, the likeliest 300, suppressed class by class."""
         every = self.raw_detections(outputs)
         share, kind = every[..., 5:].max(dim=2)
-        scores, chosen = (every[..., 4] * share).topk(min(CANDIDATES, every.shape[1]), dim=1)
+        sure = torch.where(every[..., 4] >= self.score, every[..., 4], 0.0) if self._notes else every[..., 4] * share
+        scores, chosen = sure.topk(min(CANDIDATES, every.shape[1]), dim=1)
         boxes, kind = every[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)), kind.gather(1, chosen)
         scores = torch.where(scores >= LEAST, scores, 0.0)
         scores = scores * suppress(boxes, scores, kind, bound=self._overlap)
@@ -150,7 +187,7 @@ class Detection(MonitoredTask):
         maps = self._split(outputs)
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
         boxes = clipped(self._boxes(maps), self.size)
-        return torch.cat([boxes, (own[..., :1] - PRIOR).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
+        return torch.cat([boxes, (own[..., :1] - self._prior).sigmoid(), own[..., 5:].softmax(dim=2)], dim=2)
 
     def within(self, found: Tensor, batch: Batch) -> Tensor:
         """Return boxes found (B, D, 6) cut at the edges of the batch's pictures, as they came."""
@@ -187,6 +224,9 @@ class Detection(MonitoredTask):
         right, down = (torch.arange(n, device=maps.device, dtype=maps.dtype) for n in (columns, rows))
         corner = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=2)  # (rows, columns, 2)
         x, y, h, w = maps[:, :, 1:5].unbind(dim=2)
+        if self._notes:
+            inside, size = torch.stack([x, y], dim=-1).sigmoid(), torch.stack([w, h], dim=-1).clamp(min=0) * step
+            return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
         inside = 2 * torch.stack([x, y], dim=-1).sigmoid() - 0.5  # beyond the cell, so that its edges can be reached
         size = self.anchors.to(maps)[:, None, None] * torch.stack([w, h], dim=-1).clamp(-FAR, FAR).exp()
         return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
