@@ -8,8 +8,8 @@ from conftest import card_of, composed
 from crucible.app.compose import quoted, validate
 from crucible.app.diagnosis import run_context
 from crucible.app.overrides import changed, overrides_of
-from crucible.diagnosis.advice import advise
-from crucible.diagnosis.gap import diagnose
+from crucible.diagnosis.advice import Symptoms, advise
+from crucible.diagnosis.gap import diagnose, in_practice
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,85 @@ def test_dev_overfit_asks_for_a_larger_dev_set() -> None:
     now = run_context(composed(), card_of((1, 8, 8)), stopped_early=True)
     found = [each for each in advise("just_right", ["dev_overfit"], now) if "larger dev set" in each.why]
     assert found[0].overrides == ("data.split.dev=0.3",)
+
+
+def advised(verdict: str, *overrides: str, reasons=(), bias: float = 0.0, outputs: int = 10, **symptoms) -> list[str]:
+    """Return the overrides that are advised, in order; of advice without any its words."""
+    from dataclasses import replace
+
+    now = run_context(
+        composed(*overrides), card_of((1, 8, 8)), stopped_early=False, symptoms=Symptoms(**symptoms), outputs=outputs
+    )
+    now = replace(now, bias=bias, tolerance=0.02, train_size=5000)
+    return [" ".join(each.overrides) or each.why for each in advise(verdict, list(reasons), now)]
+
+
+def test_of_high_variance_the_notes_remedies_of_002_4_3_come_after_the_usual_ones() -> None:
+    found = advised("high_variance")
+    at = [
+        found.index(each)
+        for each in (
+            "regularizer=l2",
+            "model.keep_prob=0.8",
+            "model.layers=[128]",
+            "trainer.batch_size=128",
+            "optimizer=sgd",
+        )
+    ]
+    assert at == sorted(at)
+    assert "model.layers=[32]" in advised("high_variance", "model.layers=[64]")
+    assert "optimizer=sgd" not in advised("high_variance", "optimizer=momentum")
+    assert not any(each.startswith("trainer.batch_size") for each in advised("high_variance", "trainer.batch_size=512"))
+
+
+def test_a_smaller_network_is_not_advised_where_the_bias_is_high_too() -> None:
+    assert "model.layers=[128]" not in advised("high_bias_and_variance", bias=0.1)
+    assert "model.layers=[256,128]" in advised("high_bias_and_variance", bias=0.3)
+
+
+def test_dead_units_are_met_by_xavier_smaller_steps_and_rates_of_their_own() -> None:
+    found = advised("high_bias", "optimizer=sgd", "optimizer.lr=0.3", dead_units=0.5)
+    at = [found.index(each) for each in ("model.activation=leaky_relu", "init=xavier", "optimizer.lr=0.1")]
+    assert at == sorted(at)
+    assert "optimizer=adagrad" in advised("just_right", "optimizer=sgd", dead_units=0.5)
+    assert "init=xavier" not in advised("high_bias", "init=xavier", dead_units=0.5)
+
+
+def test_level_losses_are_met_by_smaller_batches_too() -> None:
+    assert "trainer.batch_size=32" in advised("high_bias", pattern="bottleneck")
+
+
+@pytest.mark.parametrize(("outputs", "widths"), [(1, "32 to 43"), (10, "37 to 52"), (129, "96 to 171")])
+def test_the_width_rule_takes_the_networks_own_number_of_outputs(outputs, widths) -> None:
+    """000, part 2, section 6: the mean of inputs and outputs; two thirds of the inputs, and the outputs."""
+    rule = next(each for each in advised("just_right", outputs=outputs) if "hidden units by inputs" in each)
+    assert f"{widths} hidden units" in rule
+    mean, thirds = (64 + outputs) // 2, 2 * 64 // 3 + outputs
+    assert widths == " to ".join(map(str, sorted({mean, thirds})))
+
+
+def test_worse_in_practice_than_on_its_own_test_moves_the_target() -> None:
+    """000, part 7, section 1, the fourth link: change the dev set, or the cost."""
+    found = in_practice(diagnose(0.01, 0.02, 0.2, human=None, tolerance=0.02))
+    assert "practice_differs" in found.reasons and "dev_overfit" not in found.reasons
+    words = advised("just_right", reasons=found.reasons)
+    assert any("Put examples like these into dev and test" in each and "task.mistake_costs" in each for each in words)
+    assert not any("larger dev set" in each for each in words)
+
+
+def test_a_run_that_is_judged_on_harder_data_is_told_so(command, tmp_path) -> None:
+    import json
+    from pathlib import Path
+
+    import numpy as np
+    from conftest import ROOT
+
+    assert command("train", "trainer.total_epochs=15", "tracking=none").code == 0
+    x, y = (np.load(ROOT / "data" / "digits" / f"{name}.npy") for name in "xy")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "hard.npz", x=np.clip(x + rng.normal(0, 9, x.shape), 0, 16).astype(np.uint8)[:400], y=y[:400])
+    done = command("evaluate", "run=latest", "data=npz", "data.path=hard.npz", "transfer.seen=keep")
+    assert done.code == 0, done.err
+    found = json.loads(Path("outputs/latest/judged/npz/metrics.json").read_text())["diagnosis"]
+    assert "practice_differs" in found["reasons"] and "dev_overfit" not in found["reasons"]
+    assert "practice differs" in done.out

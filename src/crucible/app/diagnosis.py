@@ -17,7 +17,7 @@ from crucible.diagnosis.baseline import trivial_error, trivial_name
 from crucible.diagnosis.ceiling import ceilings
 from crucible.diagnosis.curves import recognise, still_falls
 from crucible.diagnosis.flow import warnings
-from crucible.diagnosis.gap import Diagnosis, diagnose, errors, not_applicable
+from crucible.diagnosis.gap import Diagnosis, diagnose, errors, in_practice, not_applicable
 from crucible.diagnosis.shift import two_samples
 from crucible.labels.kind import Kind
 from crucible.metrics.detection import FOUND, OBJECTS
@@ -30,7 +30,9 @@ from crucible.training.run import Run
 NOTHING_SEEN = Symptoms()
 
 
-def run_context(cfg: Config, card: Card, *, stopped_early: bool, symptoms: Symptoms = NOTHING_SEEN) -> RunContext:
+def run_context(
+    cfg: Config, card: Card, *, stopped_early: bool, symptoms: Symptoms = NOTHING_SEEN, outputs: int = 1
+) -> RunContext:
     """Return the facts that advice depends on."""
     chosen = choices_of(cfg)
     return RunContext(
@@ -58,6 +60,7 @@ def run_context(cfg: Config, card: Card, *, stopped_early: bool, symptoms: Sympt
         freeze=cfg["transfer"].get("freeze"),
         cached=cfg["transfer"].get("cache") is True,
         task=cfg["task"],
+        outputs=outputs,
     )
 
 
@@ -82,10 +85,10 @@ def diagnosed(
     apart = (scores.get("train_dev") or {}).get("error")
     known = {"human": human, "bayes": bayes, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
     found = diagnose(*errors(scores), **known, tolerance=task.tolerance, is_rate=task.kind.is_rate)
-    found = not_applicable() if task.kind.no_gap else found
+    found = not_applicable() if task.kind.no_gap else in_practice(found) if job.other_data else found
     words, by_hand = overrides_without_paths(cfg), not in_pipeline(job.folder) and job.tell is None
     runs = previous_runs(seen["progress"].get("key", ""), job.folder) if by_hand else PreviousRuns()
-    now = run_context(cfg, card, stopped_early=stopped_early, symptoms=read)
+    now = run_context(cfg, card, stopped_early=stopped_early, symptoms=read, outputs=task.num_outputs)
     now = replace(
         _with_gap(now, found, seen, human if bayes is None else bayes, task), seeds_tried=runs.other_seeds(words)
     )

@@ -52,6 +52,7 @@ class Symptoms:
 
 
 MANY_DEAD = 0.25
+LARGEST_BATCH = 512  # examples (notes 000, part 5)
 MANY_STEPS = 1000  # one step an epoch needs so many epochs to get anywhere
 WEIGHTS = {"badly placed": "box_weight", "wrong class": "class_weight", "background": "background_weight"}
 FINEST, HEAVY = 4, 8  # pixels of a cell, weight of a part of the loss
@@ -113,6 +114,7 @@ class RunContext:
     flip_keeps_label: bool = True
     human_missing: bool = False  # an error that is no rate, and nothing to compare it with
     seeds_tried: tuple[int, ...] = ()
+    outputs: int = 1  # of the network: one for two classes, and for a number
 
     @property
     def width(self) -> int | None:
@@ -326,7 +328,11 @@ def _dead(now: RunContext) -> Iterator[Advice]:
     share = f"{100 * now.symptoms.dead_units:.0f} % of the units of a layer fire for no example"
     if now.settings.get("activation") == "relu":
         yield Advice(f"{share}: let a little through below zero.", ("model.activation=leaky_relu",))
+    if now.init not in ("xavier", "inverse") and _is_deep(now):
+        yield Advice(f"{share}: start with Xavier's rule (notes 002, 3.2).", ("init=xavier",))
     yield Advice(f"{share}: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
+    if now.optimizer not in ("adagrad", "adam", "adamw", "rmsprop", "adadelta"):
+        yield Advice(f"{share}: let each weight have a rate of its own (notes 002, 3.2).", ("optimizer=adagrad",))
 
 
 def _smaller_model(now: RunContext) -> Iterator[Advice]:
@@ -392,6 +398,11 @@ def _longer(now: RunContext) -> Iterator[Advice]:
 def _plateau(now: RunContext) -> Iterator[Advice]:
     if now.symptoms.pattern == "bottleneck" and now.rate_left > SPENT:
         yield Advice("High bias, and both losses are level: take smaller steps.", (f"optimizer.lr={now.lr / 3:.2g}",))
+        if now.batch_size is not None and now.batch_size >= 2:
+            yield Advice(
+                "High bias, and both losses are level: smaller batches (notes 002, 4.3).",
+                (f"trainer.batch_size={now.batch_size // 2}",),
+            )
 
 
 def _larger_steps(now: RunContext) -> Iterator[Advice]:
@@ -444,6 +455,36 @@ def _dropout(now: RunContext) -> Iterator[Advice]:
         yield Advice("High variance: drop units in training.", ("model.keep_prob=0.8",))
 
 
+def _simpler(now: RunContext) -> Iterator[Advice]:
+    """Fewer layers or units, where there is no bias that they would add to (notes 002, 4.3)."""
+    if now.bias > now.tolerance:
+        return
+    if now.model == "mlp" and (layers := now.settings["layers"]):
+        fewer = layers[:-1] if len(layers) > 1 else [max(1, layers[0] // 2)]
+        what = "a layer less" if len(layers) > 1 else "half the units"
+        yield Advice(f"High variance: {what} (notes 002, 4.3).", (f"model.layers=[{','.join(map(str, fewer))}]",))
+    if now.width is not None and now.width > 1:
+        yield Advice("High variance: half the channels (notes 002, 4.3).", (f"model.width={now.width // 2}",))
+    if (hidden := now.settings.get("hidden", 1)) > 1:
+        yield Advice("High variance: half the units (notes 002, 4.3).", (f"model.hidden={hidden // 2}",))
+
+
+def _larger_batch(now: RunContext) -> Iterator[Advice]:
+    if now.batch_size is not None and 2 * now.batch_size <= min(LARGEST_BATCH, now.train_size):
+        yield Advice(
+            "High variance: a larger batch follows single examples less (notes 002, 4.3).",
+            (f"trainer.batch_size={2 * now.batch_size}",),
+        )
+
+
+def _plain_descent(now: RunContext) -> Iterator[Advice]:
+    if now.optimizer in ("adam", "adamw"):
+        yield Advice(
+            "High variance: plain descent may generalise better than Adam, and takes longer (notes 002, 4.3).",
+            ("optimizer=sgd",),
+        )
+
+
 def _stop_earlier(now: RunContext) -> Iterator[Advice]:
     """Without dev the last weights are taken; with dev the best epoch's are, and nothing would change."""
     if not now.stopped_early and now.total_epochs > 1 and now.dev_size == 0:
@@ -472,6 +513,13 @@ def _another_seed(now: RunContext) -> Iterator[Advice]:
 def _larger_dev(now: RunContext) -> Iterator[Advice]:
     larger = _new_split(now, f"data.split.dev={1.5 * now.dev_share:g}") if 0 < now.dev_share <= 0.5 else ()
     yield Advice("Test is worse than dev: the choices were fitted to dev. A larger dev set helps.", larger)
+
+
+def _practice(now: RunContext) -> Iterator[Advice]:
+    yield Advice(
+        "Good on its own dev and test, and worse on these data: the target is not where practice is. Put examples like these into dev and test, "
+        "or say which mistakes matter (task.mistake_costs; notes 000, part 7, section 1)."
+    )
 
 
 def _impossible(now: RunContext) -> Iterator[Advice]:
@@ -522,7 +570,7 @@ def _balance_rule(now: RunContext) -> Iterator[Advice]:
 def _width_rule(now: RunContext) -> Iterator[Advice]:
     if now.model != "mlp":
         return
-    inputs, outputs = 1, max(1, len(now.class_counts))
+    inputs, outputs = 1, now.outputs
     for size in now.feature_shape:
         inputs *= size
     widths = sorted({(inputs + outputs) // 2, 2 * inputs // 3 + outputs})
@@ -556,12 +604,24 @@ BIAS: tuple[Rule, ...] = (
     _convolution,
 )
 BIAS += (_less_dropout, _no_penalty, _larger_steps)
-VARIANCE: tuple[Rule, ...] = (_augment, _objects, _l2, _dropout, _convolution, _stop_earlier, _more_data)
+VARIANCE: tuple[Rule, ...] = (
+    _augment,
+    _objects,
+    _l2,
+    _dropout,
+    _convolution,
+    _stop_earlier,
+    _simpler,
+    _larger_batch,
+    _plain_descent,
+    _more_data,
+)
 RULES: dict[str, tuple[Rule, ...]] = {"just_right": (_another_seed,), "high_bias": BIAS, "high_variance": VARIANCE}
 RULES |= {"no_gap": (_by_eye, _other_ways)}
 LAST: dict[str, tuple[Rule, ...]] = {
     "beyond_bayes": (_impossible,),
     "dev_overfit": (_larger_dev,),
+    "practice_differs": (_practice,),
     "mismatch": (_like_dev,),
 }
 THUMB: tuple[Rule, ...] = (_balance_rule, _batch_rule, _images_rule, _width_rule)

@@ -5,7 +5,7 @@ was simulated: docs/trust.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crucible.metrics.evidence import Measured, difference
 
@@ -86,6 +86,12 @@ def diagnose(
     unclear = [name for name in ("avoidable_bias", "variance") if states[name] == "unclear"]
     verdict = VERDICTS["avoidable_bias" in high, "variance" in high]
     return Diagnosis(gap, "unclear" if verdict == "just_right" and unclear else verdict, high, bounds, unclear)
+
+
+def in_practice(found: Diagnosis) -> Diagnosis:
+    """Return the diagnosis of a run on other data than its own: that they are worse than dev is no fitting to dev, but another target."""
+    reasons = ["practice_differs" if each == REASONS["dev_test"] else each for each in found.reasons]
+    return replace(found, reasons=reasons)
 
 
 def not_applicable() -> Diagnosis:
