@@ -121,3 +121,17 @@ def test_what_is_no_least_error_is_refused(command, words, says) -> None:
     done = command("train", *words, *QUICK)
     assert done.code == 2 and says in done.err, done.err
     assert not LATEST.exists()
+
+
+def test_the_level_of_a_crowd_is_said_to_be_that(command) -> None:
+    """000, part 7, section 4: human level is that of the best; fashion_mnist has the crowd's 0.165."""
+    words = ("train", *QUICK, "data.human_error=0.3", "model.layers=[8]")
+    done = command(*words, "data.human_of=crowd")
+    assert done.code == 0, done.err
+    assert "human 30.0 % (of a crowd: the best are better" in done.out
+    crowd = json.loads((LATEST / "train.json").read_text())
+    assert crowd["human"] == {"error": 0.3, "assumed": False, "crowd": True}
+    done = command(*words)
+    best = json.loads((LATEST / "train.json").read_text())
+    assert "crowd" not in done.out and best["gap"] == crowd["gap"] and best["human"] == {"error": 0.3, "assumed": False}
+    assert command(*words, "data.human_of=experts").code == 2

@@ -58,7 +58,7 @@ class Split(Section):
 
 
 class Data(Section):
-    """Where the data are and everything that changes the prepared bytes; the last six keys do not."""
+    """Where the data are and everything that changes the prepared bytes; the last seven keys do not."""
 
     name: Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,99}$")]  # it becomes a folder's
     reader: Node
@@ -75,6 +75,7 @@ class Data(Section):
     feature_shape: Annotated[list[Count], Field(min_length=1, max_length=4)] | None
     num_classes: Annotated[int, Field(ge=2, le=LARGEST)] | None
     human_error: NonNegative | None  # an error rate, or for numbers an RMSE in their unit
+    human_of: Literal["best", "crowd"] = "best"  # whose error that is
     bayes_error: NonNegative | None = None  # the least that anybody can reach, in the same unit
     flip_keeps_label: bool
     sampling: Literal["shuffle", "balanced", "streams"] | PerClass

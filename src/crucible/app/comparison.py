@@ -28,7 +28,7 @@ from crucible.schema import Bound, Section, nearest
 from crucible.schema import check as check_section
 from crucible.training.evaluation import latency_ms
 
-NEUTRAL = ("seed", "data.split.fold", "data.path", "data.human_error", "data.bayes_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
+NEUTRAL = ("seed", "data.split.fold", "data.path", "data.human_error", "data.human_of", "data.bayes_error", "task.tolerance", "task.satisficing", "trainer.checkpoint_every",
            "trainer.log_every", "trainer.threads", "trainer.gradient_check")  # fmt: skip
 KEYS = {
     "split": "split",

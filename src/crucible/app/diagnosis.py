@@ -97,7 +97,7 @@ def diagnosed(
     reasons, worse = read.reasons(), int(read.below_baseline)
     return {
         **({"positive_class": task.positive} if task.positive is not None else {}),
-        "human": {"error": human or bayes or 0.0, "assumed": human is None and bayes is None},
+        "human": _human(job, human, bayes),
         **(
             {"bayes": {"error": bayes, "computed": job.cfg["data"].get("bayes_error") is None}}
             if bayes is not None
@@ -112,6 +112,16 @@ def diagnosed(
             "advice": [{"why": each.why, "command": _command(job, cfg, each)} for each in advice],
             **seen,
         },
+    }
+
+
+def _human(job: Job, human: float | None, bayes: float | None) -> dict[str, Any]:
+    """Return the human error, whether it is assumed, and where it is the crowd's that the best are better."""
+    crowd = human is not None and job.cfg["data"].get("human_of") == "crowd"
+    return {
+        "error": human or bayes or 0.0,
+        "assumed": human is None and bayes is None,
+        **({"crowd": True} if crowd else {}),
     }
 
 

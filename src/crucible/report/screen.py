@@ -6,6 +6,7 @@ from crucible.errors import as_called, printable
 
 BESIDE = ("accuracy", "r2", "mean_iou", "map50_95")  # what is shown beside the monitored number
 MOST_NAMED = 10  # of classes
+CROWD = "of a crowd: the best are better, so more bias is avoidable"
 JUDGED = ("train", "train_dev", "dev", "test")
 
 
@@ -105,7 +106,7 @@ def base(summary: dict[str, Any]) -> tuple[str, float, str]:
     if bayes := summary.get("bayes"):
         return "Bayes", bayes["error"], "computed" if bayes["computed"] else ""
     human = summary["human"]
-    return "human", human["error"], "assumed" if human["assumed"] else ""
+    return "human", human["error"], "assumed" if human["assumed"] else CROWD if human.get("crowd") else ""
 
 
 def verdict(diagnosis: dict[str, Any]) -> str:
