@@ -9,11 +9,13 @@ from conftest import card_of, composed
 from sklearn.metrics import f1_score, precision_score, recall_score
 from torch import nn
 
+from crucible.boxes import suppress
 from crucible.diagnosis.averages import averages
 from crucible.diagnosis.gap import diagnose
 from crucible.losses import binary_cross_entropy, cross_entropy
 from crucible.metrics.classification import ConfusionMatrix
 from crucible.models.activations import ACTIVATIONS, Step
+from crucible.models.convnet import ConvNet
 from crucible.models.mlp import MLP
 from crucible.models.perceptron import Perceptron
 from crucible.models.profile import measure
@@ -236,3 +238,78 @@ def test_hundreds_of_images_need_a_rule_and_batches_too() -> None:
     assert not any("1000 images" in why for why, _ in reported[1])
     widths = next(why for why, _ in reported[0] if "hidden units" in why)
     assert "33 to 45 hidden units" in widths and "2 to 9 by the number" in widths  # (64+3)/2, 2/3 64+3; 1200/(a 67)
+
+
+@pytest.mark.parametrize(("beta", "days"), [(0.9, 10), (0.98, 50), (0.5, 2)])
+def test_an_average_of_weight_beta_is_one_over_about_so_many_days(beta, days) -> None:
+    """000, part 5, section 2: 1 / (1 - beta) days: by then the weight of a day has fallen to a third, 1 / e = 0.368."""
+    assert 1 / (1 - beta) == pytest.approx(days)
+    assert beta**days == pytest.approx(1 / math.e, abs=0.13 if days == 2 else 0.02)
+    once = [1.0, *[0.0] * 400]
+    weights = list(averages(once, beta, corrected=False))
+    assert sum(weights) == pytest.approx(1, abs=1e-3) and weights[days] / weights[0] == pytest.approx(beta**days)
+    mean_age = sum(age * weight for age, weight in enumerate(weights))
+    assert mean_age == pytest.approx(days - 1, rel=0.01)
+
+
+def test_the_correction_as_printed_feeds_itself_back() -> None:
+    """000, part 5, section 2: v := (beta v + (1 - beta) theta) / (1 - beta^t) gives 40, 215, 732 for 40, 49, 45 degrees; meant is v / (1 - beta^t)."""
+    days, v, printed = [40.0, 49.0, 45.0], 0.0, []
+    for t, theta in enumerate(days, 1):
+        v = (0.9 * v + 0.1 * theta) / (1 - 0.9**t)
+        printed.append(round(v))
+    assert printed == [40, 215, 732]
+    assert list(averages(days, 0.9, corrected=True)) == pytest.approx(
+        [40, (0.9 * 4 + 4.9) / 0.19, (0.9 * (0.9 * 4 + 4.9) + 4.5) / 0.271]
+    )
+
+
+def test_suppression_keeps_the_sure_box_of_each_car() -> None:
+    """003, non-maximum suppression: 0.9 drops 0.6 and 0.7 beside it; of what is left 0.8 drops 0.7."""
+    boxes = torch.tensor([[60.0, 20, 100, 60], [64, 22, 104, 62], [56, 18, 96, 58], [0, 20, 40, 60], [5, 22, 45, 62]])
+    scores, cars = torch.tensor([0.9, 0.6, 0.7, 0.8, 0.7]), torch.zeros(5, dtype=torch.int64)
+    kept = suppress(boxes, scores, cars, bound=0.5)
+    assert scores[kept].tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_convolutions_over_channels_have_the_printed_shapes() -> None:
+    """000, part 8, sections 4 and 8: 6x6x3 with two filters of 3x3x3 is 4x4x2; 6x6x32 by filters of 1x1x32 keeps its sides."""
+    plain = {"activation": "relu", "batch_norm": False, "keep_prob": 1.0}
+    volume = ConvNet((3, 6, 6), 2, layers=[{"conv": 2, "f": 3}], **plain)
+    assert volume.features.conv1(torch.zeros(1, 3, 6, 6)).shape == (
+        1,
+        2,
+        4,
+        4,
+    ) and volume.features.conv1.weight.shape == (2, 3, 3, 3)
+    wide = torch.randn(1, 32, 6, 6)
+    for filters in (1, 16, 64):
+        net = ConvNet((32, 6, 6), 2, layers=[{"conv": filters, "f": 1}], **plain).features
+        assert net[:2](wide).shape == (1, filters, 6, 6)
+        weight, bias = net.conv1.weight[:, :, 0, 0], net.conv1.bias
+        by_cell = torch.relu(
+            wide[0, :, 2, 4] @ weight.T + bias
+        )  # a weighted sum of the 32 numbers of one cell, and ReLU
+        assert torch.allclose(net[:2](wide)[0, :, 2, 4], by_cell, atol=1e-6)
+
+
+def test_the_case_of_1_and_11_per_cent_is_high_variance() -> None:
+    """004, 3.2."""
+    assert diagnose(0.01, 0.11, None, human=None, tolerance=0.02).verdict == "high_variance"
+
+
+def test_a_hundred_random_trials_find_what_a_coarse_grid_misses() -> None:
+    """002, 6.6: draw about 100 times from the ranges, keep the best, narrow: of 100 draws one is among the best 5 per cent but once in 169."""
+    assert pytest.approx(1 / 169, rel=0.01) == (1 - 0.05) ** 100
+    rng = np.random.default_rng(0)
+    best = rng.random((2000, 100)).max(axis=1)
+    assert (best < 0.95).mean() == pytest.approx(0.95**100, abs=0.004)
+
+
+def test_the_corner_of_the_shapes_that_the_notes_misprint() -> None:
+    """000, 2.2: Z = W x + b for W (4, 3), not its transpose; 2.5 and 004, 2.5: one output unit on two has W2 of (1, 2)."""
+    model = MLP([3], 1, layers=[4], activation="sigmoid", keep_prob=1.0, batch_norm=False)
+    assert model.hidden.linear0.weight.shape == (4, 3) and model.head.weight.shape == (1, 4)
+    assert MLP([2], 1, layers=[2], activation="tanh", keep_prob=1.0, batch_norm=False).head.weight.shape == (1, 2)
+    with pytest.raises(TypeError):
+        np.random.randn((2, 2))

@@ -31,7 +31,7 @@ NOTHING_SEEN = Symptoms()
 
 
 def run_context(
-    cfg: Config, card: Card, *, stopped_early: bool, symptoms: Symptoms = NOTHING_SEEN, outputs: int = 1
+    cfg: Config, card: Card, *, stopped_early: bool, symptoms: Symptoms = NOTHING_SEEN, outputs: int | None = None
 ) -> RunContext:
     """Return the facts that advice depends on."""
     chosen = choices_of(cfg)

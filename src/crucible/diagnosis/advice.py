@@ -114,7 +114,7 @@ class RunContext:
     flip_keeps_label: bool = True
     human_missing: bool = False  # an error that is no rate, and nothing to compare it with
     seeds_tried: tuple[int, ...] = ()
-    outputs: int = 1  # of the network: one for two classes, and for a number
+    outputs: int | None = None  # of the network: one for two classes, and for a number; None: one for each class
 
     @property
     def width(self) -> int | None:
@@ -570,7 +570,7 @@ def _balance_rule(now: RunContext) -> Iterator[Advice]:
 def _width_rule(now: RunContext) -> Iterator[Advice]:
     if now.model != "mlp":
         return
-    inputs, outputs = 1, now.outputs
+    inputs, outputs = 1, now.outputs or max(1, len(now.class_counts))
     for size in now.feature_shape:
         inputs *= size
     widths = sorted({(inputs + outputs) // 2, 2 * inputs // 3 + outputs})
