@@ -1,7 +1,10 @@
 """A network's layers as a table, and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from crucible.models.profile import Row, Saving
 
@@ -64,6 +67,31 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     figure.savefig(files[1], metadata={"Date": None})
     plt.close(figure)
     return files
+
+
+def draw_activations(functions: Mapping[str, Callable[[Tensor], Tensor]], path: Path) -> Path:
+    """Draw activation functions and their slopes (notes 000, part 2, section 3; 002, 3.2); a slope is what autograd says.
+
+    Args:
+        functions: name -> any shape to the same shape.
+    """
+    import matplotlib.pyplot as plt
+
+    from crucible.plots import figures
+
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), sharex=True)
+    for i, (name, function) in enumerate(functions.items()):
+        z = torch.linspace(-5, 5, 401, requires_grad=True)
+        values = function(z)
+        slopes = torch.autograd.grad(values.sum(), z)[0] if values.requires_grad else torch.zeros_like(z)
+        for axis, y in zip(axes, (values, slopes), strict=True):
+            axis.plot(z.detach(), y.detach(), color=f"C{i}", label=name)
+    for axis, title in zip(axes, ("a = g(z)", "slope: da / dz"), strict=True):
+        axis.axhline(0, color=figures.GREY, linewidth=0.6)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("z")
+        axis.legend(frameon=False, fontsize=8)
+    return figures.save(figure, path)
 
 
 def _shape(shape: Sequence[int]) -> str:

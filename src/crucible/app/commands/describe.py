@@ -17,6 +17,7 @@ from crucible.app.training import prepared_data
 from crucible.data.seen import Seen
 from crucible.diagnosis.graph import trace
 from crucible.instantiate import build
+from crucible.models.activations import ACTIVATIONS
 from crucible.models.profile import measure, savings
 from crucible.report import architecture, graph
 from crucible.report.screen import lined
@@ -38,6 +39,8 @@ def main(job: Job) -> None:
     title = f"{name} on {'x'.join(map(str, card.feature_shape))}"
     picture = (Path("outputs/describe") if job.new_folder else job.folder) / f"{title.replace(' on ', '-')}.png"
     files = architecture.draw(title, rows, picture)
+    if functions := _functions(model):
+        files.append(architecture.draw_activations(functions, picture.with_name(f"{picture.stem}-activations.png")))
     totals = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "multiplications": sum(row.multiplications for row in rows),
@@ -48,6 +51,12 @@ def main(job: Job) -> None:
     found = [("saves", architecture.saved(each)) for each in savings(model, rows)]
     print(lined([*found, ("result", f"{title}: {_counted(model, **totals)}"), ("files", "  ".join(map(str, files))),
                  ("next", training_of_declared(job))]))  # fmt: skip
+
+
+def _functions(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Return the activation functions of a network, each once."""
+    kinds = tuple(kind for kind in ACTIVATIONS.values() if kind is not torch.nn.Identity)
+    return {type(each).__name__: each for each in model.modules() if isinstance(each, kinds)}
 
 
 def _show_graph(job: Job) -> None:
