@@ -1,6 +1,6 @@
 """Every command of docs/notes.md and docs/recipes.md runs: with fewer epochs, seeds and values, so that no page can lie for long.
 
-README's commands run as written: test_readme; those of the tutorials: test_tutorials.
+README's commands run as written: test_readme; those of the tutorials: test_docs.
 """
 
 import os

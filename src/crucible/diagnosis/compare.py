@@ -36,10 +36,13 @@ def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
 
 
 def possible(found: Interval, metric: str) -> Interval:
-    """Return an interval without values that a number of this name cannot have: a share is at most 1, a loss at least 0."""
+    """Return an interval without values that a number of this name cannot have: a share is at most 1, a loss at least 0.
+
+    But that of a surface, which may lie below 0.
+    """
     is_share = metric not in ("loss", "rmse", "nme", "collisions") and found.mean <= 1  # an error may be an RMSE
     high = 1.0 if is_share else inf
-    low = -inf if metric == "r2" else 0.0
+    low = -inf if metric == "r2" or found.mean < 0 else 0.0
     return Interval(found.mean, max(low, found.low), min(high, found.high))
 
 
