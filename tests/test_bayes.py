@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from crucible.app.previous import PreviousRuns
 from crucible.data.readers import generated
 from crucible.diagnosis.gap import diagnose
 
@@ -88,6 +89,32 @@ def test_what_is_computed_is_shown_in_the_gap_and_what_is_declared_comes_first(c
     assert "Bayes 1.0 % ->" in done.out and found["gap"]["avoidable_bias"] == pytest.approx(
         found["train"]["error"] - 0.01
     )
+
+
+def test_a_share_of_mistakes_says_nothing_of_another_error(command) -> None:
+    for words in (["task=binary", "task.mistake_costs={1: 10}"], ["task=regression", "data.human_error=0.01"]):
+        done = command("train", "data=moons", *words, *QUICK)
+        assert done.code == 0, done.err
+        assert "Bayes" not in done.out and "bayes" not in json.loads((LATEST / "train.json").read_text())
+    done = command("train", "data=moons", "task=regression", *QUICK, "data.bayes_error=0.1")
+    assert json.loads((LATEST / "train.json").read_text())["bayes"] == {"error": 0.1, "computed": False}
+
+
+@pytest.mark.parametrize("noise", [1e-5, 0.011, 0.03])
+def test_of_circles_far_apart_it_is_what_the_bells_of_a_line_get_wrong(noise) -> None:
+    found = generated.circles(None, **SIZES, factor=0.8, noise=noise, seed=0).bayes_error()
+    assert found == pytest.approx(stats.norm.sf(0.1 / noise), rel=0.05, abs=1e-30)
+
+
+def test_errors_of_other_costs_are_no_progress() -> None:
+    def run(folder: str, *words: str, name: str = "error") -> dict:
+        diagnosis = {"error": {"name": name}, "progress": {"overrides": list(words)}}
+        return {"folder": folder, "dev": {"error": 0.1}, "diagnosis": diagnosis}
+
+    one, other = run("a"), run("b", "task.mistake_costs={1: 10}", name="weighted error")
+    third = run("c", "task.mistake_costs={1: 2}", name="weighted error")
+    assert PreviousRuns((third, other, one)).errors_on_dev(run("d")) == [("a", 0.1)]
+    assert PreviousRuns((third, other, one)).errors_on_dev(other) == [("b", 0.1)]
 
 
 def test_the_report_draws_the_progress_of_the_runs_on_these_data(command) -> None:

@@ -96,6 +96,22 @@ def test_what_no_pencil_can_follow_is_refused(command, words, says) -> None:
     assert not Path("outputs/describe").exists()
 
 
+def test_the_graph_of_frozen_weights_has_their_gradients(command) -> None:
+    small = ("data=moons", "task=binary", "model.layers=[2]", "tracking=none")
+    assert command("train", *small, "trainer.total_epochs=1").code == 0
+    done = command(
+        "describe", *small, "graph=true", "transfer=from_run", "transfer.source=latest", "transfer.freeze=all"
+    )
+    assert done.code == 0, done.err
+
+
+def test_what_mistakes_cost_may_be_described_and_activation_functions_are_drawn(command) -> None:
+    sizes = ("data.feature_shape=[2]", "data.num_classes=2", "model.activation=tanh")
+    done = command("describe", *sizes, "task=binary", "task.mistake_costs={1: 10}")
+    assert done.code == 0, done.err
+    assert list(Path("outputs/describe").glob("*-activations.png"))
+
+
 def test_a_graph_belongs_to_describe(command) -> None:
     assert "it belongs to src/describe.py" in command("train", "graph=true").err
     with pytest.raises(Refusal):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from crucible.initializers import he, normal, xavier
 from crucible.models.mlp import MLP
-from crucible.training.histograms import BINS, spread
+from crucible.training.histograms import BINS, _facts, spread
 
 LATEST = Path("outputs/latest")
 QUICK = ("tracking=none", "trainer.threads=1")
@@ -43,6 +43,24 @@ def test_histogram_norm_and_shares_are_numpys() -> None:
     given = found["activations"]["hidden.activation0"]
     assert (given["mean"], given["deviation"]) == pytest.approx((z.mean(), z.std()), abs=1e-6)
     assert model.training and list(found["activations"]) == ["hidden.activation0"]
+
+
+def test_of_what_overflowed_the_finite_values_are_counted() -> None:
+    found = _facts(torch.tensor([1.0, torch.inf, 3.0, torch.nan]))
+    assert (found["low"], found["high"], found["mean"], sum(found["shares"])) == (1, 3, 2, 1)
+    assert _facts(torch.full((4,), torch.nan))["mean"] == 0 and _facts(torch.tensor([1e30, -1e30]))["deviation"] > 9e29
+
+
+def test_a_start_that_explodes_stops_as_training_says(command) -> None:
+    done = command(
+        "train",
+        "init=normal",
+        "init.std=1e10",
+        "model.layers=[100,100,100,100,100]",
+        "trainer.total_epochs=1",
+        "tracking=none",
+    )
+    assert done.code == 2 and "is not finite" in done.err and "Traceback" not in done.err, done.err
 
 
 def test_a_deviation_of_1_drives_sigmoids_to_their_ends_001_makes_all_alike_and_xavier_spreads_them() -> None:

@@ -265,7 +265,10 @@ def test_what_batch_norm_remembers_is_an_exponentially_weighted_mean_and_torchs_
     [
         (["model.batch_norm={decay: 1.0}"], "less than 1"),
         (["model.batch_norm={momentum: 0.1}"], "model.batch_norm"),
-        (["model.batch_norm=maybe"], "model.batch_norm"),
+        (["model.batch_norm=maybe"], "decay: 0.9"),
+        (["model.keep_prob=[0.8,2]"], "model.keep_prob.1"),
+        (["model=point"], "experiment=surface"),
+        (["model=convnet", "model.layers=[{conv: 2, f: 3, filters: [vertcal, sobel]}, flatten]"], "nearest: vertical"),
         (["model.bias=0.5"], "model.bias"),
         (["model.weights=[1,2]"], "model.weights"),
         (["model.weights=[[1,2]]", "model.layers=[2]"], "weights for layers of 2 x 64 and 10 x 2"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,61 @@ def test_without_a_test_split_dev_is_judged_and_said_to_flatter(command) -> None
     assert command("train", *QUICK, "data.split.test=0", "data.split.dev=0").code == 0
     done = command("evaluate", "run=latest")
     assert done.code == 2 and "neither test nor dev" in done.err
+
+
+def test_what_a_screen_says_without_test_or_dev_is_true(command) -> None:
+    done = command("train", *QUICK, "data.split.test=0", "data.split.dev=0")
+    [following] = [line.partition("python src/train.py ")[2] for line in done.out.splitlines() if "next" in line]
+    assert "data.split.dev=0.2" in shlex.split(following)
+    assert command("train", *shlex.split(following), "tracking=none").code == 0
+    assert command("train", *QUICK, "data.split.test=0", "trainer.keep=last").code == 0
+    done = command("evaluate", "run=latest")
+    assert "these are the numbers of dev" in done.out and "flatter" not in done.out
+
+
+def page_chart(name: str) -> dict:
+    page = Path("outputs/compare/compare.html").read_text()
+    data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    [chart] = [each for each in data["parts"]["charts"] if name in each["title"]]
+    return chart
+
+
+def test_folds_of_another_number_and_runs_without_are_groups_of_their_own(command) -> None:
+    small = ("-m", "data=digits", *QUICK, "trainer.total_epochs=1")
+    assert command("train", *small, "data.split.fold=1/3,2/3,3/3", "seed=0,1", "hydra.sweep.dir=k3").code == 0
+    assert command("train", *small, "data.split.fold=1/5,2/5", "hydra.sweep.dir=k5").code == 0
+    done = command("compare", "k3", "k5")
+    assert done.code == 0, done.err
+    table = done.out.splitlines()
+    assert [line.split()[1:] and line.split() for line in table if "fold=*/3" in line and "]" in line]
+    assert any("data.split.fold=*/5  2 " in line for line in table) and any(
+        "data.split.fold=*/3  6 " in line for line in table
+    )
+    done = command("compare", "k3")
+    assert "mean of 3 folds, 6 runs" in done.out
+    done = command("compare", "k3", "x=data.split.fold")
+    assert done.code == 2 and "one configuration" in done.err
+
+
+def test_null_is_a_value_and_what_a_choice_sets_is_a_line_of_its_own(command) -> None:
+    small = ("-m", "data=moons", "task=binary", *QUICK)
+    assert command("train", *small, "trainer.batch_size=null,32", "seed=0,1", "hydra.sweep.dir=b").code == 0
+    assert command("compare", "b", "x=trainer.batch_size").code == 0
+    assert page_chart("against")["ticks"] == ["32", "null"]
+    assert command("train", *small, "optimizer=sgd,adam", "optimizer.lr=0.1,0.01", "hydra.sweep.dir=o").code == 0
+    assert command("compare", "o", "x=optimizer").code == 0
+    found = {each["name"]: each["x"] for each in page_chart("against")["series"]}
+    assert found == {"optimizer.lr=0.1": [0, 1], "optimizer.lr=0.01": [0, 1]}
+
+
+def test_groups_of_several_classes_are_kept_whole() -> None:
+    rng = np.random.default_rng(1)
+    labels, groups = rng.integers(0, 2, 300), np.repeat(np.arange(60), 5)
+    for chosen in (
+        kept(labels, groups, 0.3, stratify=True, seed=0),
+        kept_of_each(labels, groups, 20, ["a", "b"], seed=0),
+    ):
+        assert all(len(set(chosen[groups == each])) == 1 for each in range(60)) and 0 < chosen.sum() < 300
 
 
 @pytest.mark.parametrize("dev", [0.2, 0])

@@ -147,6 +147,17 @@ def test_the_background_is_not_drawn_and_a_picture_smaller_than_every_window_is_
     assert not Windows(padded, step=4).at_once
 
 
+def test_the_screen_names_the_windows_that_fit_and_how_to_ask_again(command) -> None:
+    assert command("train", "trainer.total_epochs=3", "tracking=none", "trainer.threads=1").code == 0
+    Image.fromarray(np.full((30, 30), 90, np.uint8)).save("big.png")
+    done = command("slide", "run=latest", "input=big.png", "sizes=8,16,64", "step=4", "score=0.2")
+    assert done.code == 0, done.err
+    assert "in 40 windows of 8 and 16, 4 pixels apart at their own size" in done.out
+    following = next(line for line in done.out.splitlines() if "next" in line).partition("slide.py ")[2].split()
+    assert set(following) == {"run=latest", "input=big.png", "sizes=8,16,64", "step=4", "score=0.5"}
+    assert command("slide", *following).code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"), [("sizes=12,x", "sizes=3"), ("sizes=1", "from 2"), ("step=0", "from 1"), ("background=", "")]
 )

@@ -163,7 +163,7 @@ def _most_telling(errors: Sequence[Any]) -> Any:
     first = errors[0]
     own = [each for each in errors if each["loc"][0] == first["loc"][0] and len(each["loc"]) > len(first["loc"])]
     unknown = [each for each in own if each["type"] == "extra_forbidden"]  # a misspelt key is missing, too
-    return (unknown or own)[0] if own and isinstance(first["input"], Mapping) else first
+    return (unknown or own)[0] if own and isinstance(first["input"], Mapping | list) else first
 
 
 def _refusal(
@@ -218,6 +218,7 @@ def unknown_key(where: str, known: Iterable[str]) -> Refusal:
 EXAMPLES = {
     "optimizer.lr": "optimizer.lr=0.01",
     "model.keep_prob": "model.keep_prob=0.8",
+    "model.batch_norm": "model.batch_norm=true, or 'model.batch_norm={decay: 0.9, eps: 1e-5}'",
     "trainer.batch_size": "trainer.batch_size=64 (null: the whole train split at once, 1: stochastic)",
     "trainer.device": "trainer.device=cpu (auto takes CUDA when there is one)",
     "data.split.dev": "data.split.dev=0.2 (0: no dev split)",

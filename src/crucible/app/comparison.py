@@ -38,6 +38,7 @@ KEYS = {
     "task.monitor": "monitor",
     "task.satisficing": "satisficing",
 }
+SAME = {"mistake_costs": "runs whose mistakes cost the same", "function": "runs over the same surface"}
 SPLITS = ("dev", "test", "train", "train_dev")
 SMALL = 5e-4  # a number below has too few digits with four decimals
 
@@ -72,7 +73,8 @@ class Group:
         name: its overrides. values: the metric of each run. numbers: the means that bounds are about.
         config: of the first run. seeds: of all. bounds: checked. against: the difference from the chosen one.
         chance: where 95 % of the metric's values lie by the number of examples alone; None where the runs do not tell.
-        folders: of the runs. folds: which fold of its data each was judged on; None: no cross-validation.
+        folders: of the runs. folds: which fold of its data each was judged on; None: no cross-validation. overlap: what is judged for
+            each example trained on, where the runs are folds of the same data; else 0.
     """
 
     name: str
@@ -85,11 +87,7 @@ class Group:
     chance: tuple[float, float] | None = None
     folders: tuple[Path, ...] = ()
     folds: tuple[str | None, ...] = ()
-
-    @property
-    def overlap(self) -> float:
-        """What is judged for each example trained on, where the runs are folds of the same data; else 0."""
-        return 1 / (count - 1) if (count := _folds(self)) else 0.0
+    overlap: float = 0.0
 
     @property
     def repeats(self) -> list[tuple[int, str | None]]:
@@ -192,9 +190,10 @@ def _apart(base: Group, other: Group) -> Interval:
         return difference(base.values, other.values)
     mine, its = (dict(zip(each.repeats, each.values, strict=True)) for each in (base, other))
     shared = [each for each in mine if each in its]
-    if len(shared) < 2 or base.overlap != other.overlap:
+    if len(shared) < 2 or _folds(base) != _folds(other):
         return Interval(mean(other.values) - mean(base.values), -inf, inf)
-    return paired([mine[each] for each in shared], [its[each] for each in shared], base.overlap)
+    overlap = max(base.overlap, other.overlap)
+    return paired([mine[each] for each in shared], [its[each] for each in shared], overlap)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -234,8 +233,9 @@ def _require_one_question(summaries: Sequence[dict[str, Any]], split: str) -> No
     for each in summaries:
         if each["monitor"]["name"] != first["monitor"]["name"]:
             raise _other(each, first, "monitor", "runs judged by the same number")
-        if each["config"]["task"].get("mistake_costs") != first["config"]["task"].get("mistake_costs"):
-            raise _other(each, first, "task.mistake_costs", "runs whose mistakes cost the same")
+        for key, others in SAME.items():
+            if each["config"]["task"].get(key) != first["config"]["task"].get(key):
+                raise _other(each, first, f"task.{key}", others)
         alike = each["card"].key == first["card"].key or _folds_of_one(each["card"], first["card"])
         if not alike and not same_examples(each["card"], first["card"], split):
             raise _other(
@@ -284,6 +284,8 @@ def _repeat(summary: dict[str, Any]) -> tuple[int, str | None]:
 
 def _name(summary: dict[str, Any]) -> str:
     words = [word for word in overrides_of(summary["config"]) if not word.lstrip("+").startswith(NEUTRAL)]
+    if fold := _repeat(summary)[1]:
+        words.append(f"data.split.fold=*/{fold.partition('/')[2]}")
     changes = [
         each for each in summary["diagnosis"].get("controls", []) if each["change"] not in ("checkpoint", "evaluate")
     ]
@@ -291,9 +293,14 @@ def _name(summary: dict[str, Any]) -> str:
     return " ".join([*words, *controls])
 
 
-def short_names(found: Comparison) -> tuple[str, list[str]]:
-    """Return the words that all configurations share, and how each differs: defaults are spelt out where others differ."""
-    words = [each.name.split(" ") for each in found.groups]
+def short_names(found: Comparison, without: tuple[str, ...] = ()) -> tuple[str, list[str]]:
+    """Return the words that all configurations share, and how each differs: defaults are spelt out where others differ.
+
+    Args:
+        without: how words start that are left out.
+    """
+    said = [each.name.split(" ") for each in found.groups]
+    words = [[word for word in own if not without or not word.lstrip("+").startswith(without)] for own in said]
     common = [word for word in words[0] if word and all(word in other for other in words)] if len(words) > 1 else []
     keys = dict.fromkeys(word.partition("=")[0] for each in words for word in each if word and word not in common)
     shown = [[_as_set(group, own, key) for key in keys] for group, own in zip(found.groups, words, strict=True)]
@@ -309,11 +316,13 @@ def _as_set(group: Group, words: list[str], key: str) -> str:
     return "" if value is None else f"{key}={value}".replace(" ", "")
 
 
-def value_of(config: dict[str, Any], key: str) -> Any:
-    """Return the value of a dotted key, or the choice of a group; None where there is no such key."""
+def value_of(config: dict[str, Any], key: str, absent: Any = None) -> Any:
+    """Return the value of a dotted key, or the choice of a group; `absent` where there is no such key."""
     value: Any = config if "." in key else {**config, **choices_of(config)}
     for part in key.lstrip("+").split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, dict) or part not in value:
+            return absent
+        value = value[part]
     return value
 
 
@@ -341,9 +350,14 @@ def _group(members: list[dict[str, Any]], split: str, monitor: str, settings: Se
     values, seeds = [each[split][monitor] for each in members], [each["config"]["seed"] for each in members]
     chance = _chance(members, split, monitor)
     folders, folds = (tuple(each["folder"] for each in members), tuple(_repeat(each)[1] for each in members))
+    overlap = mean(_overlap(each["card"]) for each in members)
     return Group(
-        _name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance, folders=folders, folds=folds,
+        _name(members[0]), values, numbers, config, seeds, check(asked, numbers), chance=chance, folders=folders, folds=folds, overlap=overlap,
     )  # fmt: skip
+
+
+def _overlap(card: Card) -> float:
+    return card.size("dev") / card.size("train") if card.recipe["split"].get("fold") else 0.0
 
 
 def _chance(members: list[dict[str, Any]], split: str, monitor: str) -> tuple[float, float] | None:
@@ -417,7 +431,8 @@ def conclusion(found: Comparison) -> str:
     best = found.groups[found.chosen]
     noise = [each.name for each in found.groups if each is not best and each.against and not each.against.excludes_zero]
     name = short_names(found)[1][found.chosen]
-    of_folds = f", mean of {len(best.values)} folds" if best.overlap else ""
+    of_folds = f", mean of {len(set(best.folds))} folds" if best.overlap else ""
+    of_folds += f", {len(best.values)} runs" if best.overlap and len(best.values) > len(set(best.folds)) else ""
     start = f"{name}: {found.metric} {_number(mean(best.values))} on {found.split}{of_folds}"
     if len(found.groups) == 1:
         return start

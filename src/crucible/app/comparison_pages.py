@@ -7,7 +7,17 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from crucible.app.comparison import Comparison, Group, Settings, conclusion, following, short_names, value_of, within
+from crucible.app.comparison import (
+    NEUTRAL,
+    Comparison,
+    Group,
+    Settings,
+    conclusion,
+    following,
+    short_names,
+    value_of,
+    within,
+)
 from crucible.app.prepared import task_class
 from crucible.app.reporting import recorded
 from crucible.data.card import read_card
@@ -21,6 +31,8 @@ from crucible.tasks.task import MonitoredTask
 from crucible.text import spreadsheet_safe
 from crucible.tracking.curves import read_curves
 from crucible.tracking.folder import write_atomic
+
+ABSENT = "no such key"
 
 
 def write(found: Comparison, settings: Settings) -> list[str]:
@@ -68,30 +80,33 @@ def _charts(found: Comparison, settings: Settings) -> Iterator[tuple[str, list[L
         yield "compare_x.png", [_against(found, settings.x)]
     if settings.curves:
         runs = [[read_curves(folder / CURVES) for folder in each.folders] for each in found.groups]
-        yield "compare_curves.png", overlaid(dict(zip(short_names(found)[1], runs, strict=True)), found.metric)
+        overlaps = [each.overlap for each in found.groups]
+        yield "compare_curves.png", overlaid(short_names(found)[1], runs, overlaps, found.metric)
 
 
 def _against(found: Comparison, key: str) -> Lines:
     """Return the number against a key: a line for each configuration of all the other keys."""
-    values = [value_of(each.config, key) for each in found.groups]
-    if any(value is None for value in values):
+    if key.startswith(NEUTRAL):
+        raise Refusal(f"x={key}", "runs that differ in it alone are one configuration: there is one mean of them all",
+                      allowed="a key that tells configurations apart", example="x=model.layers")  # fmt: skip
+    values = [value_of(each.config, key, absent=ABSENT) for each in found.groups]
+    if ABSENT in values:
         known = sorted({name for each in found.groups for name in _keys(each.config)})
         raise Refusal(f"x={key}", "not every run has this key", nearest=nearest(key, known), example="x=model.layers")
-    others = [[word for word in each.name.split() if not _says(word, key)] for each in found.groups]
-    names = [" ".join(word for word in own if not all(word in each for each in others)) for own in others]
+    names = short_names(found, (f"{key}=", f"{key}."))[1]
+    if len(set(zip(map(str, values), names, strict=True))) < len(names):  # what the same choice was given differs
+        names = short_names(found, (f"{key}=",))[1]
+    names = names if len(set(names)) > 1 else [""] * len(names)
     lines: dict[str, list[Mark]] = {}
     for each, value, name in zip(found.groups, values, names, strict=True):
         lines.setdefault(name, []).append(Mark(_single(value), within(each, found.metric), len(each.values)))
     return against(key, lines, f"{found.metric} on {found.split}")
 
 
-def _says(word: str, key: str) -> bool:
-    """Whether an override says the value of a key, or of a part of what it chooses."""
-    return word.lstrip("+").startswith((f"{key}=", f"{key}."))
-
-
 def _single(value: Any) -> Any:
     """Return the one value of a list or a mapping: the width of one layer, the examples of a class."""
+    if value is None:
+        return "null"
     inner = list(value.values()) if isinstance(value, dict) else value
     return inner[0] if isinstance(inner, list) and len(inner) == 1 else value
 

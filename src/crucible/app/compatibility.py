@@ -15,7 +15,7 @@ from crucible.data.seen import require_unseen
 from crucible.errors import Refusal
 from crucible.instantiate import build, refusing
 from crucible.models.activations import Step
-from crucible.models.contracts import Detector
+from crucible.models.contracts import Detector, Placed
 from crucible.models.profile import measure
 from crucible.resources import available_memory
 from crucible.tasks.task import MonitoredTask, build_network
@@ -91,7 +91,7 @@ def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
         if card.classes and (data.get(key) or 0) > 1:
             raise Refusal(f"data.{key}", f"{data[key]} is no error rate", allowed="a share from 0 to 1")
     human, bayes = data["human_error"], data.get("bayes_error")
-    least = card.bayes_error if bayes is None else bayes
+    least = least_error(bayes, card, task)
     if human is not None and least is not None and human < least:
         raise Refusal("data.human_error", f"{human} is below the Bayes error {least:.4g}: nobody is better than what is possible",
                       allowed=f"{least:.4g} or more", example="data.human_error=null")  # fmt: skip
@@ -103,6 +103,15 @@ def require_classes(data: Config, card: Card, task: MonitoredTask) -> None:
     if data["sampling"] == "streams" and (not lengths.get("of_one_text") or data["split"].get("train_dev") or dropped):
         raise Refusal("data.sampling=streams", "only windows of one long text, none taken out, go on from each other", allowed="shuffle; or data.reader.item=file, data.split.train_dev=0",
                       example="data.sampling=shuffle")  # fmt: skip
+
+
+def least_error(declared: float | None, card: Card, task: MonitoredTask) -> float | None:
+    """Return the least error that is possible: declared, or computed by who made the data; None: unknown.
+
+    What is computed is a share of mistakes: it says nothing of a weighted error, or of one that is no share of mistakes.
+    """
+    counts_mistakes = task.kind.one_class and task.error == MonitoredTask.error
+    return card.bayes_error if declared is None and counts_mistakes else declared
 
 
 def _require_whole_groups(cfg: Config) -> None:
@@ -151,6 +160,9 @@ def _require_outputs(model: nn.Module, feature_shape: list[int], num_outputs: in
 
 
 def _require_maps(task: MonitoredTask, model: nn.Module) -> None:
+    if isinstance(model, Placed) and task.kind.name != "unlabelled":
+        raise Refusal("model=point", "a point says nothing of an example: there is nothing to learn from labels",
+                      allowed="data=surface task=surface", example="python src/train.py experiment=surface")  # fmt: skip
     if task.wants_maps is not isinstance(model, Detector):
         wanted = "model=yolo" if task.wants_maps else "task=detection"
         raise Refusal("task, model", "only model=yolo predicts for every cell of a grid, and only task=detection learns that",

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from crucible.app.build import Parts
+from crucible.app.compatibility import least_error
 from crucible.app.compose import Job
 from crucible.app.overrides import choices_of, train_command
 from crucible.app.previous import PreviousRuns, overrides_without_paths, previous_runs
@@ -81,7 +82,7 @@ def diagnosed(
             spread of the error by split), baseline, progress (how the training went), seen (examples seen before).
     """
     human, read = job.cfg["data"]["human_error"], read_symptoms(seen)
-    bayes = bayes_error(job, card)
+    bayes = bayes_error(job, card, task)
     apart = (scores.get("train_dev") or {}).get("error")
     known = {"human": human, "bayes": bayes, "train_dev": apart, "evidence": seen["evidence"], "early": read.early}
     found = diagnose(*errors(scores), **known, tolerance=task.tolerance, is_rate=task.kind.is_rate)
@@ -125,10 +126,10 @@ def _human(job: Job, human: float | None, bayes: float | None) -> dict[str, Any]
     }
 
 
-def bayes_error(job: Job, card: Card) -> float | None:
-    """Return the least error that is possible: declared, or computed by who made the data; None: unknown."""
-    declared = job.cfg["data"].get("bayes_error")
-    return declared if declared is not None or job.other_data else card.bayes_error
+def bayes_error(job: Job, card: Card, task: MonitoredTask) -> float | None:
+    """Return the least error that is possible on the data that were trained on, as far as it is known."""
+    declared: float | None = job.cfg["data"].get("bayes_error")
+    return declared if job.other_data else least_error(declared, card, task)
 
 
 def _with_gap(

@@ -34,7 +34,8 @@ from crucible.tracking.journal import NAME, Journal, read_events
 from crucible.tracking.looks import count_look, read_looks
 from crucible.training.evaluation import Evaluation, confusion_csv, summary_of
 
-NO_TEST = "there is no test split: these are the numbers of dev, which chose among the weights, so they flatter"
+NO_TEST = "there is no test split: these are the numbers of dev"
+CHOSE = ", which chose among the weights, so they flatter"
 
 
 def own_folder(job: Job, card: Card) -> Job:
@@ -178,6 +179,11 @@ def chosen_scores(numbers: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
+def _chosen_by_dev(saved: Saved) -> bool:
+    trainer = saved.config["trainer"]
+    return trainer.get("keep", "best") == "best" or trainer["patience"] is not None
+
+
 def write_evaluation(
     job: Job, saved: Saved, card: Card, split: str, found: Evaluation, numbers: dict[str, Any], batches: Batches
 ) -> tuple[str, ...]:
@@ -189,7 +195,7 @@ def write_evaluation(
     tables = saved.task.kind.tables(found.predictions, card) if found.predictions else {}
     for name, text in (tables | {"confusion.csv": confusion_csv(found, saved.task.confusion_labels)}).items():
         write_atomic(out / name, text.encode())
-    note = _looks(job, saved.task.kind, batches) if split == "test" else NO_TEST
+    note = _looks(job, saved.task.kind, batches) if split == "test" else NO_TEST + CHOSE * _chosen_by_dev(saved)
     near, worst = near_copies(card.duplicates), ""
     if job.cfg["report"] != "none":
         shown = worst_of(job, saved, card, found, batches)

@@ -34,12 +34,9 @@ def pictures(saved: Saved, batches: Batches, home: Path) -> dict[str, Path]:
         found["The first layer's filters"] = home / "filters.png"
     if saved.card.is_images and (layers := _some(list(inside.conv_layers(saved.model)), LAYERS)):
         split = "dev" if "dev" in batches.splits else judged_split(batches)
-        shown = [
-            feature_maps(saved, batches, split, row, layer)
-            for layer in layers[:: max(1, len(layers) - 1)]
-            for row in range(MAPPED)
-        ]
-        names = [f"{layer}, {split}/{row}" for layer in layers[:: max(1, len(layers) - 1)] for row in range(MAPPED)]
+        ends, rows_of = layers[:: max(1, len(layers) - 1)], range(min(MAPPED, len(batches.stored(split)[1])))
+        shown = [feature_maps(saved, batches, split, row, layer) for layer in ends for row in rows_of]
+        names = [f"{layer}, {split}/{row}" for layer in ends for row in rows_of]
         draw.grid([[_as_image(image), *own[:MAPS]] for own, image in shown], names, home / "feature_maps.png")
         found["Feature maps: an image, and what the first units of a layer make of it"] = home / "feature_maps.png"
         rows, titles = _excited(saved, batches, layers)

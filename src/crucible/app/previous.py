@@ -32,9 +32,10 @@ class PreviousRuns:
             sorted({_seed(e["overrides"]) for e in self.runs if _without_seed(e["overrides"]) == own} - {_seed(words)})
         )
 
-    def errors_on_dev(self) -> list[tuple[str, float]]:
-        """Return folder and error on dev of each, the first first."""
-        return [(each["folder"], each["dev"]["error"]) for each in reversed(self.runs) if each.get("dev")]
+    def errors_on_dev(self, own: Mapping[str, Any]) -> list[tuple[str, float]]:
+        """Return folder and error on dev of each whose error is measured as in the summary `own`, the first first."""
+        alike = [each for each in reversed(self.runs) if each.get("dev") and _measure(each) == _measure(own)]
+        return [(each["folder"], each["dev"]["error"]) for each in alike]
 
     def left(self, advice: Sequence[Advice], own: Mapping[str, Any], words: Sequence[str]) -> list[Advice]:
         """Return the advice without what was trained already and was no better; where all of it was, what that means.
@@ -79,6 +80,12 @@ def _progress(summary: Mapping[str, Any]) -> dict[str, Any]:
     diagnosis = summary.get("diagnosis")
     progress = diagnosis.get("progress") if isinstance(diagnosis, dict) else None
     return progress if isinstance(progress, dict) and "overrides" in progress else {}
+
+
+def _measure(summary: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the name of the error, and what its mistakes cost."""
+    costs = [word for word in _progress(summary).get("overrides", []) if word.startswith("task.mistake_costs")]
+    return summary["diagnosis"]["error"]["name"], costs
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def report_page(
 def _tried(run: Path, saved: Saved) -> list[tuple[str, float]]:
     """Return folder and error on dev of every run on these data up to this one, the first first."""
     own = read_summary(run)
-    before = previous_runs(saved.card.key, run).errors_on_dev()
+    before = previous_runs(saved.card.key, run).errors_on_dev(own)
     return [*before, (str(run), own["dev"]["error"])] if own.get("dev") else []
 
 

@@ -19,12 +19,12 @@ from crucible.app.compatibility import fits
 from crucible.app.compose import Job
 from crucible.app.diagnosis import against_baseline, diagnosed, error_analysis, training_symptoms, trivial_baseline
 from crucible.app.identity import config_text, identity, record
-from crucible.app.overrides import choices_of
+from crucible.app.overrides import choices_of, train_command
 from crucible.app.prepared import prepared
 from crucible.app.previous import overrides_without_paths
 from crucible.app.project import Config, home, in_pipeline, write_json
 from crucible.data.batches import Batch
-from crucible.data.card import Card
+from crucible.data.card import Card, read_card
 from crucible.diagnosis.bounds import check
 from crucible.diagnosis.flow import Watch
 from crucible.errors import Stopped, as_called
@@ -363,6 +363,8 @@ def show_result(job: Job) -> float:
     require_unchanged(job.folder, editable=[CONFIG])
     summary = json.loads((job.folder / SUMMARY).read_text(encoding="utf-8"))
     following = "dvc repro" if in_pipeline(job.folder) else f"python src/evaluate.py run={shlex.quote(named(job))}"
+    if not in_pipeline(job.folder) and not {"dev", "test"} & set(read_card(job.folder).splits):
+        following = train_command(job.cfg, ("data.split.dev=0.2",))  # there is nothing to judge on
     print(screen(summary, files=[str(job.folder)], following=following))
     return float((summary["dev"] or summary["train"])[summary["monitor"]["name"]])
 

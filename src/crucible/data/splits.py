@@ -103,8 +103,10 @@ def fold_of(labels: Array, groups: Array, folds: int, *, stratify: bool, seed: i
 def kept(labels: Array, groups: Array, share: float, *, stratify: bool, seed: int) -> Array:
     """Return which examples (N,) are kept: whole groups in random order, of each class when stratified, until it is the share.
 
-    A larger share keeps what a smaller one does, and more. Of each class at least one group is kept.
+    A larger share keeps what a smaller one does, and more. Of each class at least one group is kept; a group counts as the
+    class of its first member.
     """
+    labels = _of_first(labels, groups)
     parts = [labels == k for k in np.unique(labels)] if stratify else [np.ones(len(labels), bool)]
     found = np.zeros(len(labels), bool)
     for part in parts:
@@ -114,12 +116,12 @@ def kept(labels: Array, groups: Array, share: float, *, stratify: bool, seed: in
 
 
 def kept_of_each(labels: Array, groups: Array, count: int, classes: Sequence[str], *, seed: int) -> Array:
-    """Return which examples (N,) are kept: of each class at least so many, in whole groups.
+    """Return which examples (N,) are kept: of each class at least so many, in whole groups that count as `kept` says.
 
     Raises:
         Refusal: a class has fewer.
     """
-    found = np.zeros(len(labels), bool)
+    found, labels = np.zeros(len(labels), bool), _of_first(labels, groups)
     for k, size in zip(*np.unique(labels, return_counts=True), strict=True):
         if size < count:
             fewest = np.unique(labels, return_counts=True)[1].min()
@@ -128,6 +130,13 @@ def kept_of_each(labels: Array, groups: Array, count: int, classes: Sequence[str
         rows = np.flatnonzero(labels == k)
         found[rows[_first_groups(groups[rows], count, seed)]] = True
     return found
+
+
+def _of_first(labels: Array, groups: Array) -> Array:
+    """Return for each example (N,) the class of the first member of its group."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    own: Array = labels[first][inverse]
+    return own
 
 
 def _first_groups(groups: Array, wanted: float, seed: int) -> Array:

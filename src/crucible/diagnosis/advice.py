@@ -4,7 +4,7 @@ The order is that of 000, part 4, section 2 (a larger network, longer, a better 
 regularisation, convolution), the remedies of curves that go wrong those of 002, 4.3. Each piece turns one knob.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
@@ -459,14 +459,27 @@ def _simpler(now: RunContext) -> Iterator[Advice]:
     """Fewer layers or units, where there is no bias that they would add to (notes 002, 4.3)."""
     if now.bias > now.tolerance:
         return
-    if now.model == "mlp" and (layers := now.settings["layers"]):
+    if now.model == "mlp" and (layers := now.settings["layers"]) and now.settings.get("weights") is None:
         fewer = layers[:-1] if len(layers) > 1 else [max(1, layers[0] // 2)]
         what = "a layer less" if len(layers) > 1 else "half the units"
-        yield Advice(f"High variance: {what} (notes 002, 4.3).", (f"model.layers=[{','.join(map(str, fewer))}]",))
+        yield Advice(
+            f"High variance: {what} (notes 002, 4.3).",
+            (f"model.layers={_listed(fewer)}", *_dropout_of(now, len(fewer))),
+        )
     if now.width is not None and now.width > 1:
         yield Advice("High variance: half the channels (notes 002, 4.3).", (f"model.width={now.width // 2}",))
     if (hidden := now.settings.get("hidden", 1)) > 1:
         yield Advice("High variance: half the units (notes 002, 4.3).", (f"model.hidden={hidden // 2}",))
+
+
+def _dropout_of(now: RunContext, layers: int) -> list[str]:
+    """Return the override that leaves one keep_prob a layer, where each layer has its own."""
+    own = now.settings.get("keep_prob")
+    return [f"model.keep_prob={_listed(own[:layers])}"] if isinstance(own, list) and len(own) > layers else []
+
+
+def _listed(values: Sequence[float]) -> str:
+    return f"[{','.join(map(str, values))}]"
 
 
 def _larger_batch(now: RunContext) -> Iterator[Advice]:

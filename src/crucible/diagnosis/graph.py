@@ -80,7 +80,7 @@ def trace(model: nn.Module, task: MonitoredTask, batch: Batch) -> Graph:
         output.retain_grad()
         seen.append((layer, output))
 
-    model.eval()
+    model.eval().requires_grad_(True)  # of frozen weights, too, the graph says how the loss changes with them
     with ExitStack() as hooks:
         for _, layer in layers(model):
             if isinstance(layer, SHOWN):

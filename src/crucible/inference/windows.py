@@ -60,7 +60,7 @@ class Windows:
     def _looked_at(self, image: Array) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the corners (n, 4) of the windows of each size in pixels of the picture, and what they hold (n, K)."""
         shift, scale = (part.float() for part in shift_and_scale(self._saved.card))
-        for size in filter(lambda size: self._fits(image, size), self._sizes):
+        for size in self.fitting(image):
             sides = self._sides(image, size)
             picture = torch.from_numpy(resized(image, sides)).float()[None]
             outputs = self._outputs(torch.addcmul(shift, picture, scale))[0]  # (K, rows, columns)
@@ -79,9 +79,13 @@ class Windows:
 
     def require_room(self, image: Array, name: str) -> None:
         """Refuse a picture (C, H, W) that is smaller than every window."""
-        if not any(self._fits(image, size) for size in self._sizes):
+        if not self.fitting(image):
             raise Refusal(f"input={name}", f"it is {list(image.shape[1:])}, a window is {min(self._sizes)} pixels high",
                           allowed="a larger picture, or smaller windows", example="sizes=16")  # fmt: skip
+
+    def fitting(self, image: Array) -> list[int]:
+        """Return the sizes of the windows that a picture (C, H, W) has room for."""
+        return [size for size in self._sizes if self._fits(image, size)]
 
     def _sides(self, image: Array, size: int) -> list[int]:
         """Return height and width of a picture in which windows of this size have the network's."""

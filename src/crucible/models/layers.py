@@ -10,6 +10,7 @@ A layer is a word, or a mapping whose first key names it and holds its main numb
 They serve one, two or three spatial dimensions alike: signals (C, L), images (C, H, W), volumes (C, D, H, W).
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ FILTERS: dict[str, tuple[tuple[float, ...], ...]] = {  # bright on the left: not
     "scharr": ((3.0, 0.0, -3.0), (10.0, 0.0, -10.0), (3.0, 0.0, -3.0)),
     "red": VERTICAL,  # of the first channel only (section 4)
 }
-Filter = Annotated[str, Field(pattern=r"^(vertical|horizontal|red|(sobel|scharr)(_\d{1,3})?)$")]
+FILTER = re.compile(r"vertical|horizontal|red|(sobel|scharr)(_\d{1,3})?")  # the name of one; turned by so many degrees
 
 
 class TooSmall(ValueError):
@@ -96,7 +97,7 @@ class Conv(Layer):
     activation: Activation | None = None
     batch_norm: bool | None = None
     bias: bool | None = None  # None: unless batch norm follows, which has its own
-    filters: list[Filter] | None = None
+    filters: list[str] | None = None
     learn: bool = False
 
     @property
@@ -447,13 +448,17 @@ def _edge_filter(name: str) -> Tensor:
 
     A derivative in any direction is a sum of those along two axes (Freeman and Adelson, 1991, IEEE PAMI 13:891).
     """
+    if not FILTER.fullmatch(name):
+        known = ["vertical", "horizontal", "red", "sobel", "scharr"]
+        raise Refusal("model.layers", f"there is no filter {name!r}", allowed=f"{', '.join(known)}; sobel_45, scharr_70, ...: turned by degrees",
+                      nearest=nearest(name, known), example="{conv: 2, f: 3, filters: [vertical, sobel]}")  # fmt: skip
     plain, _, degrees = ("vertical", "", "90") if name == "horizontal" else name.partition("_")
     kernel = torch.tensor(FILTERS[plain])
     angle = radians(int(degrees or 0))
     return cos(angle) * kernel + sin(angle) * kernel.T if degrees not in ("", "90") else kernel.T if degrees else kernel
 
 
-def _set_by_hand(conv: nn.Module, filters: Sequence[Filter], *, learn: bool) -> None:
+def _set_by_hand(conv: nn.Module, filters: Sequence[str], *, learn: bool) -> None:
     weight = conv.weight
     assert isinstance(weight, nn.Parameter)
     if weight.dim() != 4 or weight.shape[2:] != (3, 3) or len(filters) != len(weight):

@@ -82,26 +82,28 @@ def against(key: str, lines: Mapping[str, Sequence[Mark]], metric: str) -> Lines
     return Lines(f"{metric} against {key}", series, x=key, log_x=log, ticks=ticks, note=f"The band is the 95 % interval of the mean over the runs.{few}")  # fmt: skip
 
 
-def overlaid(runs: Mapping[str, Sequence[Curves]], monitor: str) -> list[Lines]:
+def overlaid(
+    names: Sequence[str], runs: Sequence[Sequence[Curves]], overlaps: Sequence[float], monitor: str
+) -> list[Lines]:
     """Return the losses and the monitored number over the epochs, a line for each configuration: the mean of its runs, with a band.
 
     Args:
-        runs: name -> the rows of curves.csv of each run.
+        names: of the configurations. runs: of each the rows of curves.csv of each run. overlaps: of each, where its runs are folds.
     """
     wanted = dict.fromkeys(["train/loss", "dev/loss", f"dev/{monitor}"])
-    there = [name for name in wanted if all(name in curves[0] for own in runs.values() for curves in own if curves)]
+    there = [name for name in wanted if all(name in curves[0] for own in runs for curves in own if curves)]
     return [
-        Lines(name, [_curve(called, own, name) for called, own in runs.items()], x="epoch",
+        Lines(name, [_curve(*own, name) for own in zip(names, runs, overlaps, strict=True)], x="epoch",
               note="The mean of the runs, and the 95 % interval of that mean, up to the last epoch that all of them have.")
         for name in there
     ]  # fmt: skip
 
 
-def _curve(called: str, runs: Sequence[Curves], name: str) -> Series:
+def _curve(called: str, runs: Sequence[Curves], overlap: float, name: str) -> Series:
     """Return the mean of a number over the runs that a configuration has, epoch by epoch."""
     shared = min(len(rows) for rows in runs)
     rows = [(runs[0][i]["epoch"], [curves[i][name] for curves in runs]) for i in thinned(shared)]
-    return _banded(called, [epoch for epoch, _ in rows], [interval(values) for _, values in rows])
+    return _banded(called, [epoch for epoch, _ in rows], [interval(values, overlap) for _, values in rows])
 
 
 def _banded(name: str, x: Sequence[float], means: Sequence[Interval]) -> Series:

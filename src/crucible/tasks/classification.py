@@ -178,7 +178,7 @@ def _costs(declared: Costs, classes: list[str]) -> Tensor | None:
     """
     if declared is None:
         return None
-    costs = (1 - torch.eye(len(classes), dtype=torch.float64)).contiguous()
+    costs = 1 - torch.eye(len(classes), dtype=torch.float64, device="cpu")  # also where a network is only described
     for label, own in declared.items():
         row = _place(str(label), classes, "task.mistake_costs")
         pairs = own.items() if isinstance(own, dict) else ((name, own) for name in classes if name != str(label))

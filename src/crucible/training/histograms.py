@@ -61,8 +61,12 @@ def _keep(found: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
 
 
 def _facts(values: Tensor) -> Facts:
-    flat = values.flatten().float()
-    flat = flat[:: max(1, flat.numel() // LARGEST)].cpu()
+    """Return the facts about what is finite: of a layer that overflowed that may be nothing."""
+    flat = values.flatten()
+    flat = flat[:: max(1, flat.numel() // LARGEST)].cpu().double()
+    flat = flat[flat.isfinite()]
+    if not len(flat):
+        flat = flat.new_zeros(1)
     low, high = float(flat.min()), float(flat.max())
     if low == high:
         low, high = low - 0.5, high + 0.5

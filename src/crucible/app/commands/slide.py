@@ -49,12 +49,17 @@ def main(words: list[str]) -> None:
     picture = draw / f"{printable(file.stem)}.png"
     drawn(image, found, picture)
     write_atomic(picture.with_suffix(".json"), (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
-    high = " and ".join(map(str, sizes)) if sizes else "x".join(map(str, saved.card.feature_shape[1:]))
+    high = (
+        " and ".join(map(str, windows.fitting(values))) if sizes else "x".join(map(str, saved.card.feature_shape[1:]))
+    )
+    apart = f"{windows.step} pixels apart{' at their own size' if sizes else ''}"
+    again = given | {"score": "0.5", "input": "", "draw": KEYS["draw"]}
+    words = [f"{key}={value}" for key, value in again.items() if value != KEYS[key] and key not in ("run", "input")]
     way = "" if windows.at_once else ", one by one: the layers do not allow to look at all of them at once"
-    print(lined([("result", f"{Boxes().in_words(found)}, in {count:,} windows of {high}, {windows.step} pixels apart, by {folder}"),
+    print(lined([("result", f"{Boxes().in_words(found)}, in {count:,} windows of {high}, {apart}, by {folder}"),
                  ("note", f"a window says what, not exactly where: a box of any shape needs task=detection{way}"),
                  ("files", f"{picture}  {picture.with_suffix('.json')}"),
-                 ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} score=0.5")]))  # fmt: skip
+                 ("next", f"python src/slide.py run={shlex.quote(given['run'])} input={shlex.quote(given['input'])} {shlex.join(words)}")]))  # fmt: skip
 
 
 def _picture(name: str) -> Path:
