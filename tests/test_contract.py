@@ -25,6 +25,16 @@ RUNS = {
 }
 QUICK = ("tracking=none", "trainer.threads=1", "trainer.total_epochs=1", "report=none")
 ADDED_CHOICES = {
+    "activations",
+    "batch_norm",
+    "optimizers",
+    "stuck",
+    "depth",
+    "losses",
+    "grid_vs_random",
+    "pooling",
+    "dropout_rates",
+    "mnist_sigmoid",
     "worked_example",
     "backpropagation",
     "surface",
@@ -75,6 +85,8 @@ ERROR = {"diagnosis.error.name: str", "diagnosis.error.is_rate: bool"}
 ADDED = {
     "card": {
         "bayes_error: NoneType",
+        "objects.anchors.10.sizes: list",
+        "objects.anchors.10.fit: float",
         "target.smallest: float",
         "target.largest: float",
         "lengths: NoneType",

@@ -136,6 +136,7 @@ SYNONYMS = CHOICES | {
     "dropout": "keep_prob",
     "hidden": "layers",
     "units": "layers",
+    "width": "layers",
 }
 
 
