@@ -82,6 +82,9 @@ PARTS = {
     f"{split}.loss_parts.{part}: float" for split in ("train", "dev", "test") for part in ("box", "class", "objectness")
 }
 ERROR = {"diagnosis.error.name: str", "diagnosis.error.is_rate: bool"}
+AT_SCORE = {
+    f"{split}.{name}: float" for split in ("train", "dev", "test") for name in ("precision", "recall", "f1", "mean_iou")
+}  # of boxes, at task.score
 ADDED = {
     "card": {
         "bayes_error: NoneType",
@@ -93,8 +96,8 @@ ADDED = {
         "table: NoneType",
         "notes: list",
     },
-    "train": PARTS | ERROR,
-    "metrics": PARTS | ERROR,
+    "train": PARTS | ERROR | AT_SCORE,
+    "metrics": PARTS | ERROR | AT_SCORE,
     "files": {"first_batch.png", "histograms.json", "scores.json"},
 }
 
