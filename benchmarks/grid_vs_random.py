@@ -5,9 +5,11 @@ parameters, of which the rate matters far more: the grid has tried 5 rates, rand
 """
 
 import argparse
+import io
 import json
 import os
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import mean
 
@@ -44,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, redirect_stdout(io.StringIO()):  # not the screens of every run
         os.chdir(home)
         Path("data").symlink_to(ROOT / "data")
         grid, drawn = ([way(seed) for seed in range(seeds)] for way in (best_of_grid, best_of_random))

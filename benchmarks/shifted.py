@@ -6,10 +6,12 @@ cats and coloured ones). Told is how much accuracy each loses, over seeds, and t
 """
 
 import argparse
+import io
 import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import mean
 
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds
     lines = []
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, redirect_stdout(io.StringIO()):  # not the screens of every run
         os.chdir(home)
         Path("data").symlink_to(ROOT / "data")
         for case, (experiment, ways, changes) in CASES.items():
