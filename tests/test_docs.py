@@ -102,7 +102,7 @@ def test_every_command_is_one_that_crucible_takes(command) -> None:
         and not word.startswith(("run=", "resume=", "hydra.", "transfer.source", "transfer.vectors"))
     ]
     own = [word for word in own if "tag(" not in word and "interval(" not in word]
-    own = [re.split(r"(?<=[]}]),(?=[[{])", word)[0] for word in own]  # of a sweep over lists the first
+    own = [re.split(r"(?<=[\]}]),(?=[\[{])", word)[0] for word in own]  # of a sweep over lists the first
     single = [
         word
         if word.startswith("'") or "[" in word or "{" in word
