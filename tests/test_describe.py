@@ -17,7 +17,9 @@ def test_vgg_is_described_without_data_and_leaves_no_run(command) -> None:
     assert done.code == 0, done.err
     assert "138,357,544 parameters" in done.out and "15,470,264,320 multiplications" in done.out
     files = {path.as_posix() for path in Path("outputs").rglob("*") if path.is_file()}
-    assert files == {f"outputs/describe/vgg16-3x224x224.{suffix}" for suffix in ("png", "svg", "json")}
+    assert files == {f"outputs/describe/vgg16-3x224x224.{suffix}" for suffix in ("png", "svg", "json")} | {
+        "outputs/describe/vgg16-3x224x224-activations.png"
+    }
     rows = json.loads(Path("outputs/describe/vgg16-3x224x224.json").read_text())["layers"]
     assert (
         rows[0]["name"] == "features.conv1"

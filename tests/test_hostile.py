@@ -412,7 +412,7 @@ def test_no_name_is_code_in_a_page(name) -> None:
     table = {"trials": [Table(name, [name], [[name]])], "charts": []}
     searched = rendered("search.html", table, title=name, screen=name, best=name, pictures=[], sections=[("a", name)])
     gallery = gallery_of([Mistake(0, name, name, label=name, predicted=name, score=0.5)], [name], None, None)
-    report = page(summary, {"name": name}, f"name: {name}", "", [name], [], 1, 0.02, {}, gallery, "dev", {})
+    report = page(summary, {"name": name}, f"name: {name}", "", [name], [], 1, 0.02, {}, gallery, "dev", {}, {})
     for html in (report, searched):
         assert html.count("<script") == 2 and "<script>alert" not in html
         assert all(line.isprintable() for line in html.split("\n")), html

@@ -1,5 +1,7 @@
 """The kinds of label: what each shows, draws and refuses, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from crucible.labels.kind import Answer, Predictions
 from crucible.labels.multilabel import Multilabel
 from crucible.labels.numbers import Numbers
 from crucible.labels.points import Points
+from crucible.tasks.regression import Regression
 from crucible.tasks.task import total_of
 
 
@@ -37,8 +40,9 @@ def test_the_worst_mistake_is_the_label_that_was_given_the_least() -> None:
 
 def test_numbers_that_never_differ_in_train_are_refused() -> None:
     train, labels = np.array([True, True, False]), np.array([3.0, 3.0, 5.0])
+    card = replace(card_of((2,)), target=Numbers().facts({}, train, labels, [4])["target"])
     with pytest.raises(Refusal, match=r"every target in train is 3\.0"):
-        Numbers().facts({}, train, labels, [4])
+        Regression(card, monitor="rmse", goal="minimize", tolerance=0.1)
     facts = Numbers().facts({}, ~train | np.array([True, False, False]), labels, [4])["target"]
     assert (facts["mean"], facts["std"]) == (4.0, 1.0) and facts["quartiles"] == [3.5, 4.0, 4.5]
 

@@ -28,7 +28,19 @@ TASKS = {
     "landmarks": [*ONE, "task=landmarks", "task.distance=diagonal"],
 }
 NUMBERS = {
-    "detection": {"loss", "map50", "map50_95", "per_class", "error", "collisions", "loss_parts"},
+    "detection": {
+        "loss",
+        "map50",
+        "map50_95",
+        "per_class",
+        "error",
+        "collisions",
+        "loss_parts",
+        "precision",
+        "recall",
+        "f1",
+        "mean_iou",
+    },
     "localization": {"loss", "accuracy", "mean_iou", "error"},
     "landmarks": {"loss", "nme", "error"},
 }
