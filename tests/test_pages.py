@@ -43,9 +43,8 @@ def blocks(page: str) -> list[tuple[str, list[str]]]:
     """Return heading and commands of each section of the recipes."""
     found = []
     for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
-        lines = [
-            line for block in re.findall(r"```\n(.*?)```", section, re.DOTALL) for line in block.strip().splitlines()
-        ]
+        fenced = re.findall(r"```(text|)\n(.*?)```", section, re.DOTALL)
+        lines = [line for kind, block in fenced if not kind for line in block.strip().splitlines()]
         lines += [line for line in re.findall(r"`(python src/[^`]*)`", section) if line not in lines]
         found.append((section.splitlines()[0], lines))
     return found
