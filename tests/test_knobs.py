@@ -16,7 +16,6 @@ from crucible.data.readers.generated import worked_example
 from crucible.errors import Refusal
 from crucible.models.convnet import ConvNet
 from crucible.models.inception import Inception
-from crucible.models.logistic import Logistic
 from crucible.models.mlp import MLP
 from crucible.models.norms import NormSettings
 from crucible.models.vgg16 import VGG16
@@ -64,8 +63,6 @@ def test_given_weights_stay_what_they_are_and_units_without_bias_have_none() -> 
     s = lambda z: 1 / (1 + np.exp(-z))  # noqa: E731
     wanted = np.ones(3) @ s(np.array([[1, 0], [0, 1], [2, 2]]) @ s(np.array([[1, 2], [3, 4]]) @ x))
     assert float(model(torch.tensor([[0.5, -1.0]]))) == pytest.approx(wanted, rel=1e-6)
-    assert Logistic((3,), 2, bias=False).linear.bias is None
-    assert Logistic((3,), 2).linear.bias is not None
     biased = MLP((2,), 1, layers=[2], weights=[[1, 2, 3, 4], [1, 1]], **PLAIN)
     assert all(not p.any() for name, p in biased.named_parameters() if "bias" in name)
     with pytest.raises(Refusal, match="3 and 2 weights for layers of 2 x 2 and 1 x 2"):

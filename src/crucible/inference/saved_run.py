@@ -21,6 +21,7 @@ from crucible.errors import Refusal
 from crucible.files import CONFIG, SUMMARY, WEIGHTS
 from crucible.instantiate import build
 from crucible.integrity import require_unchanged
+from crucible.models.contracts import Placed
 from crucible.tasks.task import MonitoredTask, build_network
 
 NEEDED = ("data", "model", "monitor", "epochs", "train", "diagnosis", "threads", "parameters")  # of train.json
@@ -90,6 +91,19 @@ def build_calibrated(folder: Path, node: Mapping[str, Any], card: Card) -> Monit
     summary = read_summary(folder)
     task.calibrate(summary.get("dev") or summary["train"])
     return task
+
+
+def answering_run(folder: Path, device: torch.device) -> Saved:
+    """Return a run as `load_run` does, which says something of an example.
+
+    Raises:
+        Refusal: its model is a point.
+    """
+    saved = load_run(folder, device)
+    if isinstance(saved.model, Placed):
+        raise Refusal(f"run={folder}", "its model is a point, which says nothing of an example", allowed="a run with a network",
+                      example="python src/evaluate.py run=latest")  # fmt: skip
+    return saved
 
 
 def load_run(folder: Path, device: torch.device) -> Saved:

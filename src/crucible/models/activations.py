@@ -33,3 +33,4 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "absolute": Absolute,
     "step": Step,
 }
+ACTIVE = tuple({*ACTIVATIONS.values()} - {nn.Identity})  # those that do something

@@ -12,12 +12,11 @@ class Logistic(nn.Module):
     Args:
         feature_shape: (C, H, W) or (F).
         num_outputs: 1 for a binary task, else the number of classes, K.
-        bias: whether a unit has one.
     """
 
-    def __init__(self, feature_shape: Sequence[int], num_outputs: int, *, bias: bool = True) -> None:
+    def __init__(self, feature_shape: Sequence[int], num_outputs: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(prod(feature_shape), num_outputs, bias=bias)
+        self.linear = nn.Linear(prod(feature_shape), num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, F) to logits (B, K)."""

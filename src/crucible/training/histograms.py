@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crucible.data.batches import Batch
-from crucible.models.activations import ACTIVATIONS
+from crucible.models.activations import ACTIVE
 from crucible.models.profile import uncompiled
 from crucible.models.sequence import SequenceNetwork, in_steps
 from crucible.training.probe import LONGEST, MOST, WEIGHTED, hooked
@@ -16,7 +16,6 @@ from crucible.training.probe import LONGEST, MOST, WEIGHTED, hooked
 BINS = 41  # an odd number: 0 stands in the middle of one
 NEAR_ZERO = 1e-3  # a weight below has next to no effect
 LARGEST = 1 << 18  # values of a layer that are counted; of more every k-th
-ACTIVE = tuple({*ACTIVATIONS.values()} - {nn.Identity})
 Facts = dict[str, Any]
 
 
@@ -48,7 +47,7 @@ def spread(model: nn.Module, batch: Batch) -> dict[str, Facts]:
             uncompiled(model)(in_steps(x)[:, :LONGEST] if isinstance(model, SequenceNetwork) else x)
     model.train(was_training)
     return {
-        "weights": {name: {"norm": float(w.float().norm()), **_facts(w)} for name, w in weights.items()},
+        "weights": {name: {"norm": float(w.double().norm()), **_facts(w)} for name, w in weights.items()},
         "activations": {name: _facts(values) for name, values in found.items()},
     }
 

@@ -17,7 +17,7 @@ from crucible.app.training import prepared_data
 from crucible.data.seen import Seen
 from crucible.diagnosis.graph import trace
 from crucible.instantiate import build
-from crucible.models.activations import ACTIVATIONS
+from crucible.models.activations import ACTIVE
 from crucible.models.profile import measure, savings
 from crucible.report import architecture, graph
 from crucible.report.screen import lined
@@ -55,8 +55,7 @@ def main(job: Job) -> None:
 
 def _functions(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """Return the activation functions of a network, each once."""
-    kinds = tuple(kind for kind in ACTIVATIONS.values() if kind is not torch.nn.Identity)
-    return {type(each).__name__: each for each in model.modules() if isinstance(each, kinds)}
+    return {type(each).__name__: each for each in model.modules() if isinstance(each, ACTIVE)}
 
 
 def _show_graph(job: Job) -> None:

@@ -10,8 +10,7 @@ from crucible.data.card import Card
 from crucible.data.columns import columns_of
 from crucible.errors import Refusal, printable
 from crucible.inference.onnx import drawn, export
-from crucible.inference.saved_run import load_run
-from crucible.models.contracts import Placed
+from crucible.inference.saved_run import answering_run
 from crucible.report.screen import lined
 
 KEYS = {"run": "latest", "out": ""}
@@ -26,10 +25,7 @@ def main(words: list[str]) -> None:
     path = output_file("out", given["out"] or str(folder / "model.onnx"))
     if path.suffix != ".onnx":
         raise Refusal(f"out={path}", "its name does not end in .onnx", example="out=model.onnx")
-    saved = load_run(folder, torch.device("cpu"))
-    if isinstance(saved.model, Placed):
-        raise Refusal(f"run={folder}", "its model is a point, which says nothing of an example", allowed="a run with a network",
-                      example="python src/evaluate.py run=latest")  # fmt: skip
+    saved = answering_run(folder, torch.device("cpu"))
     if saved.card.holds_symbols:
         raise Refusal(f"run={folder}", "ONNX files are written of networks that take numbers of one shape, this one reads text",
                       allowed="a run on images, tables or arrays", example="python src/predict.py run=latest input=lines.txt")  # fmt: skip

@@ -10,9 +10,8 @@ from crucible.app.arguments import fraction, one_of, output_file, output_folder,
 from crucible.app.unfinished import usable_run
 from crucible.errors import Refusal, printable
 from crucible.inference.predict import Answers, answers, examples
-from crucible.inference.saved_run import Saved, load_run
+from crucible.inference.saved_run import Saved, answering_run
 from crucible.labels.kind import Answer
-from crucible.models.contracts import Placed
 from crucible.report.answers import FORMATS
 from crucible.report.screen import lined
 from crucible.tracking.folder import write_atomic
@@ -35,10 +34,7 @@ def main(words: list[str]) -> None:
     score = fraction("score", given["score"]) if given["score"] else None
     draw = output_folder("draw", given["draw"]) if given["draw"] != "none" else None
     folder = usable_run(given["run"])
-    saved = load_run(folder, torch.device("cpu"))
-    if isinstance(saved.model, Placed):
-        raise Refusal(f"run={folder}", "its model is a point, which says nothing of an example", allowed="a run with a network",
-                      example="python src/evaluate.py run=latest")  # fmt: skip
+    saved = answering_run(folder, torch.device("cpu"))
     said = answers(saved, examples(Path(given["input"]).expanduser(), saved))
     found = _shown(said.found, saved, score)
     files = _drawn(found, saved, draw) if saved.task.kind.where and draw is not None else []

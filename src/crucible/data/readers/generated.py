@@ -106,8 +106,7 @@ def worked_example(
     target: float,
 ) -> Source:
     """Make one example, to be followed with pencil and paper; every split is this one."""
-    chunk = np.array([x], np.float32)
-    pool = Pool(labels=np.array([target]), chunks=lambda: iter([chunk]))
+    pool = _pool(np.array([x], np.float32), np.array([target]))
     return Source(dict.fromkeys(SPLITS[:3], pool), {})
 
 
@@ -149,7 +148,7 @@ def gates(
     gate: Literal["and", "nand", "or", "xor"],
 ) -> Source:
     """Make the four corners of the unit square with a logic gate's answers; every split is these four."""
-    pool = Pool(labels=np.array(GATES[gate]), chunks=lambda: iter([CORNERS]))
+    pool = _pool(CORNERS, np.array(GATES[gate]))
     return Source(dict.fromkeys(SPLITS[:3], pool), {}, bayes_error=lambda: 0.0)
 
 
@@ -169,11 +168,12 @@ def tilts(
     """
     drawn = np.random.default_rng(seed).normal(0, noise, (size, 2))
     tilt, level = (drawn - drawn.mean(axis=0)).astype(np.float32), np.zeros((1, 2), np.float32)
-    pools = {
-        split: Pool(labels=np.zeros(len(x), np.int64), chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x
-        for split, x in zip(SPLITS[:3], (tilt, level, level), strict=True)
-    }
-    return Source(pools, {})
+    parts = zip(SPLITS[:3], (tilt, level, level), strict=True)
+    return Source({split: _pool(x, np.zeros(len(x), np.int64)) for split, x in parts}, {})
+
+
+def _pool(x: Array, labels: Array) -> Pool:
+    return Pool(labels=labels, chunks=lambda: iter([x]))
 
 
 def _shared(densities: Array, cell: float) -> float:
@@ -191,6 +191,5 @@ def _source(
         if size == 0:
             continue
         y = np.arange(size) % classes
-        x = (draw(rng, y) + rng.normal(0, noise, (size, 2))).astype(np.float32)
-        pools[split] = Pool(labels=y, chunks=lambda x=x: iter([x]))  # type: ignore[misc]  # the default binds this x
+        pools[split] = _pool((draw(rng, y) + rng.normal(0, noise, (size, 2))).astype(np.float32), y)
     return Source(pools, {}, bayes_error=best if noise > 0 else lambda: 0.0)
