@@ -62,26 +62,18 @@ def augmented(batches: Batches, home: Path) -> dict[str, Path]:
         first,
         *(batches.augment(first, generator(batches.seed, "shown", i, batches.device)) for i in range(COPIES)),
     ]
-    images = [each["x"][i].float().cpu().numpy() for i in range(len(first["x"])) for each in drawn]
+    every = [{name: value[i] for name, value in each.items()} for i in range(len(first["x"])) for each in drawn]
+    images = [each["x"].float().cpu().numpy() for each in every]
+    boxes = [_with_area(each["boxes"]).tolist() if "boxes" in each else [] for each in every]
+    points = [each["points"].tolist() if "points" in each else [] for each in every]
     captions = ["as it is", *[""] * COPIES] * len(first["x"])
-    boxes = (
-        [
-            own[(own[:, 2:] > own[:, :2]).all(dim=1)].tolist()
-            for i in range(len(first["x"]))
-            for each in drawn
-            for own in [each["boxes"][i]]
-        ]
-        if "boxes" in first
-        else [[]] * len(images)
-    )
-    points = (
-        [each["points"][i].tolist() for i in range(len(first["x"])) for each in drawn]
-        if "points" in first
-        else [[]] * len(images)
-    )
     home.mkdir(parents=True, exist_ok=True)
     write_atomic(home / "augmented.png", sheet(images, captions, boxes, points))
     return {"What training sees: images as they are, and as augmentation changes them": home / "augmented.png"}
+
+
+def _with_area(boxes: torch.Tensor) -> torch.Tensor:
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
 def feature_maps(saved: Saved, batches: Batches, split: str, row: int, layer: str) -> tuple[list[Array], Array]:

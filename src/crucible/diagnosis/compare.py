@@ -27,8 +27,8 @@ def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
     """Return the mean of repeats and its interval (Student, 1908).
 
     Args:
-        overlap: of folds, examples judged for each one trained on, 1 / (k - 1): their trainings share examples, so that their spread
-            alone is too small (Nadeau and Bengio, 2003, Machine Learning 52, equation 9).
+        overlap: of folds, examples judged for each one trained on: their trainings share examples, so that their spread alone is too
+            small (Nadeau and Bengio, 2003, Machine Learning 52, equation 9).
     """
     n = len(values)
     half = quantile(n - 1) * stdev(values) * sqrt(1 / n + overlap) if n > 1 else inf

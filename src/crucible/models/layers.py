@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, prod, radians, sin
+from math import cos, pi, prod, radians, sin
 from typing import Annotated, Any, Literal
 
 import torch
@@ -453,9 +453,10 @@ def _edge_filter(name: str) -> Tensor:
         raise Refusal("model.layers", f"there is no filter {name!r}", allowed=f"{', '.join(known)}; sobel_45, scharr_70, ...: turned by degrees",
                       nearest=nearest(name, known), example="{conv: 2, f: 3, filters: [vertical, sobel]}")  # fmt: skip
     plain, _, degrees = ("vertical", "", "90") if name == "horizontal" else name.partition("_")
-    kernel = torch.tensor(FILTERS[plain])
-    angle = radians(int(degrees or 0))
-    return cos(angle) * kernel + sin(angle) * kernel.T if degrees not in ("", "90") else kernel.T if degrees else kernel
+    kernel, angle = torch.tensor(FILTERS[plain]), radians(int(degrees or 0))
+    if angle == pi / 2:
+        return kernel.T  # to the last bit, which cos(pi / 2) is not
+    return cos(angle) * kernel + sin(angle) * kernel.T
 
 
 def _set_by_hand(conv: nn.Module, filters: Sequence[str], *, learn: bool) -> None:

@@ -66,16 +66,18 @@ def page(
         **further,
     }
     split, last = list(judged(summary).items())[-1]
-    there = {name for name, own in parts.items() if own} | {"verdict", "configuration", "card"}
-    there |= {name for name, is_there in (("classes", any(splits.values())), ("mistakes", bool(gallery))) if is_there}
-    drawn = [(f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)]
-    sections = [(name, heading) for name, heading in HEADINGS if name in there]
-    sections[-2:-2] = drawn
+    more = {
+        "classes": any(splits.values()),
+        "mistakes": bool(gallery),
+        "verdict": True,
+        "configuration": True,
+        "card": True,
+    }
     return rendered(
         "report.html",
         parts,
         gallery=gallery,
-        sections=sections,
+        sections=_sections({name for name, own in {**parts, **more}.items() if own}, pictures),
         title=f"{summary['data']}, {summary['model']}: {error_name(summary)} {amount(last['error'], summary)} on {split}",
         facts=facts,
         verdict=verdict(diagnosis),
@@ -93,6 +95,13 @@ def page(
         config=config,
         card=json.dumps({key: value for key, value in card.items() if key not in HIDDEN}, indent=1, ensure_ascii=False),
     )
+
+
+def _sections(there: set[str], pictures: Mapping[str, Path]) -> list[tuple[str, str]]:
+    """Return name and heading of each section that there is, in order; the pictures before the last two."""
+    sections = [(name, heading) for name, heading in HEADINGS if name in there]
+    sections[-2:-2] = [(f"picture{i + 1}", heading.partition(":")[0]) for i, heading in enumerate(pictures)]
+    return sections
 
 
 def progress(tried: Sequence[tuple[str, float]], summary: Mapping[str, Any]) -> list[Part]:
