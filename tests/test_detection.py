@@ -267,7 +267,7 @@ def test_the_notes_form_is_the_sum_of_squares_cell_after_cell() -> None:
     for scene in (BATCH, batch_of([PEDESTRIAN], [], [CAR, (2, [1.0, 1, 9, 30])])):
         outputs = torch.randn(len(scene["x"]), len(ANCHORS) * (5 + K), 3, 3, requires_grad=True)
         found = goal.loss(outputs, scene)
-        assert float(found["loss"]) == pytest.approx(notes_by_hand(outputs.detach(), scene), rel=1e-5)
+        assert float(found["loss"].detach()) == pytest.approx(notes_by_hand(outputs.detach(), scene), rel=1e-5)
         assert float(found["loss"]) == pytest.approx(sum(float(v) for k, v in found.items() if k != "loss"), rel=1e-5)
         found["loss"].backward()
         assert outputs.grad.isfinite().all()
@@ -303,3 +303,12 @@ def test_the_notes_form_learns_one_scene() -> None:
     metrics.update(outputs.detach(), BATCH)
     found = metrics.compute()
     assert found["map50"] == found["recall"] == found["precision"] == 1 and found["mean_iou"] > 0.97
+
+
+def test_in_the_notes_form_an_unsure_cell_is_dropped_before_suppression() -> None:
+    """Notes 000, part 11: every p_c below 0.6 is discarded first; the class counts for nothing there."""
+    outputs = torch.full((1, len(ANCHORS), 5 + K, 3, 3), -10.0)
+    for column, p_c in ((0, 0.8), (1, 0.59), (2, 0.61)):
+        outputs[0, 0, :, 1, column] = torch.tensor([math.log(p_c / (1 - p_c)), 0, 0, 1, 1, 0, 0, 0])  # of 3 classes none
+    found = task(form="notes").postprocess(outputs.flatten(1, 2))
+    assert found[0, :, 4][found[0, :, 4] > 0].tolist() == pytest.approx([0.8, 0.61])
