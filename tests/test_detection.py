@@ -309,6 +309,8 @@ def test_in_the_notes_form_an_unsure_cell_is_dropped_before_suppression() -> Non
     """Notes 000, part 11: every p_c below 0.6 is discarded first; the class counts for nothing there."""
     outputs = torch.full((1, len(ANCHORS), 5 + K, 3, 3), -10.0)
     for column, p_c in ((0, 0.8), (1, 0.59), (2, 0.61)):
-        outputs[0, 0, :, 1, column] = torch.tensor([math.log(p_c / (1 - p_c)), 0, 0, 1, 1, 0, 0, 0])  # of 3 classes none
+        outputs[0, 0, :, 1, column] = torch.tensor(
+            [math.log(p_c / (1 - p_c)), 0, 0, 1, 1, 0, 0, 0]
+        )  # of 3 classes none
     found = task(form="notes").postprocess(outputs.flatten(1, 2))
     assert found[0, :, 4][found[0, :, 4] > 0].tolist() == pytest.approx([0.8, 0.61])
