@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from crucible.constants import constant
+
 BLOCK = 128  # of many boxes so many are compared with all others at a time
 MATCHED = 0.5  # intersection over union from which a box is taken for right (notes 000, part 11, section 1)
 
@@ -131,4 +133,4 @@ def _iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sides(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    return torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype, device=boxes.device)
+    return constant([size[1], size[0]] * 2, boxes)

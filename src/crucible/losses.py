@@ -24,6 +24,17 @@ def cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, s
     return _weighted(found, label, weight)
 
 
+def cross_entropies(logits: Tensor, label: Tensor) -> Tensor:
+    """Return -log softmax(logits)_y (B, L) of every place; 0 where the label is -100.
+
+    Place by place, as torch has no deterministic kernel on CUDA for maps of classes.
+
+    Args:
+        logits: (B, L, K). label: (B, L).
+    """
+    return F.cross_entropy(precise(logits).flatten(0, 1), label.flatten(), reduction="none").view_as(label)
+
+
 def binary_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """Return the mean of -y log a - (1 - y) log(1 - a) with a = sigmoid(logits) (notes 000, part 1).
 
@@ -144,7 +155,8 @@ def pair_cross_entropy(logits: Tensor, same: Tensor) -> Tensor:
 
 def _halves(values: Tensor, same: Tensor) -> Tensor:
     """Return half the mean over the pairs of one person, and half that over the others; 0 of pairs that there are not."""
-    return sum((values * own).sum() / own.sum().clamp(min=1) for own in (same, ~same)) / values.new_tensor(2)
+    one, other = ((values * own).sum() / own.sum().clamp(min=1) for own in (same, ~same))
+    return (one + other) / 2
 
 
 def gram(maps: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class Trainer(Section):
     keep: Literal["best", "last"] = "best"
     max_norm: Norm
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     threads: Literal["auto"] | Threads
     deterministic: bool
     channels_last: bool

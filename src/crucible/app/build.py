@@ -15,7 +15,7 @@ from crucible.app.project import Config
 from crucible.data.batches import Batches
 from crucible.data.card import Card, read_card
 from crucible.data.seen import Seen, report
-from crucible.inference.saved_run import on_device
+from crucible.inference.saved_run import is_channels_last, on_device
 from crucible.instantiate import build
 from crucible.models.contracts import largest_norm
 from crucible.optim.guard import GuardedOptimizer
@@ -119,7 +119,7 @@ def assemble(
         task=task,
         penalised=build("regularizer", cfg["regularizer"], task, data.card.size("train")),
         model=model,
-        batches=build_batches(cfg, data.folder, data.card, data.device, before),
+        batches=build_batches(cfg, data.folder, data.card, data.device, before, channels_last=is_channels_last(model)),
         optimizer=optimizer,
         schedule=schedule,
         transfer=transfer,
@@ -129,9 +129,11 @@ def assemble(
     )
 
 
-def build_batches(cfg: Config, folder: Path, card: Card, device: torch.device, seen: Seen) -> Batches:
+def build_batches(
+    cfg: Config, folder: Path, card: Card, device: torch.device, seen: Seen, *, channels_last: bool = False
+) -> Batches:
     """Return the batches of a prepared folder, normalised as `card` says, without what the weights have seen before."""
     augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
     left_out = seen.rows(read_card(folder)) if seen_policy(cfg) == "drop" else {}
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
-                   seed=cfg["seed"], sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip
+                   seed=cfg["seed"], channels_last=channels_last, sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip

@@ -214,4 +214,4 @@ def _require_declared(data: Config, card: Card) -> None:
 
 def is_fixed(cfg: Config) -> bool:
     """Whether the features of frozen layers are the same in every epoch, and the head takes them as they are."""
-    return not build("augment", cfg["augment"], False).needs_images and cfg["trainer"]["precision"] == "float32"
+    return not build("augment", cfg["augment"], False).needs_images and cfg["trainer"]["precision"] != "bfloat16"

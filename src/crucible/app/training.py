@@ -47,15 +47,16 @@ from crucible.report.leaks import about
 from crucible.report.progress import Tell
 from crucible.report.screen import screen
 from crucible.resources import exhausted
+from crucible.tasks.task import total_of
 from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.curves import read_spread, write_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
 from crucible.tracking.start import Identity, begin, open_run, require_same
 from crucible.training.best import Best
-from crucible.training.device import be_deterministic, choose_device, choose_threads
+from crucible.training.device import be_deterministic, choose_device, choose_threads, require_deterministic
 from crucible.training.evaluation import Evaluation, evaluate_split, latency_ms, summary_of
-from crucible.training.expected import expected_seconds, in_words
+from crucible.training.expected import expected_seconds, in_words, put_back
 from crucible.training.gradient_check import gradient_check, require_right
 from crucible.training.histograms import spread
 from crucible.training.locate import locate_nonfinite
@@ -70,6 +71,7 @@ SHOWN = 16  # of the first batch
 def prepared_data(job: Job) -> Data:
     """Return the data of a training, everything that can be refused having been refused."""
     device = choose_device(job.cfg["trainer"]["device"])
+    be_deterministic(job.cfg["trainer"]["deterministic"])
     folder, card = prepared(job, fits(job.cfg))
     if job.cfg["resume"] is not None:
         require_same(job.folder, identity(job.cfg, card))
@@ -136,7 +138,6 @@ def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) ->
     further = parts.task.multiplications(card.feature_shape)
     threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size, further=further)
     torch.set_num_threads(threads)
-    be_deterministic(job.cfg["trainer"]["deterministic"])
     return threads
 
 
@@ -162,15 +163,21 @@ def _expected(job: Job, parts: Parts, epochs_done: int) -> str:
     return f"; expected: {in_words(seconds)}"
 
 
-def check_gradients(cfg: Config, parts: Parts) -> None:
-    """Compare back-propagation with two-sided differences, where that is declared, and say what came out.
+def check_backward(cfg: Config, parts: Parts) -> None:
+    """Look at the way back before anything is written: is it deterministic on CUDA, is it right, where that is declared.
 
     Raises:
-        Refusal: they differ; nothing has been written.
+        Refusal: a step of it has no deterministic kernel, or it differs from two-sided differences.
     """
-    if not cfg["trainer"]["gradient_check"]:
+    on_cuda = cfg["trainer"]["deterministic"] and parts.batches.device.type == "cuda"
+    if not (on_cuda or cfg["trainer"]["gradient_check"]):
         return
     few = {name: value[:CHECKED_EXAMPLES] for name, value in next(parts.batches.train(0)).items()}
+    if on_cuda:
+        with put_back(parts.model, parts.batches.device):
+            require_deterministic(total_of(parts.penalised.losses(parts.model, few)))
+    if not cfg["trainer"]["gradient_check"]:
+        return
     found = gradient_check(parts.model, parts.penalised, few, seed=cfg["seed"])
     require_right(found)
     print(f"gradient check: largest relative difference {found.worst:.1e} over {found.compared} coordinates of "

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from crucible.constants import constant
 from crucible.schema import NonNegative, Probability, Share
 
 Batch = dict[str, Tensor]
@@ -144,7 +145,7 @@ class Strong:
             slant = torch.eye(2, device=device).repeat(count, 1, 1)
             slant[:, 0, 1] = draw(self.shear).tan()
             linear = linear @ slant
-        middle = torch.tensor([w / 2, h / 2], device=device)
+        middle = constant([w / 2, h / 2], linear)
         offset = middle + torch.stack([draw(self.shift) * w, draw(self.shift) * h], 1) - linear @ middle
         return torch.cat([linear, offset[:, :, None]], dim=2)
 
@@ -183,13 +184,19 @@ def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def _sampled(images: Tensor, forward: Tensor) -> Tensor:
     """Return images (B, C, H, W) moved by maps (B, 2, 3) of pixels: each target pixel is looked up where it came from."""
     h, w = images.shape[2:]
-    back = torch.linalg.inv(forward[:, :, :2])
-    scale = torch.tensor([2 / w, 2 / h], device=images.device)  # pixels to grid_sample's -1 .. 1
+    back = _inverse(forward[:, :, :2])
+    scale = constant([2 / w, 2 / h], images)  # pixels to grid_sample's -1 .. 1
     linear = back * scale[:, None] / scale
-    middle = (torch.ones(2, device=images.device) / scale - forward[:, :, 2])[:, :, None]
+    middle = (1 / scale - forward[:, :, 2])[:, :, None]
     offset = (back @ middle)[:, :, 0] * scale - 1
     grid = F.affine_grid(torch.cat([linear, offset[:, :, None]], 2), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _inverse(maps: Tensor) -> Tensor:
+    """Return the inverses of matrices (B, 2, 2), written out: a solver waits for the device to say whether there is one."""
+    a, b, c, d = maps.flatten(1).unbind(1)
+    return torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / (a * d - b * c)[:, None, None]
 
 
 def _bent(images: Tensor, fields: Tensor) -> Tensor:
@@ -221,7 +228,7 @@ def _moved(batch: Batch, forward: Tensor, size: tuple[int, int]) -> Batch:
         x0, y0, x1, y1 = batch["boxes"].unbind(dim=2)
         corners = torch.stack([x0, y0, x1, y0, x0, y1, x1, y1], dim=2).view(len(x0), -1, 2)
         corners = _mapped(corners, forward).view(*x0.shape, 4, 2)
-        limit = torch.tensor([size[1], size[0]], device=corners.device)
+        limit = constant([size[1], size[0]], corners)
         low, high = (each.clamp(min=0).minimum(limit) for each in (corners.amin(dim=2), corners.amax(dim=2)))
         whole = (corners.amax(dim=2) - corners.amin(dim=2)).prod(dim=2)
         left = (high - low).clamp(min=0).prod(dim=2) >= SEEN * whole

@@ -2,7 +2,9 @@
 
 import copy
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -34,6 +36,7 @@ class Batches:
         batch_size: examples a step; None for all of train (batch gradient descent).
         augment: what train batches go through, before they are normalised.
         seed: draws order and augmentation, each epoch anew.
+        channels_last: whether images are given channels last, as the filters are stored: else both would be turned at every step.
         sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others;
             {per_class: k}: batches of k examples of each of their classes; `streams`: each row of a batch goes on where that row
             of the batch before it ended, and `follows` (B,) says whether it does.
@@ -52,11 +55,12 @@ class Batches:
         batch_size: int | None,
         augment: Callable[[Batch, torch.Generator], Batch],
         seed: int,
+        channels_last: bool = False,
         sampling: str | Mapping[str, int] = "shuffle",
         left_out: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
-        self._sampling = sampling
+        self._sampling, self._form = sampling, torch.channels_last if channels_last else torch.contiguous_format
         self.batch_size = batch_size or card.size("train")
         orders: dict[str, Order] = {
             "shuffle": shuffled,
@@ -69,6 +73,8 @@ class Batches:
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
         self.splits, self.identity = self.own.splits, (self.own.key, str(folder.absolute()))
         self._arrays: dict[str, tuple[Tensor | Padded, Tensor]] = {}
+        self._labels: dict[str, Tensor] = {}
+        self._on_disk: set[str] = set()
         self._further: dict[str, Batch] = {}
         self._normalizer = normalizer(card).to(device)
 
@@ -76,21 +82,28 @@ class Batches:
         """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
         x, y = self.arrays("train")
         draw = generator(self.seed, "order", epoch, torch.device("cpu"))
-        order = self._order(y.cpu(), draw)
+        order = self._order(self.labels("train"), draw)
         if isinstance(x, Padded) and self._sampling != "streams":
-            order = in_buckets(order, x.lengths.cpu(), self.batch_size, draw)
-        follows = following(order, self.batch_size) if self._sampling == "streams" else None
-        order = order.to(x.device)
+            order = in_buckets(order, x.lengths, self.batch_size, draw)
+        own, steps = order.to(self.device), bounds(len(order), self.batch_size)
+        known = {"label": y, **self.further("train")}
+        moving = {"follows": following(order, self.batch_size).to(self.device)} if self._sampling == "streams" else {}
         moves = generator(self.seed, "augment", epoch, self.device)
-        for start, end in bounds(len(order), self.batch_size):
-            rows = order[start:end]
-            stored = x.index_select(0, rows).to(self.device, non_blocking=True)
-            own = rows.to(y.device)
-            further = {name: values.index_select(0, own) for name, values in self.further("train").items()}
-            if follows is not None:
-                further["follows"] = follows[start:end]
-            batch = self.augment({"x": stored, "label": y.index_select(0, own), **further}, moves)
-            yield self._ready(batch)
+        on_device = isinstance(x, Tensor) and x.device == self.device
+        examples = self._examples_of("train", [(own if on_device else order)[start:end] for start, end in steps])
+        for (start, end), stored in zip(steps, examples, strict=True):
+            rest = {name: values.index_select(0, own[start:end]) for name, values in known.items()}
+            rest |= {name: values[start:end] for name, values in moving.items()}
+            yield self._ready(self.augment({"x": stored, **rest}, moves))
+
+    def _examples_of(self, split: str, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Give the stored examples of each part of rows, on the device; those that lie on disk are read one part ahead."""
+        x, _ = self.arrays(split)
+        if split not in self._on_disk:
+            yield from (x.index_select(0, rows).to(self.device) for rows in parts)
+            return
+        for stored in ahead(partial(_read, x, pinned=self.device.type == "cuda"), parts):
+            yield stored.to(self.device, non_blocking=True)
 
     def evaluation(self, split: str, *, size: int | None = None, rows: Tensor | None = None) -> Iterator[Batch]:
         """Give a split in its stored order, normalised, without augmentation; nothing where there is no such split.
@@ -125,6 +138,8 @@ class Batches:
     def _ready(self, batch: Batch) -> Batch:
         """Return a batch normalised; of examples of different lengths with a mask (B, L) of where they are."""
         ready = {**batch, "x": self.normalize(batch["x"])}
+        if ready["x"].dim() == 4:
+            ready["x"] = ready["x"].contiguous(memory_format=self._form)
         return {**ready, "mask": mask_of(ready["x"])} if self.card.is_ragged else ready
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -135,6 +150,7 @@ class Batches:
     def replaced(self, features: Mapping[str, Tensor]) -> "Batches":
         """Return these batches, in the same order, with features (N, F) of each split in place of its examples."""
         twin = copy.copy(self)
+        twin._on_disk = set()
         twin._arrays = {split: (x, self.arrays(split)[1]) for split, x in features.items()}
         twin._normalizer = Normalizer(*(torch.full((), value, device=self.device) for value in (0.0, 1.0)))
         return twin
@@ -174,10 +190,18 @@ class Batches:
         """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
         if split not in self._arrays:
             x = self._examples(split)
-            y = torch.from_numpy(self._kept(split, np.load(self.folder / split / "y.npy")))
-            fits = x.nbytes < _free_bytes(self.device) // 4
-            self._arrays[split] = (x.to(self.device, copy=True) if fits else x), y.to(self.device)
+            if x.nbytes < _free_bytes(self.device) // 4:
+                x = x.to(self.device, copy=True)
+            else:
+                self._on_disk.add(split)
+            self._arrays[split] = x, self.labels(split).to(self.device)
         return self._arrays[split]
+
+    def labels(self, split: str) -> Tensor:
+        """Return y (N,) on the host."""
+        if split not in self._labels:
+            self._labels[split] = torch.from_numpy(self._kept(split, np.load(self.folder / split / "y.npy")))
+        return self._labels[split]
 
     def _examples(self, split: str) -> Tensor | Padded:
         values = np.load(self.folder / split / "x.npy", mmap_mode="c")
@@ -263,9 +287,28 @@ def _cycled(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.cat([*rounds, rows[:0]])[:count]
 
 
+def ahead(read: Callable[[Tensor], Tensor], parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Give what `read` makes of each part; a thread reads the next one meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        coming: deque[Future[Tensor]] = deque()
+        for part in parts:
+            coming.append(reader.submit(read, part))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        yield from (each.result() for each in coming)
+
+
+def _read(x: Tensor | Padded, rows: Tensor, *, pinned: bool) -> Tensor:
+    """Return some examples; in pinned memory, from which a device takes them while others go on."""
+    found = x.index_select(0, rows)
+    return found.pin_memory() if pinned else found
+
+
 def _taken(values: Tensor | Padded, part: slice | Tensor) -> Tensor:
     """Return some rows, in a row or by their numbers, of a tensor or of examples of different lengths."""
-    return values[part] if isinstance(part, slice) else values.index_select(0, part.to(values.device))
+    if isinstance(part, slice):
+        return values[part]
+    return values.index_select(0, part if isinstance(values, Padded) else part.to(values.device))
 
 
 def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:

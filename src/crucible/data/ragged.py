@@ -91,13 +91,16 @@ class Lengths:
 class Padded:
     """The examples of a split in memory; gathered rows come padded to the longest of them.
 
+    Lengths and rows are on the host, so that nobody waits for the device to say how long the longest is.
+
     Args:
-        values: (sum of L_i, ...). offsets: (N + 1,), where each example begins, and the end.
+        values: (sum of L_i, ...). offsets: (N + 1,), where each example begins, and the end; on the host.
     """
 
     def __init__(self, values: Tensor, offsets: Tensor) -> None:
         self.values, self.offsets = values, offsets
         self.lengths = offsets.diff()
+        self._first = offsets.to(values.device)
         self._padding = float("nan") if values.is_floating_point() else SYMBOL_PADDING
 
     def __len__(self) -> int:
@@ -115,23 +118,24 @@ class Padded:
 
     def to(self, device: torch.device, *, copy: bool = False) -> "Padded":
         """Return the same on another device."""
-        return Padded(self.values.to(device, copy=copy), self.offsets.to(device))
+        return Padded(self.values.to(device, copy=copy), self.offsets)
 
     def in_passages(self, longest: int) -> tuple["Padded", Tensor]:
         """Return examples that follow each other as passages of at most `longest` steps, and the row (M,) with which each begins."""
         together = max(1, longest // int(self.lengths.max()))
-        first = torch.arange(0, len(self), together, device=self.device)
+        first = torch.arange(0, len(self), together)
         return Padded(self.values, torch.cat([self.offsets[first], self.offsets[-1:]])), first
 
     def __getitem__(self, rows: slice) -> Tensor:
-        return self.index_select(0, torch.arange(len(self), device=self.device)[rows])
+        return self.index_select(0, torch.arange(len(self))[rows])
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """Return the examples in rows (B,) as (B, longest of them, ...)."""
         lengths = self.lengths[rows]
         places = torch.arange(int(lengths.max()), device=self.device)
-        there = places < lengths[:, None]
-        gathered = self.values[torch.where(there, self.offsets[rows][:, None] + places, 0)]
+        there = places < lengths.to(self.device, non_blocking=True)[:, None]
+        first = self._first[rows.to(self.device, non_blocking=True)]
+        gathered = self.values[torch.where(there, first[:, None] + places, 0)]
         return gathered.masked_fill(~there.view(*there.shape, *(1 for _ in gathered.shape[2:])), self._padding)
 
 

@@ -85,6 +85,11 @@ def on_device(model: nn.Module, device: torch.device, *, channels_last: bool) ->
     return model
 
 
+def is_channels_last(model: nn.Module) -> bool:
+    """Whether image filters are stored channels last, and otherwise than contiguously."""
+    return any(part.dim() == 4 and not part.is_contiguous() for part in model.parameters())
+
+
 def build_calibrated(folder: Path, node: Mapping[str, Any], card: Card) -> MonitoredTask:
     """Return a task with what a run has chosen on dev."""
     task: MonitoredTask = build("task", node, card)

@@ -56,6 +56,12 @@ class Accumulator(ABC):
         return None
 
 
+def tally(cells: Tensor, count: int) -> Tensor:
+    """Return how often each of so many cells comes among cells (n,), as float64; torch.bincount would wait for the largest."""
+    ones = torch.ones(len(cells), dtype=torch.float64, device=cells.device)
+    return torch.zeros(count, dtype=torch.float64, device=cells.device).scatter_add_(0, cells, ones)
+
+
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Return part / whole of counts; 0 where there is nothing of the whole."""
     return torch.where(whole > 0, part / whole.clamp(min=1), torch.zeros_like(part))

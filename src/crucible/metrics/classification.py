@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crucible.data.batches import Batch
-from crucible.metrics.accumulator import Accumulator, ratio
+from crucible.metrics.accumulator import Accumulator, ratio, tally
 
 
 class ConfusionMatrix(Accumulator):
@@ -39,7 +39,7 @@ class ConfusionMatrix(Accumulator):
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Take in the outputs for a batch with `label` (B,)."""
         k, label = self.num_classes, batch["label"]
-        self._counts = self._counts + torch.bincount(label * k + self._predict(outputs), minlength=k * k).double()
+        self._counts = self._counts + tally(label * k + self._predict(outputs), k * k)
         self._total = self._total + self._loss(outputs, label).double() * len(label)
 
     def matrix(self) -> Tensor:

@@ -138,6 +138,7 @@ class DetectionMetrics(Accumulator):
 
     Args:
         names: of the classes. losses: outputs and batch to the mean loss () and its parts. find: outputs to found boxes (B, D, 6).
+        settle: those to what stays of them, which may read the device: it is called when the numbers are asked for.
         score: from which a box is counted where boxes are counted one by one, as in the confusion matrix.
         collisions: outputs and batch to the number () of objects that share a place of the grid with another one.
         within: found boxes (B, D, 6) and their batch to the boxes within each picture; the stored picture is all of it.
@@ -152,22 +153,27 @@ class DetectionMetrics(Accumulator):
         score: float,
         collisions: Callable[[Any, Batch], Tensor],
         within: Callable[[Tensor, Batch], Tensor] = lambda found, batch: found,
+        settle: Callable[[Tensor], Tensor] = lambda found: found,
     ) -> None:
-        self._within = within
+        self._within, self._settle = within, settle
         self._names, self._losses, self._find, self._score = names, losses, find, score
+        self._open: list[tuple[Tensor, Batch]] = []
         self._taken: list[tuple[Tensor, Tensor, Tensor]] = []
         self._totals: dict[str, Tensor] = {}
         self._collisions, self._lost = collisions, torch.zeros(())
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, M, 4) and `label` (B, M)."""
-        self._taken.append((self._within(self._find(outputs), batch), batch["boxes"], batch["label"]))
+        self._open.append((self._find(outputs), {name: value for name, value in batch.items() if name != "x"}))
         for name, value in self._losses(outputs, batch).items():
             self._totals[name] = self._totals.get(name, 0.0) + value.double() * len(batch["x"])
-        self._lost = self._lost + self._collisions(outputs, batch).cpu()
+        self._lost = self._lost + self._collisions(outputs, batch)
 
     def found(self, *, bounds: Tensor = BOUNDS, any_class: bool = False) -> Found:
         """Return everything taken in, matched."""
+        for found, batch in self._open:
+            self._taken.append((self._within(self._settle(found), batch), batch["boxes"], batch["label"]))
+        self._open.clear()
         given, boxes, labels = (torch.cat(each).cpu() for each in zip(*self._taken, strict=True))
         if any_class:  # counted one by one: only what would be shown
             given = torch.where(given[..., 4:5] >= self._score, given, torch.zeros_like(given))
@@ -179,7 +185,7 @@ class DetectionMetrics(Accumulator):
         And of the boxes that are shown, those from the task's score on, at an overlap of 0.5: precision, recall, f1, and mean_iou,
         the mean overlap of those that are right.
         """
-        if not self._taken:
+        if not self._open and not self._taken:
             return {}
         found = self.found()
         of_classes = curves(found, len(self._names))

@@ -33,18 +33,26 @@ class LocalizationMetrics(Accumulator):
     ) -> None:
         self._within = within
         self._num_classes, self._loss, self._find, self._score = num_classes, loss, find, score
+        self._open: list[tuple[Tensor, Batch]] = []
         self._rows: list[Tensor] = []
         self._total: Tensor | float = 0.0
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Take in the outputs for a batch with `boxes` (B, 1, 4) and `label` (B, 1)."""
-        found = self._within(self._find(outputs), batch)[:, 0]
-        none = torch.full_like(batch["label"][:, 0], self._num_classes)
-        label = torch.where(batch["label"][:, 0] >= 0, batch["label"][:, 0], none)
-        predicted = torch.where(found[:, 4] >= self._score, found[:, 5].long(), none)
-        overlap = iou(found[:, :4], batch["boxes"][:, 0].to(found.dtype))
-        self._rows.append(torch.stack([label.double(), predicted.double(), overlap.double()]))
-        self._total = self._total + self._loss(outputs, batch).double() * len(label)
+        self._open.append((self._find(outputs), {name: value for name, value in batch.items() if name != "x"}))
+        self._total = self._total + self._loss(outputs, batch).double() * len(batch["label"])
+
+    def _settled(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return label, predicted and overlap (N,) of everything taken in, on the host; this alone reads the device."""
+        for answer, batch in self._open:
+            found, label = self._within(answer, batch)[:, 0], batch["label"][:, 0]
+            label = torch.where(label >= 0, label, self._num_classes)
+            predicted = torch.where(found[:, 4] >= self._score, found[:, 5].long(), self._num_classes)
+            overlap = iou(found[:, :4], batch["boxes"][:, 0].to(found.dtype))
+            self._rows.append(torch.stack([label.double(), predicted.double(), overlap.double()]).cpu())
+        self._open.clear()
+        label, predicted, overlap = torch.cat(self._rows, dim=1)
+        return label, predicted, overlap
 
     def matrix(self) -> Tensor:
         """Return the counts (K + 1, K + 1): rows are labels, columns what was predicted; the last is background."""
@@ -52,7 +60,7 @@ class LocalizationMetrics(Accumulator):
 
     def mistakes(self) -> Tensor:
         """Return the counts (K + 1, K + 1) of what was wrong: another class, or the right one in the wrong place."""
-        label, predicted, overlap = torch.cat(self._rows, dim=1).cpu()
+        label, predicted, overlap = self._settled()
         return self._counts(((label != predicted) | ((label < self._num_classes) & (overlap < MATCHED))).double())
 
     def compute(self) -> dict[str, float]:
@@ -60,9 +68,9 @@ class LocalizationMetrics(Accumulator):
 
         mean_iou is over the pictures that hold an object.
         """
-        if not self._rows:
+        if not self._open and not self._rows:
             return {}
-        label, predicted, overlap = torch.cat(self._rows, dim=1).cpu()
+        label, predicted, overlap = self._settled()
         there = label < self._num_classes
         right = label == predicted
         wrong = ~right | (there & (overlap < MATCHED))
@@ -71,7 +79,7 @@ class LocalizationMetrics(Accumulator):
         return dict(zip(self.NAMES, numbers, strict=True))
 
     def _counts(self, mass: Tensor) -> Tensor:
-        label, predicted, _ = torch.cat(self._rows, dim=1).cpu()
+        label, predicted, _ = self._settled()
         k = self._num_classes + 1
         weights = mass if len(mass) else torch.ones_like(label)
         return torch.bincount((label * k + predicted).long(), weights, minlength=k * k).view(k, k)

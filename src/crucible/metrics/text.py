@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crucible.data.batches import Batch
 from crucible.data.readers.source import Array
-from crucible.metrics.accumulator import Accumulator
+from crucible.metrics.accumulator import Accumulator, tally
 
 Span = tuple[str, int, int]  # type, first token, token after the last
 KINDS = {  # of mistakes: label, predicted; and what fixing one adds to the names that are right, and to those found
@@ -83,18 +83,26 @@ class SpanMetrics(Accumulator):
         self._tags, self._loss, self._predict = list(tags), loss, predict
         self._counts = torch.zeros(len(tags), len(tags), dtype=torch.float64)
         self._total: Tensor | float = 0.0
+        self._open: list[tuple[Tensor, Tensor]] = []  # label and predicted (B, L)
         self._spans: list[tuple[int, int, int]] = []  # of each example: right, found, there
         self._missed = dict.fromkeys(KINDS, 0)
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         """Take in the outputs for a batch with `label` (B, M), -1 in the padding."""
         label = batch["label"][:, : outputs.shape[1]]
-        predicted, there, k = self._predict(outputs), label >= 0, len(self._tags)
-        self._counts += torch.bincount(label[there] * k + predicted[there], minlength=k * k).view(k, k).cpu()
-        self._total = self._total + self._loss(outputs, label).double() * there.sum()
-        for own, found, length in zip(label.tolist(), predicted.tolist(), there.sum(dim=1).tolist(), strict=True):
-            names = [[self._tags[tag] for tag in tags[:length]] for tags in (own, found)]
-            self._add(*(set(spans(each)) for each in names))
+        self._open.append((label, self._predict(outputs)))
+        self._total = self._total + self._loss(outputs, label).double() * (label >= 0).sum()
+
+    def _settle(self) -> None:
+        """Count what was taken in, which reads the device, when numbers are asked for."""
+        k = len(self._tags)
+        for label, predicted in self._open:
+            there = label >= 0
+            self._counts += tally(label[there] * k + predicted[there], k * k).view(k, k).cpu()
+            for own, found, length in zip(label.tolist(), predicted.tolist(), there.sum(dim=1).tolist(), strict=True):
+                names = [[self._tags[tag] for tag in tags[:length]] for tags in (own, found)]
+                self._add(*(set(spans(each)) for each in names))
+        self._open.clear()
 
     def _add(self, there: set[Span], found: set[Span]) -> None:
         self._spans.append((len(there & found), len(found), len(there)))
@@ -108,6 +116,7 @@ class SpanMetrics(Accumulator):
 
     def compute(self) -> dict[str, float]:
         """Return loss, precision, recall and f1 of spans, and the error 1 - f1; without a name f1 is 0."""
+        self._settle()
         if not self._spans:
             return {}
         right, found, there = (sum(column) for column in zip(*self._spans, strict=True))
@@ -117,10 +126,12 @@ class SpanMetrics(Accumulator):
 
     def matrix(self) -> Tensor:
         """Return the counts (K, K) of tokens: rows are tags, columns what was predicted."""
+        self._settle()
         return self._counts
 
     def costs(self) -> list[dict[str, Any]]:
         """Return what each kind of mistake costs: names missed, invented, with a wrong end, of another type."""
+        self._settle()
         right, found, there = (sum(column) for column in zip(*self._spans, strict=True))
         error = 1 - _ratio(2 * right, found + there)
         rows = []
@@ -133,6 +144,7 @@ class SpanMetrics(Accumulator):
 
     def evidence(self, size: int) -> tuple[int, float]:
         """Return the number of sentences, and the standard error of 1 - F1 = (found + there - 2 right) / (found + there) over them."""
+        self._settle()
         right, found, there = np.array(self._spans, float).reshape(-1, 3).T
         return size, ratio_spread(found + there - 2 * right, found + there)
 

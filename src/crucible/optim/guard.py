@@ -1,11 +1,21 @@
 """The optimiser step that a non-finite loss or gradient cannot pass, found out without waiting for the device."""
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adadelta, Adagrad, Optimizer, RMSprop
+
+from crucible.optim.optimizers import Velocity
+
+UNREAD = (
+    Adadelta,
+    Adagrad,
+    RMSprop,
+    Velocity,
+)  # without a gradient they leave a weight where it is; Velocity where the flag is up
 
 
 class GuardedOptimizer:
@@ -15,7 +25,7 @@ class GuardedOptimizer:
     epoch, the weights are those before the first bad step, and `steps` tells which step that was.
 
     Args:
-        optimizer: any of torch's; those with `fused=True` read the flag on the device, others cost one read a step.
+        optimizer: any of torch's; those with `fused=True` and those of UNREAD read the flag on the device, others cost a read a step.
         max_norm: the gradient's largest norm over all parameters; infinite: not clipped.
 
     Attributes:
@@ -30,7 +40,7 @@ class GuardedOptimizer:
         self._one = torch.ones((), device=device)
         self._max_norm = max_norm
         self._clip = _clip if max_norm < inf else _leave
-        self._move = _fused if all(group.get("fused") for group in optimizer.param_groups) else _plain
+        self._move = _move_of(optimizer, device)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -58,8 +68,24 @@ def _leave(parameters: list[nn.Parameter], max_norm: float) -> None:
     """Leave the gradients as they are."""
 
 
+def _move_of(optimizer: Optimizer, device: torch.device) -> Callable[[Any, Tensor], None]:
+    """Return the way to step that does not wait for the device; on the host a read costs less than what avoids it."""
+    if all(group.get("fused") for group in optimizer.param_groups):
+        return _fused
+    return _unread if device.type != "cpu" and isinstance(optimizer, UNREAD) else _plain
+
+
+def _unread(optimizer: Any, flag: Tensor) -> None:
+    """Step, with gradients of 0 once the flag is up: the weights stay, what the optimizer remembers is not used again."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(flag > 0, 0.0)
+    _fused(optimizer, flag)
+
+
 def _fused(optimizer: Any, flag: Tensor) -> None:
-    optimizer.found_inf = flag  # torch's protocol for gradient scalers: the fused kernel itself skips the step
+    optimizer.found_inf = flag  # torch's protocol for gradient scalers: the kernel itself skips the step
     optimizer.step()
 
 

@@ -71,12 +71,16 @@ def _with_gradients(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list
 class Velocity(Optimizer):
     """v = beta v - lr g, w = w + v: unlike torch's, a change of lr does not rescale the velocity gathered so far.
 
+    `found_inf` is torch's protocol for skipping a step: 1 (), and the weights stay where they are.
+
     Args:
         params: what moves.
         lr, beta: of the rule.
         form: `averaged`: v = beta v + (1 - beta) g, w = w - lr v.
         ahead: Nesterov's: in the change of w, the new v is taken times beta, and what this gradient adds once more.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self, params: Parameters, *, lr: float, beta: float, form: Form = "velocity", ahead: bool = False
@@ -95,7 +99,8 @@ class Velocity(Optimizer):
             push, scale = (1 - beta, -group["lr"]) if self._averaged else (-group["lr"], 1.0)
             torch._foreach_mul_(velocities, beta)
             torch._foreach_add_(velocities, gradients, alpha=push)
-            torch._foreach_add_(parameters, velocities, alpha=scale * (beta if self._ahead else 1))
+            moves = velocities if self.found_inf is None else torch._foreach_mul(velocities, 1 - self.found_inf)
+            torch._foreach_add_(parameters, moves, alpha=scale * (beta if self._ahead else 1))
             if self._ahead:
                 torch._foreach_add_(parameters, gradients, alpha=scale * push)
 

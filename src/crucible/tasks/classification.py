@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from crucible.constants import Constant
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
@@ -74,9 +75,8 @@ class Classification(MonitoredTask):
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch, `x` (B, ...), `label` (B,), and that of the model's further heads."""
-        if self._weight is not None:
-            self._weight = self._weight.to(batch["label"].device)
-        label, weight, smoothing = batch["label"], self._weight, self._smoothing
+        label, smoothing = batch["label"], self._smoothing
+        weight = None if self._weight is None else self._weight.like(label.float())
         return loss_terms(model, batch["x"], lambda outputs: self._loss(outputs, label, weight, smoothing))
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
@@ -158,16 +158,16 @@ class Binary(Classification):
         return binary_cross_entropy(outputs, label, weight, smoothing)
 
 
-def _class_weights(weights: Weights, counts: list[int]) -> Tensor | None:
+def _class_weights(weights: Weights, counts: list[int]) -> Constant | None:
     if weights == "none":
         return None
     if weights == "balanced":
-        return torch.tensor([sum(counts) / (len(counts) * count) for count in counts])
+        return Constant(torch.tensor([sum(counts) / (len(counts) * count) for count in counts]))
     if len(weights) != len(counts):
         raise Refusal(
             "task.class_weights", f"{len(weights)} weights for {len(counts)} classes", allowed="one for each class"
         )
-    return torch.tensor([float(each) for each in weights])
+    return Constant(torch.tensor([float(each) for each in weights]))
 
 
 def _costs(declared: Costs, classes: list[str]) -> Tensor | None:

@@ -37,18 +37,16 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def update(self, codes: Tensor, label: Tensor) -> None:
         """Take in the codes (B, D) of people (B,); a batch without two pictures of one person tells nothing."""
-        people, own = label.unique(return_inverse=True)
-        if len(people) == len(label):
-            return
-        sums = codes.new_zeros(len(people), codes.shape[1]).index_add_(0, own, codes)
-        apart = codes - (sums / torch.bincount(own)[:, None])[own]
+        same = label[:, None] == label
+        people = (same.byte().argmax(dim=1) == torch.arange(len(label), device=label.device)).sum()  # who comes first
+        own = same.to(codes.dtype)
+        apart = codes - own @ codes / own.sum(dim=1, keepdim=True)
         share = 1 / (self.batches + 1).clamp(max=WINDOW)
         mean = self.mean.lerp(codes.mean(dim=0), share)
-        within = self.within.lerp(apart.T @ apart / (len(codes) - len(people)), share)
+        within = self.within.lerp(apart.T @ apart / (len(codes) - people).clamp(min=1), share)
         inverse = self._inverse(within)
-        sound = (
-            inverse.isfinite().all() & mean.isfinite().all()
-        )  # else the loss is not finite either, and the training ends
+        finite = inverse.isfinite().all() & mean.isfinite().all()  # else the loss is not either, and the training ends
+        sound = finite & (people < len(label))
         self.batches = self.batches + sound
         self.mean, self.within = torch.where(sound, mean, self.mean), torch.where(sound, within, self.within)
         self.inverse = torch.where(sound, inverse, self.inverse)

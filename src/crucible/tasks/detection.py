@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crucible.boxes import clipped, generalised_iou, iou, size_iou, suppress, to_centre, to_corners
+from crucible.constants import Constant, constant
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
 from crucible.labels.boxes import Boxes
 from crucible.labels.located import cut
-from crucible.losses import precise
+from crucible.losses import cross_entropies, precise
 from crucible.metrics.detection import DetectionMetrics
 from crucible.schema import Count, NonNegative, Positive, Probability
 from crucible.tasks.task import MonitoredTask, Monitoring
@@ -76,7 +77,7 @@ class Detection(MonitoredTask):
     metrics_class = DetectionMetrics
     usual = "map50 task.goal=maximize"
     error = "1 - mAP50"
-    anchors: Tensor
+    anchors: Sequence[Sequence[float]]
     wants_maps = True  # of a model: (B, A (5 + K), rows, columns)
 
     def __init__(
@@ -98,7 +99,8 @@ class Detection(MonitoredTask):
         self._card = card
         self.names, self.confusion_labels = card.classes, [*card.classes, "background"]
         self.size = (card.feature_shape[1], card.feature_shape[2])
-        self.anchors = torch.tensor(_sizes(anchors, card))
+        self.anchors = _sizes(anchors, card)
+        self._sizes = Constant(torch.tensor(self.anchors))
         self.num_outputs = len(self.anchors) * (5 + len(self.names))
         self.score = score
         self._near, self._weights = near, (box_weight, class_weight, background_weight)
@@ -126,7 +128,7 @@ class Detection(MonitoredTask):
         predicted = own.gather(1, rows.expand(-1, -1, own.shape[2]))[..., 5:]
         mine = targets.mine
         place = (1 - generalised_iou(found, targets.boxes)) * mine
-        kind = F.cross_entropy(predicted.transpose(1, 2), targets.labels.clamp(min=0), reduction="none") * mine
+        kind = cross_entropies(predicted, targets.labels.clamp(min=0)) * mine
         there = torch.zeros_like(own[..., 0]).scatter_reduce(1, targets.places, mine.to(own.dtype), "amax")
         weight = torch.where(there > 0, 1.0, self._weights[2] * (1 - self._covered(boxes, batch)))
         objects = F.binary_cross_entropy_with_logits(own[..., 0] - PRIOR, there, weight, reduction="sum")
@@ -143,7 +145,7 @@ class Detection(MonitoredTask):
         own = maps.flatten(3).transpose(2, 3).flatten(1, 2)
         said = own.gather(1, targets.places[..., None].expand(-1, -1, own.shape[2]))
         rows, columns = maps.shape[3:]
-        step = own.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        step = constant([self.size[1] / columns, self.size[0] / rows], own)
         centre = to_centre(targets.boxes) / torch.cat([step, step])
         at = torch.stack([targets.places % columns, targets.places // columns % rows], dim=2)
         x, y, h, w = said[..., 1:5].unbind(dim=2)
@@ -171,15 +173,24 @@ class Detection(MonitoredTask):
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6), D = 100 at most: decoded, the likeliest 300, suppressed class by class."""
+        return self.suppressed(self.candidates(outputs))
+
+    def candidates(self, outputs: Tensor) -> Tensor:
+        """Return the likeliest 300 boxes (B, D, 6), the highest score first; below the least score it is 0."""
         every = self.raw_detections(outputs)
         share, kind = every[..., 5:].max(dim=2)
         sure = torch.where(every[..., 4] >= self.score, every[..., 4], 0.0) if self._notes else every[..., 4] * share
         scores, chosen = sure.topk(min(CANDIDATES, every.shape[1]), dim=1)
         boxes, kind = every[..., :4].gather(1, chosen[..., None].expand(-1, -1, 4)), kind.gather(1, chosen)
         scores = torch.where(scores >= LEAST, scores, 0.0)
-        scores = scores * suppress(boxes, scores, kind, bound=self._overlap)
+        return torch.cat([boxes, scores[..., None], kind[..., None].to(boxes.dtype)], dim=2)
+
+    def suppressed(self, found: Tensor) -> Tensor:
+        """Return the candidates (B, D, 6) that stay, 100 at most, the highest score first, 0 for none; a loop that reads the device."""
+        boxes, kind = found[..., :4], found[..., 5]
+        scores = found[..., 4] * suppress(boxes, found[..., 4], kind, bound=self._overlap)
         order = scores.argsort(dim=1, descending=True, stable=True)[:, :MOST]
-        found = torch.cat([boxes, scores[..., None], kind[..., None].to(boxes.dtype)], dim=2)
+        found = torch.cat([boxes, scores[..., None], kind[..., None]], dim=2)
         return found.gather(1, order[..., None].expand(-1, -1, 6)) * (scores.gather(1, order) > 0)[..., None]
 
     def raw_detections(self, outputs: Tensor) -> Tensor:
@@ -196,7 +207,13 @@ class Detection(MonitoredTask):
     def metrics(self) -> DetectionMetrics:
         """Return an empty accumulator."""
         return DetectionMetrics(
-            self.names, self.loss, self.postprocess, score=self.score, collisions=self.collisions, within=self.within
+            self.names,
+            self.loss,
+            self.candidates,
+            score=self.score,
+            collisions=self.collisions,
+            within=self.within,
+            settle=self.suppressed,
         )
 
     def figures(self, train: Batch, facts: Mapping[str, Any], home: Path) -> dict[str, Path]:
@@ -205,7 +222,7 @@ class Detection(MonitoredTask):
 
         corners = train["boxes"][train["label"] >= 0]
         sizes = (corners[:, 2:] - corners[:, :2]).cpu().numpy()
-        boxes.anchors(facts["anchors"], sizes, self.anchors.tolist(), home / "anchors.png")
+        boxes.anchors(facts["anchors"], sizes, self.anchors, home / "anchors.png")
         return {"Anchors and the boxes of train": home / "anchors.png"}
 
     def collisions(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -220,7 +237,7 @@ class Detection(MonitoredTask):
     def _boxes(self, maps: Tensor) -> Tensor:
         """Return the box (B, A * cells, 4) that each cell and anchor says, corners in pixels."""
         rows, columns = maps.shape[3:]
-        step = maps.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        step = constant([self.size[1] / columns, self.size[0] / rows], maps)
         right, down = (torch.arange(n, device=maps.device, dtype=maps.dtype) for n in (columns, rows))
         corner = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=2)  # (rows, columns, 2)
         x, y, h, w = maps[:, :, 1:5].unbind(dim=2)
@@ -228,23 +245,23 @@ class Detection(MonitoredTask):
             inside, size = torch.stack([x, y], dim=-1).sigmoid(), torch.stack([w, h], dim=-1).clamp(min=0) * step
             return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
         inside = 2 * torch.stack([x, y], dim=-1).sigmoid() - 0.5  # beyond the cell, so that its edges can be reached
-        size = self.anchors.to(maps)[:, None, None] * torch.stack([w, h], dim=-1).clamp(-FAR, FAR).exp()
+        size = self._sizes.like(maps)[:, None, None] * torch.stack([w, h], dim=-1).clamp(-FAR, FAR).exp()
         return to_corners(torch.cat([(corner + inside) * step, size], dim=-1)).flatten(1, 3)
 
     def _targets(self, maps: Tensor, batch: Batch) -> _Targets:
         rows, columns = maps.shape[3:]
-        boxes, labels, anchors = batch["boxes"].to(maps.dtype), batch["label"], self.anchors.to(maps)
+        boxes, labels, anchors = batch["boxes"].to(maps.dtype), batch["label"], self._sizes.like(maps)
         centre = to_centre(boxes)
         real = (labels >= 0) & (centre[..., 2:].amin(dim=2) > 0)
-        at = centre[..., :2] / maps.new_tensor([self.size[1] / columns, self.size[0] / rows])
+        at = centre[..., :2] / constant([self.size[1] / columns, self.size[0] / rows], maps)
         cell = at.floor()
         best = size_iou(centre[..., None, 2:], anchors).argmax(dim=2)
         cells = [cell]
         if self._near:
             side = torch.where(at - cell < 0.5, -1.0, 1.0)
-            cells += [cell + side * side.new_tensor(axis) for axis in ([1, 0], [0, 1])]
+            cells += [cell + side * constant(axis, side) for axis in ([1, 0], [0, 1])]
         spots = torch.stack(cells, dim=1).flatten(1, 2)  # (B, P, 2), all objects' own cells first
-        limit = spots.new_tensor([columns, rows])
+        limit = constant([columns, rows], spots)
         inside = ((spots >= 0) & (spots < limit)).all(dim=2)
         x, y = spots.clamp(min=0).minimum(limit - 1).long().unbind(dim=2)
         places = (best.repeat(1, len(cells)) * rows + y) * columns + x

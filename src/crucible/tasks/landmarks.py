@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crucible.constants import Constant
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.errors import Refusal
@@ -56,8 +57,8 @@ class Landmarks(MonitoredTask):
                           example="task.distance=diagonal")  # fmt: skip
         super().__init__(card, **settings)
         self.num_outputs = 1 + 2 * facts["points"]
-        self._size = torch.tensor([float(n) for n in card.feature_shape[:0:-1]])
-        self._mean, self._deviation = torch.tensor(facts["mean"]), facts["deviation"]
+        self._size = Constant(torch.tensor([float(n) for n in card.feature_shape[:0:-1]]))
+        self._mean, self._deviation = Constant(torch.tensor(facts["mean"])), facts["deviation"]
         self._eyes, self._failure = eyes if distance == "outer_eyes" else None, failure
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ class Landmarks(MonitoredTask):
         """Return the mean loss () of outputs (B, 1 + 2 P): log loss of the first, mean squared deviation of the points."""
         z = precise(outputs)
         there = batch["label"].to(z.dtype)
-        wanted = (batch["points"].to(z) / self._size.to(z) - self._mean.to(z)) / self._deviation
+        wanted = (batch["points"].to(z) / self._size.like(z) - self._mean.like(z)) / self._deviation
         far: Tensor = ((z[:, 1:].unflatten(1, (-1, 2)) - wanted) ** 2).mean(dim=(1, 2))
         return (F.binary_cross_entropy_with_logits(z[:, 0], there, reduction="none") + there * far).mean()
 
@@ -79,7 +80,7 @@ class Landmarks(MonitoredTask):
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return (B, 1 + 2 P): how likely there is a face, then x and y of each point in stored pixels."""
         z = precise(outputs)
-        points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.to(z)) * self._size.to(z)
+        points = (z[:, 1:].unflatten(1, (-1, 2)) * self._deviation + self._mean.like(z)) * self._size.like(z)
         return torch.cat([z[:, :1].sigmoid(), points.flatten(1)], dim=1)
 
     def metrics(self) -> LandmarkMetrics:

@@ -6,14 +6,13 @@ from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.data.text import END, END_NUMBER, joined
 from crucible.errors import Refusal
 from crucible.labels.texts import Texts
-from crucible.losses import precise
+from crucible.losses import cross_entropies, precise
 from crucible.metrics.text import LanguageMetrics
 from crucible.models.encoder_decoder import EncoderDecoder
 from crucible.plots import pixels
@@ -87,7 +86,7 @@ class Language(MonitoredTask):
     def nats(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return -ln p (B, L) of the tokens of a batch, 0 where none counts, from logits (B, L, V)."""
         target = torch.where(self.counted(batch), batch["x"], -100)
-        return F.cross_entropy(precise(outputs).transpose(1, 2), target, reduction="none")
+        return cross_entropies(outputs, target)
 
     def sketch(self, model: nn.Module, batch: Batch) -> Tensor | None:
         """Return a picture of what the model writes, always from the same random numbers; of answers nothing."""

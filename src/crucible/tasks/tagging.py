@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crucible.constants import Constant
 from crucible.data.batches import Batch
 from crucible.data.card import Card
 from crucible.labels.tags import NO_TAG, Tags
@@ -41,8 +42,8 @@ class Tagging(MonitoredTask):
         super().__init__(card, **settings)
         self.confusion_labels, self.num_outputs = card.classes, len(card.classes)
         self._decode = decode
-        self._weight = torch.tensor([outside_weight, *(1.0 for _ in card.classes[1:])])
-        self._allowed = transitions(card.classes)
+        self._weight = Constant(torch.tensor([outside_weight, *(1.0 for _ in card.classes[1:])]))
+        self._allowed = Constant(transitions(card.classes))
 
     def attach(self, model: nn.Module) -> nn.Module:
         """Return the network, told that each step has an output."""
@@ -51,7 +52,7 @@ class Tagging(MonitoredTask):
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch with `x` (B, L), `label` (B, M), -1 in the padding; and the share of padding in it."""
         outputs = model(batch["x"])
-        label, weight = batch["label"][:, : outputs.shape[1]], self._weight.to(outputs.device)
+        label, weight = batch["label"][:, : outputs.shape[1]], self._weight.like(precise(outputs))
         return {"loss": self._loss(outputs, label, weight), "padding/share": padding(batch)}
 
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
@@ -60,15 +61,14 @@ class Tagging(MonitoredTask):
 
     def _loss(self, outputs: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
         logits = precise(outputs).flatten(0, 1)
-        return F.cross_entropy(
-            logits, label.flatten(), None if weight is None else weight.to(logits.dtype), ignore_index=NO_TAG
-        )
+        return F.cross_entropy(logits, label.flatten(), weight, ignore_index=NO_TAG)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the tags (B, L)."""
         if self._decode == "argmax":
             return outputs.argmax(dim=2)
-        return viterbi(precise(outputs).log_softmax(dim=2), self._allowed.to(outputs.device))
+        scores = precise(outputs).log_softmax(dim=2)
+        return viterbi(scores, self._allowed.like(scores))
 
     def postprocess(self, outputs: Tensor) -> Tensor:
         """Return the tags (B, L)."""

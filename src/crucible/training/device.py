@@ -5,7 +5,7 @@ import shutil
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crucible.errors import Refusal
 from crucible.models.profile import measure
@@ -14,6 +14,25 @@ SMALL_STEP = (
     1e9  # floating-point operations, about 15 ms on a core: below, a second thread gains little and, on a busy machine,
 )
 # loses much: where another process held a core, steps of 3 ms were seen to take 20, and of 25 ms 146
+
+NONDETERMINISTIC = {  # steps of the way back
+    "UpsampleLinear1DBackward": "linear interpolation of sequences",
+    "UpsampleBicubic2DBackward": "bicubic interpolation",
+    "UpsampleTrilinear3DBackward": "linear interpolation of volumes",
+    "AvgPool3DBackward": "average pooling of volumes",
+    "AdaptiveAvgPool2DBackward": "adaptive average pooling",
+    "AdaptiveAvgPool3DBackward": "adaptive average pooling of volumes",
+    "AdaptiveMaxPool2DBackward": "adaptive max pooling",
+    "FractionalMaxPool2DBackward": "fractional max pooling",
+    "FractionalMaxPool3DBackward": "fractional max pooling of volumes",
+    "ReflectionPad1DBackward": "reflection at the edges",
+    "ReflectionPad2DBackward": "reflection at the edges",
+    "ReflectionPad3DBackward": "reflection at the edges",
+    "NllLoss2DBackward": "the loss of a map of classes",
+    "CtcLossBackward": "the CTC loss",
+    "GridSampler2DBackward": "sampling between the pixels",
+    "GridSampler3DBackward": "sampling between the voxels",
+}
 
 
 def choose_device(name: str) -> torch.device:
@@ -48,10 +67,31 @@ def is_busy() -> bool:
 
 
 def be_deterministic(deterministic: bool) -> None:
-    """Ask torch for deterministic kernels; on the CPU ours are so already."""
+    """Ask torch for deterministic kernels; on the CPU ours are so already.
+
+    Before the first product on the device: cuBLAS reads its part of the environment once.
+    """
     if deterministic != torch.are_deterministic_algorithms_enabled():  # the call itself imports a compiler
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(deterministic)
+
+
+def require_deterministic(loss: Tensor) -> None:
+    """Refuse a loss (), computed with gradients, whose way back has a step that torch has no deterministic CUDA kernel for.
+
+    Source: torch.use_deterministic_algorithms, the operations that throw.
+    """
+    seen, left = set(), [loss.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        left += [each for each, _ in node.next_functions]
+        if (kind := node.name().rstrip("0123456789")) in NONDETERMINISTIC:
+            what = f"torch has no deterministic backward on CUDA for {NONDETERMINISTIC[kind]}"
+            raise Refusal("trainer.deterministic=true", what, allowed="another layer; trainer.device=cpu; or bits that may differ",
+                          example="trainer.deterministic=false")  # fmt: skip
 
 
 def require_compiler() -> None:
@@ -70,7 +110,18 @@ def compiled(model: nn.Module, *, wanted: bool) -> nn.Module:
 
 
 def with_precision(model: nn.Module, device: torch.device, precision: str) -> nn.Module:
-    """Return the model, its forward pass in bfloat16 where that is asked for; weights and losses stay float32."""
+    """Return the model with its forward pass as declared; weights and losses stay float32.
+
+    tf32: on CUDA, convolutions, linear and recurrent layers multiply with 10 bits of the fraction and add in float32. float32: none
+    of them does; torch by itself would let convolutions, and them alone.
+
+    Raises:
+        Refusal: tf32 on a device that has none.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise Refusal("trainer.precision=tf32", f"the device is {device.type}: TF32 is CUDA's (Ampere and later)",
+                      allowed="float32, bfloat16", example="trainer.precision=float32")  # fmt: skip
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "bfloat16":
         model.forward = torch.autocast(device.type, dtype=torch.bfloat16)(model.forward)
     return model

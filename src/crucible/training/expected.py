@@ -33,7 +33,7 @@ def expected_seconds(model: nn.Module, task: Task, batches: Batches, epochs: int
     if epochs * (counts["train"] * work / RATE + counts["train"] / size * STEP_SECONDS) < SHORT_SECONDS:
         return None
     few = {name: values[: max(2, min(size, int(RATE / max(1, work))))] for name, values in batch.items()}
-    with _put_back(model, batches.device):
+    with put_back(model, batches.device):
         model.train(not further)  # a picture that is painted has its full size in evaluation alone
         seconds = [_step(model, task, few) for _ in range(2)][-1]  # the first one also prepares
     return float(epochs * seconds / len(few["x"]) * (counts["train"] + counts.get("dev", 0) / 3))
@@ -58,7 +58,7 @@ def _step(model: nn.Module, task: Task, batch: Batch) -> float:
 
 
 @contextmanager
-def _put_back(model: nn.Module, device: torch.device) -> Iterator[None]:
+def put_back(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Let passes in training mode leave no trace in a model that has no gradients yet."""
     buffers, training = [each.clone() for each in model.buffers()], model.training
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

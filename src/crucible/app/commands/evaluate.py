@@ -16,7 +16,7 @@ from crucible.app.evaluation import (
     with_bounds,
     write_evaluation,
 )
-from crucible.inference.saved_run import load_run
+from crucible.inference.saved_run import is_channels_last, load_run
 from crucible.training.device import choose_device, with_precision
 from crucible.training.evaluation import evaluate_split, judged_split, latency_ms
 
@@ -30,7 +30,9 @@ def main(job: Job) -> dict[str, Any]:
     job = own_folder(job, card)
     same_threads(job)
     with_precision(saved.model, device, job.cfg["trainer"]["precision"])
-    batches = build_batches(job.cfg, data, saved.card, device, seen_by_run(job))
+    batches = build_batches(
+        job.cfg, data, saved.card, device, seen_by_run(job), channels_last=is_channels_last(saved.model)
+    )
     split = judged_split(batches)
     found = evaluate_split(saved.model, saved.task, batches, split)
     latency = latency_ms(saved.model, next(batches.evaluation(split))["x"][:1])

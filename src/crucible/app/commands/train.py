@@ -6,7 +6,7 @@ from crucible.app.build import assemble, build_model, build_optimizer, build_tas
 from crucible.app.compose import Job
 from crucible.app.pretrained import resolve_source
 from crucible.app.training import (
-    check_gradients,
+    check_backward,
     failures_journaled,
     is_finished,
     open_run_folder,
@@ -30,7 +30,7 @@ def main(job: Job) -> float:
         model, transfer = build_model(job.cfg, data, task)
         optimizer, schedule = build_optimizer(job.cfg, model, transfer)
         parts = assemble(job.cfg, data, task, model, transfer, optimizer, schedule)
-        check_gradients(job.cfg, parts)
+        check_backward(job.cfg, parts)
         run = open_run_folder(job, data.card, parts, tell)
         with failures_journaled(parts, run):
             fit(*parts.trained, run, total_epochs=job.cfg["trainer"]["total_epochs"])
