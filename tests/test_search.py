@@ -23,8 +23,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from crucible.errors import Refusal, Stopped
-from crucible.search import workers
 from crucible.search.plan import Confirm
+from crucible.search.pool import Pool
 from crucible.search.search import Search
 from crucible.search.space import Choice, Range, Space
 from crucible.search.stages import Studies, _derived, shown
@@ -514,10 +514,68 @@ def test_a_stage_waits_for_the_one_before_unless_a_tenth_of_it_is_left(url, tmp_
     assert len(ends) == 6 and max(ends) <= min(t.datetime_start for t in trials_of(url, "fine"))
 
 
-def test_the_busy_share_leaves_out_the_start_and_the_end() -> None:
-    pool = workers.Pool.__new__(workers.Pool)
-    pool.workers = [workers.Worker(None, None, busy=9.0, waited=1.0), workers.Worker(None, None, busy=10.0)]
-    assert pool.busy_share() == pytest.approx(0.95)
+def test_the_busy_share_leaves_out_the_start_and_the_end(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    job, outcome = TrialRequest("s", "only", 0, (), 1, (), None, "f"), TrialResult("complete", 1.0)
+    pool = Pool(Scripted([[("ready", None)], [("done", outcome)], [("done", outcome)]]), work)
+    list(pool.messages(0))
+    for wait, works in ((5.0, 9.0), (1.0, 10.0)):  # the first wait is for the first trial, the last for nobody
+        now[0] += wait
+        pool.give(next(pool.idle()), job)
+        now[0] += works
+        list(pool.messages(0))
+    now[0] += 30.0
+    assert pool.busy_share() == pytest.approx(19 / 20)
+
+
+class Scripted:
+    """An engine with one worker that says what is written, a list for each time it is heard."""
+
+    def __init__(self, said: list[list[tuple[str, Any] | None]]) -> None:
+        self._said, self.sent, self.ended, self.room = iter(said), [], 0, 1
+
+    def start(self, work: Any) -> Any:
+        return object()
+
+    def send(self, handle: Any, what: Any) -> None:
+        self.sent.append(what)
+
+    def heard(self, handles: Any, seconds: float) -> Any:
+        yield from ((handles[0], each) for each in next(self._said))
+
+    def end(self, handle: Any) -> str:
+        self.ended += 1
+        return "ended"
+
+    def capacity(self) -> int:
+        return self.room
+
+
+def test_who_is_not_ready_gets_no_trial_and_who_is_gone_is_replaced_while_there_is_room() -> None:
+    engine = Scripted([[], [("ready", None)], [None], []])
+    pool = Pool(engine, work)
+    list(pool.messages(0))
+    assert not list(pool.idle())
+    list(pool.messages(0))
+    job = TrialRequest("s", "only", 0, (), 1, (), None, "f")
+    pool.give(next(pool.idle()), job)
+    assert [message for _, message in pool.messages(0)] == [("lost", job)] and engine.ended == 1 and not pool.workers
+    engine.room = 3
+    list(pool.messages(0))
+    assert len(pool.workers) == 3 and not list(pool.idle())
+
+
+def test_without_room_for_a_worker_the_search_says_so(monkeypatch) -> None:
+    engine, now = Scripted([[]] * 3), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    engine.room = 0
+    pool = Pool(engine, work)
+    engine.heard = lambda handles, seconds: iter(())
+    list(pool.messages(0))
+    now[0] = 121.0
+    with pytest.raises(Stopped, match="no host has had room"):
+        list(pool.messages(0))
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ TARGETS = ["crucible.models.mlp.MLP", "crucible.tracking.mirror.Nothing", "cruci
     "torch.optim.lr_scheduler.SequentialLR", "torch.optim.lr_scheduler.ReduceLROnPlateau", "torch.optim.lr_scheduler.LambdaLR",
     "torch.optim.lr_scheduler.OneCycleLR", "torch.optim.lr_scheduler.CyclicLR", "torch.optim.lr_scheduler.LRScheduler", "torch.optim.lr_scheduler.StepLR",
     "torch.optim.lr_scheduler.MultiStepLR", "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts", "os.system", "builtins.eval", "antigravity.geohash",
-    "hydra.utils.instantiate", "crucible.schema.Section", "crucible.errors.Refusal", "crucible.search.workers.serve", "crucible..x", "", "x", "this.x",
+    "hydra.utils.instantiate", "crucible.schema.Section", "crucible.errors.Refusal", "crucible.search.local.serve", "crucible..x", "", "x", "this.x",
     "torch.nn.modules.module.Module", "crucible.data.prepare.PrepareConfig", "crucible.optim.optimizers.Adam", "crucible.optim.optimizers.FusedAdam"]  # fmt: skip
 INTS = [
     "0",

@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Literal
 
 from crucible.errors import Stopped
+from crucible.search.engine import Engine, Message, Work
+from crucible.search.local import Local
 from crucible.search.plan import Confirm, Stage, allotted, late_enough, ranked, rungs, stopped
+from crucible.search.pool import Pool, Worker
 from crucible.search.space import Space, Value
 from crucible.search.stages import Studies
 from crucible.search.trials import Trial, TrialRequest, TrialResult
-from crucible.search.workers import Message, Pool, Work, Worker
 
 CONFIRM = "confirm"
 POLL_SECONDS, AGAIN_SECONDS = 0.2, 1.0
@@ -88,12 +90,15 @@ class Search:
     """One process's part in a search, with its workers.
 
     Args:
-        work: what a worker does with an assignment. folder: trials get folders below it.
+        work: what a worker does with an assignment. folder: trials get folders below it. engine: where workers run; None: here.
         listen: called with the standing, and the trial that has just ended, if one has.
     """
 
-    def __init__(self, plan: Plan, studies: Studies, work: Work, folder: Path, listen: Listen) -> None:
+    def __init__(
+        self, plan: Plan, studies: Studies, work: Work, folder: Path, listen: Listen, engine: Engine | None = None
+    ) -> None:
         self._plan, self._studies, self._work = plan, studies, work
+        self._engine: Engine = engine or Local(plan.n_jobs)
         self._folder, self._listen = folder, listen
         self._spaces: dict[str, Space] = {}
         self._counts: dict[str, int] = {}
@@ -107,7 +112,7 @@ class Search:
 
     def __enter__(self) -> "Search":
         """Start the workers."""
-        self._pool = Pool(self._work, self._plan.n_jobs)
+        self._pool = Pool(self._engine, self._work)
         return self
 
     def __exit__(
@@ -173,7 +178,7 @@ class Search:
         for name, count in self._counts.items():
             left += max(0, count - sum(each.counts for each in self._trials.get(name, ()))) * self._plan.epochs(name)
         left -= sum(each.counts for each in self._trials.get(CONFIRM, ())) * self._plan.total_epochs
-        return max(0.0, left * seconds / planned / self._plan.n_jobs) if planned else None
+        return max(0.0, left * seconds / planned / max(1, self._engine.capacity())) if planned else None
 
     def _hand_out(self, pool: Pool) -> bool:
         """Give every idle worker a trial, if there is one; return whether the search is over."""

@@ -32,12 +32,12 @@ from crucible.files import CHECKPOINT, SUMMARY
 from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
+from crucible.search.engine import Tell
 from crucible.search.plan import Settings, allotted, require_shares
 from crucible.search.search import Listen, Plan, Search, SearchState
 from crucible.search.space import Space
 from crucible.search.stages import Studies, machine, require_reachable
 from crucible.search.trials import Trial, TrialRequest, TrialResult
-from crucible.search.workers import Tell
 from crucible.tracking.folder import locked
 from crucible.tracking.journal import NAME, PARENT, Journal, read_events
 
