@@ -41,18 +41,19 @@ BUILT = (
     "transfer",
 )  # loaded, because a training builds them
 CHANGES_NOTHING = {
-    "prepare": (*SHOWS, *BUILT, "app/compatibility", "app/overrides", "app/pretrained", "data/augment", "data/batches", "losses",
+    "prepare": (*SHOWS, *BUILT, "app/compatibility", "app/overrides", "app/pretrained", "data/augment", "data/batches", "constants", "losses",
                 "metrics", "models", "tasks", "training"),
     "train": SHOWS,
     "evaluate": (*SHOWS, *BUILT),
 }  # fmt: skip
 ORDER = [
-    "errors", "files", "integrity", "text", "resources", "schema", "instantiate", "seeds", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
+    "errors", "files", "integrity", "text", "resources", "schema", "instantiate", "seeds", "constants", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
     "optim", "inference", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {
     "mlflow": {"tracking/served_table.py", "tracking/mlflow.py"},
     "optuna": {"search/stages.py"},
+    "ray": {"search/ray.py"},
     "onnx": {"inference/onnx.py"},
     "onnxruntime": {"inference/onnx.py"},
     "hydra": {"app/compose.py", "app/quoting.py", "app/finished.py", "app/search/space.py"},

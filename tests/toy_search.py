@@ -52,12 +52,12 @@ def planned(n_trials: int, n_jobs: int, **changes: Any) -> Plan:
     return Plan(n_trials=n_trials, n_jobs=n_jobs, **settings)
 
 
-def searched(storage: str, folder: Path, plan: Plan, do: Any = work) -> SearchState:
+def searched(storage: str, folder: Path, plan: Plan, do: Any = work, engine: Any = None) -> SearchState:
     """Search, and return where it stands."""
     with locked(folder):
         studies = Studies(storage, "toy", goal=plan.goal, seed=plan.seed, folder=folder, patience=PATIENCE)
         studies.begin(next(iter(plan.stages)), {"what": "toy"})
-        with Search(plan, studies, do, folder, lambda standing, trial: None) as search:
+        with Search(plan, studies, do, folder, lambda standing, trial: None, engine) as search:
             return search.run()
 
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from crucible.errors import Refusal
@@ -24,6 +24,14 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def code_of(folder: Path) -> str:
+    """Return the sha256 of all Python files below a folder, with their paths in it."""
+    code = sha256()
+    for path in sorted(folder.rglob("*.py")):
+        code.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return code.hexdigest()
 
 
 def changed(folder: Path, digests: Mapping[str, str]) -> list[str]:

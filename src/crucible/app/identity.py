@@ -18,7 +18,7 @@ from crucible.app.project import CHECKOUT, IN_CHECKOUT, PACKAGE, ROOT, Config
 from crucible.app.quoting import GROUPS
 from crucible.data.card import Card
 from crucible.errors import as_called
-from crucible.integrity import sha256_of
+from crucible.integrity import code_of, sha256_of
 from crucible.text import redacted
 from crucible.tracking.start import Identity
 
@@ -46,11 +46,7 @@ def identity(cfg: Config, card: Card) -> Identity:
 @cache
 def _code() -> str:
     """Return the hash of the code as it was when this process first asked."""
-    code = sha256()
-    home = CHECKOUT / "src" if IN_CHECKOUT else PACKAGE
-    for path in sorted(home.rglob("*.py")):
-        code.update(path.relative_to(home).as_posix().encode() + path.read_bytes())
-    return code.hexdigest()
+    return code_of(CHECKOUT / "src" if IN_CHECKOUT else PACKAGE)
 
 
 def config_text(cfg: Config) -> str:
@@ -62,7 +58,7 @@ def record(job: Job, who: Identity) -> dict[str, Any]:
     """Return the name and tags of a run."""
     differing = [each for each in overrides_of(job.cfg) if not each.startswith("data.path")]
     tags = {
-        "git.commit": _commit(),
+        "git.commit": commit(),
         "user": _user(),
         "command": redacted(as_called(shlex.join(["python", "src/train.py", *job.overrides]))),
         "data.key": who.data,
@@ -92,8 +88,13 @@ def _user() -> str:
 
 
 @cache
-def _commit() -> str:
-    """Return the commit of this code; empty where git does not know it, is not there, or no process is to be had."""
+def commit() -> str:
+    """Return the commit of this code; empty where git does not know it, is not there, or no process is to be had.
+
+    On a host to which a search has brought the code the search has said it.
+    """
+    if (said := os.environ.get("CRUCIBLE_COMMIT")) is not None:
+        return said
     with suppress(OSError):
         git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         return git.stdout.strip() if git.returncode == 0 else ""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from crucible.errors import Refusal
-from crucible.schema import Count, Section, Share
+from crucible.schema import Count, NonNegative, Section, Share
 
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 MODEL_BASED = ("tpe", "gp")
@@ -49,12 +49,21 @@ class Confirm(Section):
     seeds: Count
 
 
+class Resources(Section):
+    """What a worker has to itself. gpus: null of them, parts of one, or several; auto: one where there are any to train on."""
+
+    cpus: Count
+    gpus: NonNegative | Literal["auto"]
+
+
 class Settings(Section):
     """The keys of `hydra.sweeper`."""
 
     study_name: Annotated[str, Field(pattern=r"^[\w .=+-]+$")] | None
     n_trials: Count
     n_jobs: Count | Literal["auto"]
+    engine: Literal["local", "ray"] = "local"
+    resources: Resources = Resources(cpus=1, gpus="auto")
     storage: str | None
     max_failure_rate: Share
     default_space: bool

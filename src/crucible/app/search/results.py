@@ -1,7 +1,7 @@
 """What a search leaves: best.yaml, the page and its pictures, the first and the last screen, and how to promote the winner."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -21,6 +21,8 @@ from crucible.search.search import CONFIRM, Plan, SearchState, candidates, confi
 from crucible.search.stages import Studies, shown
 from crucible.search.trials import Trial
 from crucible.tracking.folder import write_atomic
+from crucible.training.device import choose_device
+from crucible.training.fingerprint import fingerprint
 
 PAGE, FIGURES = "search.html", "figures"
 
@@ -128,7 +130,14 @@ def summary(spec: SearchSpec, standing: SearchState) -> dict[str, Any]:
         "trials": counts,
         "commands": [train_command(cfg, dvc=True), train_command(cfg)],
         "seeds": dict(winner.values),
-        "trial": {"stage": run.stage, "number": run.number, "folder": str(short(Path(run.facts["folder"])))},
+        "trial": {
+            "stage": run.stage,
+            "number": run.number,
+            "folder": str(short(Path(run.facts["folder"]))),
+            "threads": winner.trial.facts["threads"],
+            "host": run.facts.get("host"),
+            "machine": run.facts.get("machine"),
+        },
         "wider": _wider(spec, winner.trial),
         "candidates": [_candidate(plan, standing, each) for each in found],
         **facts,
@@ -161,6 +170,23 @@ def _composed(spec: SearchSpec, winner: Trial) -> dict[str, Any]:
     """Return the configuration that trains the winner again, in full, with as many threads: the same bits."""
     cfg = spec.base.composed(spec.plan.space.overrides(winner.values))
     return {**cfg, "trainer": {**cfg["trainer"], "threads": winner.facts["threads"]}}
+
+
+def machine_of(cfg: Mapping[str, Any], threads: int) -> dict[str, str]:
+    """Return what the bits of a training with this configuration depend on here."""
+    return fingerprint(choose_device(cfg["trainer"]["device"]), threads)
+
+
+def _elsewhere(spec: SearchSpec, found: Mapping[str, Any]) -> str:
+    """Return a note where the winner's machine is not like this one; empty where it is, or nobody knows."""
+    if (there := found["trial"]["machine"]) is None:
+        return ""
+    here = machine_of(spec.cfg, found["trial"]["threads"])
+    if not (
+        differing := [f"{key} {value}, here {here.get(key)}" for key, value in there.items() if here.get(key) != value]
+    ):
+        return ""
+    return f"the best was trained on {found['trial']['host']} ({'; '.join(differing)}): the same command may give other last bits here"
 
 
 def _wider(spec: SearchSpec, winner: Trial) -> list[str]:
@@ -202,6 +228,7 @@ def screen(spec: SearchSpec, standing: SearchState, folder: Path) -> str:
     lines += [("best" if not i else "", each) for i, each in enumerate(found["overrides"])]
     lines += [*_diagnosis(Path(found["trial"]["folder"])), ("cost", cost)]
     lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]
+    lines += [("note", _elsewhere(spec, found))]
     lines += [("files", files), ("next", found["commands"][1]), ("", found["commands"][0])]
     return lined(lines)
 

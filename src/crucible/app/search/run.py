@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +23,8 @@ from crucible.app.prepared import CACHE, Accept, prepared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import home
 from crucible.app.quoting import flags, quoted
-from crucible.app.search.results import leave, opening, screen, short
+from crucible.app.search.engines import connected, engine_of, threads_each, workers
+from crucible.app.search.results import leave, machine_of, opening, screen, short
 from crucible.app.search.space import corners, space_of, split, swept_groups
 from crucible.app.search.spec import Base, SearchSpec
 from crucible.data.card import Card
@@ -32,7 +34,7 @@ from crucible.files import CHECKPOINT, SUMMARY
 from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
-from crucible.search.engine import Tell
+from crucible.search.engine import Engine, Tell
 from crucible.search.plan import Settings, allotted, require_shares
 from crucible.search.search import Listen, Plan, Search, SearchState
 from crucible.search.space import Space
@@ -55,7 +57,9 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
     with ExitStack() as stack:
         try:
             words = [each for each in arguments if not each.startswith("sweep=")]
-            spec = _search_spec(_settings(settings), words, made)
+            asked = _settings(settings)
+            stack.enter_context(connected(asked))
+            spec = _search_spec(asked, words, made)
             folder, studies = _opened(spec, Path(hydra.sweep.dir).absolute(), named, made, stack)
         except Refusal:
             _unmake(made)
@@ -64,14 +68,14 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         record = studies.begin(next(iter(spec.plan.stages)), own)
         spec = replace(spec, base=replace(spec.base, parent=record["journal"]))
         print(opening(spec, studies, record["parts"]["code"] != spec.parts["code"]), flush=True)
-        standing = _kept(spec, studies, folder, list(arguments))
+        standing = _kept(spec, engine_of(asked, spec), studies, folder, list(arguments))
     print(screen(spec, standing, folder))
 
 
-def _kept(spec: SearchSpec, studies: Studies, folder: Path, arguments: list[str]) -> SearchState:
+def _kept(spec: SearchSpec, engine: Engine, studies: Studies, folder: Path, arguments: list[str]) -> SearchState:
     """Search with a journal and a mirror; whatever ends it, the journal says so."""
     journal = _journal(spec, folder, arguments)
-    search = Search(spec.plan, studies, partial(trial, spec.base), folder, _listen(spec, journal))
+    search = Search(spec.plan, studies, partial(trial, spec.base), folder, _listen(spec, journal), engine)
     try:
         standing = _searched(spec, search, folder)
         files = leave(spec, studies, standing, folder)
@@ -141,7 +145,12 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
         "complete",
         summary["dev"][base.monitor],
         {name: violation(row["bound"], row["value"]) for name, row in rows.items()},
-        {"epochs": summary["epochs"], "threads": summary["threads"]},
+        {
+            "epochs": summary["epochs"],
+            "threads": summary["threads"],
+            "machine": machine_of(cfg, summary["threads"]),
+            "host": gethostname(),
+        },
     )
 
 
@@ -181,9 +190,9 @@ def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchS
     firsts = [f"{group}={options[0]}" for group, options in swept_groups(swept).items()]
     composed = compose(args, [*fixed, *firsts])
     space = space_of(fixed, swept, composed.hydra.runtime.choices, asked.space if asked.default_space else {})
-    jobs = _jobs(asked, plain(composed))
-    if jobs > 1 and plain(composed)["trainer"]["threads"] == "auto":
-        fixed.append(f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // jobs)}")
+    jobs = workers(asked, plain(composed))
+    if (threads := threads_each(asked, jobs)) is not None and plain(composed)["trainer"]["threads"] == "auto":
+        fixed.append(f"trainer.threads={threads}")
     resolved = resolve_source(Job(plain(composed), Path(), [])).cfg
     for group, key in (("transfer", "source"), ("task", "features")):
         if (named := resolved[group].get(key)) is not None:
@@ -201,15 +210,13 @@ def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchS
     )  # fmt: skip
     storage = asked.storage or f"sqlite:///outputs/studies/{name}.db"
     base = Base(args, (*fixed, *pinned), task.monitor, "")
-    return SearchSpec(base, cfg, plan, card, name, storage, parts)
+    return SearchSpec(base, cfg, plan, card, name, storage, parts, _read(base.composed(firsts)))
 
 
-def _jobs(asked: Settings, cfg: Mapping[str, Any]) -> int:
-    from crucible.training.device import choose_device
-
-    if asked.n_jobs != "auto":
-        return asked.n_jobs
-    return 1 if choose_device(cfg["trainer"]["device"]).type == "cuda" else len(os.sched_getaffinity(0))
+def _read(cfg: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the folders that every trial reads, by the key that names them."""
+    named = {"prepared": cfg["prepared"], "transfer.source": cfg["transfer"].get("source")}
+    return {key: Path(path) for key, path in named.items() if path is not None and Path(path).is_dir()}
 
 
 def _admitted(base: Base, space: Space, made: list[Path]) -> tuple[Card, list[str]]:

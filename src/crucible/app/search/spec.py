@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -56,7 +57,7 @@ class SearchSpec:
     """What is searched, once everything has been checked.
 
     Attributes:
-        cfg: without the sampled parameters. parts: what makes two searches the same one.
+        cfg: without the sampled parameters. parts: what makes two searches the same one. folders: that trials read, by their key.
     """
 
     base: Base
@@ -66,3 +67,4 @@ class SearchSpec:
     name: str
     storage: str
     parts: dict[str, Any]
+    folders: dict[str, Path]
