@@ -117,6 +117,7 @@ def epochs_of(
             send(folder, asked.pop(epoch + 1))
         if stop_after == epoch + 1:
             break
+    run.settle()
     run.journal.close()
     return rates, run
 

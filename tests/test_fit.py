@@ -1,6 +1,7 @@
 """`fit` is the loop written by hand, to the last bit; and it stops where a number stops being finite."""
 
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from crucible.optim.schedules import inverse_time
 from crucible.regularizers import L2
 from crucible.seeds import derive
 from crucible.tasks.classification import Classification
+from crucible.tracking import checkpoint as checkpoint_module
 from crucible.tracking.checkpoint import Checkpoints
 from crucible.tracking.journal import Journal, read_events
 from crucible.training import usage
@@ -276,3 +278,34 @@ def test_memory_is_what_the_system_says() -> None:
     used.add(1)
     said = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert abs(used.total()["system/memory_mib"] - int(said[1]) / 1024) < 20
+
+
+def test_a_checkpoint_is_written_beside_the_training_and_holds_what_was_then(tmp_path, monkeypatch) -> None:
+    go_on, write = threading.Event(), checkpoint_module.save
+
+    def slow(folder: Path, state: dict) -> None:
+        assert go_on.wait(20)
+        write(folder, state)
+
+    monkeypatch.setattr(checkpoint_module, "save", slow)
+    journal, weights = Journal(tmp_path), torch.ones(3)
+    checkpoints = Checkpoints(tmp_path, every=1, identity={})
+    state = {"model": {"w": weights}, "best_rank": [1.0, -2.0], "latest": {"dev/f1": 0.5}}
+    checkpoints.save(journal, lambda: state)
+    weights += 1  # the next step
+    assert not (tmp_path / "checkpoint.pt").exists()
+    go_on.set()
+    checkpoints.wait()
+    found = checkpoint_module.load(tmp_path)
+    assert torch.equal(found["model"]["w"], torch.ones(3)) and found["best_rank"] == [1.0, -2.0]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_before_the_next(tmp_path, monkeypatch) -> None:
+    def full(folder: Path, state: dict) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "save", full)
+    checkpoints, journal = Checkpoints(tmp_path, every=1, identity={}), Journal(tmp_path)
+    checkpoints.save(journal, dict)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(journal, dict)

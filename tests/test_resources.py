@@ -154,7 +154,7 @@ def test_without_a_process_for_git_or_the_mirror_a_training_goes_on(command, mon
     uri = f"sqlite:///{tmp_path}/m.db"
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", lambda *args, **more: _fail(NO_PROCESS))
-        patch.setattr(identity, "_commit", identity._commit.__wrapped__)  # not remembered from another test
+        patch.setattr(identity, "commit", identity.commit.__wrapped__)  # not remembered from another test
         done = command("train", *QUICK[1:], f"tracking.uri={uri}", "hydra.run.dir=outputs/d/a")
     assert done.code == 0 and "no mirror" in done.err
     folder = tmp_path / "outputs/d/a"

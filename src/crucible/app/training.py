@@ -277,6 +277,8 @@ def failures_journaled(parts: Parts, run: Run) -> Iterator[None]:
         with suppress(OSError):  # a full disk takes no line
             run.journal.append("failed", epoch=run.epoch, step=run.step, why=stopped.lines["what"])
         raise stopped from error
+    finally:
+        run.settle()
 
 
 def write_results(job: Job, run: Run, parts: Parts) -> None:

@@ -10,6 +10,7 @@ import shlex
 import struct
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ DAMAGED = (
 class Checkpoints:
     """When checkpoints of a run are written, and what says whose they are.
 
+    The state is copied aside, and written while the training goes on: it waits for the disk only where the one before is not there yet.
+
     Args:
         folder: of the run. every: epochs; None: as often as costs at most 5 % of the time.
         identity: hashes of configuration, data and code.
@@ -40,6 +43,8 @@ class Checkpoints:
     def __init__(self, folder: Path, *, every: int | None = None, identity: Mapping[str, str]) -> None:
         self._folder, self._every, self._identity = folder, every, dict(identity)
         self._saved_at, self._cost = time.monotonic(), 0.0
+        self._writer = ThreadPoolExecutor(1)
+        self._written: Future[None] | None = None
 
     def is_due(self, epoch: int) -> bool:
         """Whether it is time after so many epochs."""
@@ -48,13 +53,42 @@ class Checkpoints:
         return (time.monotonic() - self._saved_at) * SHARE >= self._cost
 
     def save(self, journal: Journal, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Write the state; the journal reaches the disk first."""
+        """Let the state be written; the journal reaches the disk first.
+
+        Raises:
+            OSError: the one before could not be written.
+        """
         start = time.monotonic()
+        self.wait()
         journal.sync()
         known = {"identity": self._identity, "journal_bytes": journal.path.stat().st_size}
-        save(self._folder, {**known, **state()})
+        self._written = self._writer.submit(self._write, copied({**known, **state()}), start)
+
+    def wait(self) -> None:
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._written is not None:
+            written, self._written = self._written, None
+            written.result()
+
+    def _write(self, state: Mapping[str, Any], start: float) -> None:
+        save(self._folder, state)
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - start
+
+
+def copied(state: Any) -> Any:
+    """Return a state whose tensors are copies on the host: what is trained on meanwhile does not change them."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return type(state)((key, copied(value)) for key, value in state.items())  # type: ignore[call-arg]
+    if isinstance(state, (list, tuple)):
+        return type(state)(copied(value) for value in state)
+    return state
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:

@@ -145,7 +145,7 @@ class Run:
         self._observers.sketch(self.epoch)
         self._observers.tell(self.epoch, self.length, values)
         if self._checkpoints.is_due(self.epoch):
-            self.checkpoint()
+            self._checkpoints.save(self.journal, self._state)
 
     def finish(self) -> None:
         """Put the chosen weights into the model and write them, equal bytes for equal weights."""
@@ -158,6 +158,15 @@ class Run:
     def checkpoint(self) -> None:
         """Write everything needed to go on; the journal reaches the disk first."""
         self._checkpoints.save(self.journal, self._state)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the last checkpoint is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._checkpoints.wait()
 
     def restore(self, state: dict[str, Any] | None) -> None:
         """Go back to where a checkpoint was written, and say so in the journal; None: begin at the beginning.
