@@ -1,4 +1,4 @@
-"""A search on two nodes of a Ray cluster against two workers of this machine: python benchmarks/scale_search.py [--trials 40] [--repeats 3].
+"""A search on two nodes of a Ray cluster against two workers of this machine: python benchmarks/scale_search.py [--trials 40] [--repeats 3] [--epochs 50].
 
 Both run the same command in turn. Trials an hour from the start of the first trial to the end of the last, and seconds of the whole
 command; the ratio is Ray / local.
@@ -47,15 +47,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=50, help="of a trial: 50 take half a second")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
-    rates, whole = [], []
+    rates, whole, own = [], [], [f"trainer.total_epochs={args.epochs}"]
     for _ in range(args.repeats):
-        local, ray = searched(args.trials, "hydra.sweeper.n_jobs=2"), searched(args.trials, "hydra.sweeper.engine=ray")
+        local, ray = (
+            searched(args.trials, *own, "hydra.sweeper.n_jobs=2"),
+            searched(args.trials, *own, "hydra.sweeper.engine=ray"),
+        )
         rates.append(ray[0] / local[0])
         whole.append(ray[1] / local[1])
         print(

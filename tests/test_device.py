@@ -26,7 +26,7 @@ from crucible.inference.saved_run import is_channels_last, on_device
 from crucible.optim import guard, optimizers
 from crucible.tasks.task import total_of
 from crucible.training import device as device_module
-from crucible.training.device import NONDETERMINISTIC, require_deterministic, with_precision
+from crucible.training.device import NONDETERMINISTIC, require_deterministic, require_precision, with_precision
 
 TASKS = [
     "task=classification task.class_weights=balanced", "task=classification task.loss=mean_squared_error", "data=moons task=binary",
@@ -217,7 +217,8 @@ def test_tf32_is_of_all_kinds_of_products_or_of_none() -> None:
         with_precision(nn.Linear(2, 2), torch.device("cpu"), "float32")
     assert [each.allow_tf32 for each in kinds] == [False, False]
     with pytest.raises(Refusal, match="TF32 is CUDA"):
-        with_precision(nn.Linear(2, 2), torch.device("cpu"), "tf32")
+        require_precision(torch.device("cpu"), "tf32")
+    require_precision(torch.device("cuda"), "tf32")
 
 
 def pictures(folder: Path, **more: Any) -> Batches:

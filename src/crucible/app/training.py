@@ -54,7 +54,13 @@ from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
 from crucible.tracking.start import Identity, begin, open_run, require_same
 from crucible.training.best import Best
-from crucible.training.device import be_deterministic, choose_device, choose_threads, require_deterministic
+from crucible.training.device import (
+    be_deterministic,
+    choose_device,
+    choose_threads,
+    require_deterministic,
+    require_precision,
+)
 from crucible.training.evaluation import Evaluation, evaluate_split, latency_ms, summary_of
 from crucible.training.expected import expected_seconds, in_words, put_back
 from crucible.training.gradient_check import gradient_check, require_right
@@ -71,6 +77,7 @@ SHOWN = 16  # of the first batch
 def prepared_data(job: Job) -> Data:
     """Return the data of a training, everything that can be refused having been refused."""
     device = choose_device(job.cfg["trainer"]["device"])
+    require_precision(device, job.cfg["trainer"]["precision"])
     be_deterministic(job.cfg["trainer"]["deterministic"])
     folder, card = prepared(job, fits(job.cfg))
     if job.cfg["resume"] is not None:

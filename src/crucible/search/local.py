@@ -105,7 +105,8 @@ def _done(work: Work, job: TrialRequest, pipe: Connection, inbox: "queue.SimpleQ
     def tell(epoch: int, value: float) -> None:
         nonlocal seen
         seen = epoch
-        pipe.send(("epoch", (epoch, value)))
+        if job.is_told(epoch):
+            pipe.send(("epoch", (epoch, value)))
         if epoch in job.rungs and (stop := inbox.get()) is not None:
             raise Pruned(stop)
 

@@ -30,6 +30,7 @@ from crucible.search.trials import TrialRequest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LOOK_SECONDS = 1.0  # between looks at what the cluster has
+TOGETHER_SECONDS = 0.2  # in which what nobody waits for is sent together
 ANSWER_SECONDS = 5.0  # in which an address must answer
 
 
@@ -76,7 +77,7 @@ def _require_answer(address: str | None) -> None:
 
 
 def _no_cluster(address: str, what: str) -> Refusal:
-    return Refusal(f"RAY_ADDRESS={address}", what, allowed="HOST:PORT as `ray start --head` prints it, from a host of the cluster",
+    return Refusal(f"RAY_ADDRESS={address}", what, allowed="HOST:PORT as `ray start --head` prints it, from a host of the cluster; the cluster's token, if it has one",
                    example="ray start --head --port=6379, then RAY_ADDRESS=127.0.0.1:6379; without RAY_ADDRESS this machine alone")  # fmt: skip
 
 
@@ -135,22 +136,22 @@ class Cluster:
         first, _ = ray.wait(list(whose), num_returns=1, timeout=seconds, fetch_local=False)
         ready, _ = ray.wait(list(whose), num_returns=len(whose), timeout=0, fetch_local=False) if first else ([], [])
         for stream in ready or first:
-            yield whose[stream], self._next(whose[stream])
+            yield from ((whose[stream], each) for each in self._next(whose[stream]))
 
-    def _next(self, handle: Handle) -> Message | None:
+    def _next(self, handle: Handle) -> list[Message | None]:
         try:
-            message: Message = ray.get(next(handle.stream))
+            messages: list[Message | None] = ray.get(next(handle.stream))
         except StopIteration:
             handle.gone = "its process is gone"
-            return None
+            return [None]
         except RayError as error:
             handle.gone = " ".join(str(error).split())[-300:]
-            return None
-        if message[0] != "done":
-            return message
-        result, archive = message[1]
-        unpack(archive, Path(handle.folder))
-        return "done", result
+            return [None]
+        if messages[-1] is not None and messages[-1][0] == "done":
+            result, archive = messages[-1][1]
+            unpack(archive, Path(handle.folder))
+            messages[-1] = "done", result
+        return messages
 
     def end(self, handle: Handle) -> str:
         """Kill the actor, for good."""
@@ -236,23 +237,31 @@ class Host:
             self._words.append(f"{key}={_quoted(there)}")
         self._home = scratch()
         self._folder = self._home
+        self._rungs: tuple[int, ...] = ()
         self._local = Local(1)
         self._worker = self._local.start(Later(work))  # type: ignore[arg-type]  # it becomes the work
 
-    def messages(self) -> Iterator[Message]:
-        """Give what the process says, as long as it is there."""
+    def messages(self) -> Iterator[list[Message]]:
+        """Give what the process says, as long as it is there: at once what somebody waits for, else some of it together."""
+        said: list[Message] = []
+        since = time.monotonic()
         while True:
-            for _, message in self._local.heard([self._worker], LOOK_SECONDS):
+            for _, message in self._local.heard([self._worker], TOGETHER_SECONDS):
                 if message is None:
                     return
                 if message[0] == "done":
                     message = ("done", (message[1], packed(self._folder)))
                     shutil.rmtree(self._folder)
-                yield message
+                said.append(message)
+            waiting = said and (said[-1][0] != "epoch" or said[-1][1][0] in self._rungs)
+            if waiting or (said and time.monotonic() - since > TOGETHER_SECONDS):
+                yield said
+                said, since = [], time.monotonic()
 
     def send(self, what: TrialRequest | str | None) -> None:
         """Pass on a trial, told where things are here, or the answer at a rung."""
         if isinstance(what, TrialRequest):
+            self._rungs = what.rungs
             self._folder = self._home / f"{what.stage}-{what.number}"
             self._folder.mkdir()
             what = replace(what, overrides=(*what.overrides, *self._words), folder=str(self._folder))

@@ -23,7 +23,7 @@ from crucible.search.trials import Trial, TrialRequest, TrialResult
 
 CONFIRM = "confirm"
 POLL_SECONDS, AGAIN_SECONDS = 0.2, 1.0
-LEAST_FAILURES, REPORTS = 4, 20  # before a search of failures stops; of a trial to the storage, rungs apart
+LEAST_FAILURES = 4  # before a search of failures stops
 
 
 @dataclass(frozen=True)
@@ -267,12 +267,11 @@ class Search:
     def _note(self, pool: Pool, worker: Worker, epoch: int, value: float) -> None:
         job = worker.job
         assert job is not None
-        if epoch in job.rungs or epoch == job.epochs or epoch % max(1, job.epochs // REPORTS) == 0:
-            curve = self._curves.setdefault((job.stage, job.number), {})
-            curve[epoch] = value
-            if epoch in job.rungs:
-                pool.answer(worker, self._verdict(job, epoch, curve))
-            self._studies.report(job.stage, job.number, epoch, value)
+        curve = self._curves.setdefault((job.stage, job.number), {})
+        curve[epoch] = value
+        if epoch in job.rungs:
+            pool.answer(worker, self._verdict(job, epoch, curve))
+        self._studies.report(job.stage, job.number, epoch, value)
 
     def _verdict(self, job: TrialRequest, epoch: int, curve: Mapping[int, float]) -> str | None:
         """Return why a trial must stop at a rung; None: it goes on."""

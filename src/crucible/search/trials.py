@@ -7,6 +7,7 @@ from typing import Any, Literal
 from crucible.search.space import Value
 
 State = Literal["waiting", "running", "complete", "pruned", "failed", "killed"]
+REPORTS = 20  # of a trial to the storage, rungs apart
 CAUSES = ("out of memory", "non-finite", "data", "code", "killed twice")
 
 
@@ -64,6 +65,10 @@ class TrialRequest:
     rungs: tuple[int, ...]
     seed: int | None
     folder: str
+
+    def is_told(self, epoch: int) -> bool:
+        """Whether the search wants to know of an epoch: of rungs, of the last, and of some between them."""
+        return epoch in self.rungs or epoch == self.epochs or epoch % max(1, self.epochs // REPORTS) == 0
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,13 @@ def is_busy() -> bool:
     return os.getloadavg()[0] > len(os.sched_getaffinity(0)) / 2
 
 
+def require_precision(device: torch.device, precision: str) -> None:
+    """Refuse to train in a precision that the device does not have."""
+    if precision == "tf32" and device.type != "cuda":
+        raise Refusal("trainer.precision=tf32", f"the device is {device.type}: TF32 is CUDA's (Ampere and later)",
+                      allowed="float32, bfloat16", example="trainer.precision=float32")  # fmt: skip
+
+
 def be_deterministic(deterministic: bool) -> None:
     """Ask torch for deterministic kernels; on the CPU ours are so already.
 
@@ -113,14 +120,8 @@ def with_precision(model: nn.Module, device: torch.device, precision: str) -> nn
     """Return the model with its forward pass as declared; weights and losses stay float32.
 
     tf32: on CUDA, convolutions, linear and recurrent layers multiply with 10 bits of the fraction and add in float32. float32: none
-    of them does; torch by itself would let convolutions, and them alone.
-
-    Raises:
-        Refusal: tf32 on a device that has none.
+    of them does; torch by itself would let convolutions, and them alone. Where there is no CUDA both are the same.
     """
-    if precision == "tf32" and device.type != "cuda":
-        raise Refusal("trainer.precision=tf32", f"the device is {device.type}: TF32 is CUDA's (Ampere and later)",
-                      allowed="float32, bfloat16", example="trainer.precision=float32")  # fmt: skip
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if precision == "bfloat16":
         model.forward = torch.autocast(device.type, dtype=torch.bfloat16)(model.forward)
