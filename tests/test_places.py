@@ -107,7 +107,7 @@ def landmarks(points: int = 3, **more: object) -> Landmarks:
 def test_64_points_are_129_outputs_and_what_the_loss_wants_is_the_points() -> None:
     assert landmarks(64).num_outputs == 129
     task, points = landmarks(), torch.tensor([[[10.0, 20], [30, 40], [50, 10]]])
-    wanted = (points / torch.tensor([100.0, 50]) - task._mean) / 0.1
+    wanted = (points / torch.tensor([100.0, 50]) - task._mean.like(points)) / 0.1
     outputs = torch.cat([torch.full((1, 1), 40.0), wanted.flatten(1)], dim=1)
     batch = {"x": outputs, "points": points, "label": torch.ones(1, dtype=torch.long)}
     assert float(task.loss(outputs, batch)) == pytest.approx(0, abs=1e-6)

@@ -1,6 +1,5 @@
 """Folders brought to a host: found by content, fetched in parts and once, checked; and no Ray where nobody asks for it."""
 
-import builtins
 import multiprocessing
 import os
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import crucible.search
 from crucible.app.search import engines
 from crucible.errors import Refusal
 from crucible.search import shipping
@@ -72,14 +72,8 @@ def test_an_archive_brings_back_what_it_took_and_leaves_no_other_folder(tmp_path
 
 def test_without_ray_the_refusal_says_how_to_get_it_and_nothing_is_made(command, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "crucible.search.ray", raising=False)
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **more: Any) -> Any:
-        if name == "ray" or name.startswith("ray."):
-            raise ModuleNotFoundError("No module named 'ray'", name="ray")
-        return real(name, *args, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delattr(crucible.search, "ray", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
     done = command("train", "-m", "sweep=coarse_to_fine", "model=mlp", "hydra.sweeper.engine=ray")
     assert done.code == 2 and "pip install 'crucible-dl[ray]'" in done.err and not list(Path().iterdir())
 
