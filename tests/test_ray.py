@@ -43,6 +43,7 @@ QUICK = [
 def nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Nodes]:
     """Give a cluster whose head does no work, with two nodes of one core each."""
     monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     found = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
@@ -144,6 +145,7 @@ def test_a_host_with_a_disk_of_its_own_fetches_the_data_once(monkeypatch, comman
     alone = ["unshare", "--mount", "sh", "-c"]
     if subprocess.run([*alone, f"mount -t tmpfs none {tmp_path}"], capture_output=True).returncode:
         pytest.skip("this user may not mount anything")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     found = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     start = f"mount -t tmpfs none {tmp_path} && cd / && exec {Path(sys.executable).parent}/ray start --address={found.address} --num-cpus=1 --block"
     host = subprocess.Popen(

@@ -77,7 +77,7 @@ def _require_answer(address: str | None) -> None:
 
 
 def _no_cluster(address: str, what: str) -> Refusal:
-    return Refusal(f"RAY_ADDRESS={address}", what, allowed="HOST:PORT as `ray start --head` prints it, from a host of the cluster; the cluster's token, if it has one",
+    return Refusal(f"RAY_ADDRESS={address}", what, allowed="HOST:PORT as `ray start --head` prints it, from a host of the cluster; RAY_AUTH_MODE=token where it has a token",
                    example="ray start --head --port=6379, then RAY_ADDRESS=127.0.0.1:6379; without RAY_ADDRESS this machine alone")  # fmt: skip
 
 

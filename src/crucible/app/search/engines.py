@@ -30,8 +30,6 @@ def connected(asked: Settings) -> Iterator[None]:
     if asked.engine == "local":
         yield
         return
-    if (Path.home() / ".ray" / "auth_token").exists() or "RAY_AUTH_TOKEN" in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does by itself; read when Ray is imported
     try:
         from crucible.search import ray
     except ModuleNotFoundError as error:
