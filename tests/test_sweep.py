@@ -17,11 +17,13 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 import yaml
 from conftest import ROOT, toy_npz
 from optuna.trial import TrialState
 from test_search import counted
 
+from crucible.app.search import results
 from crucible.tracking import mlflow as door
 from crucible.tracking.journal import read_events
 
@@ -426,3 +428,13 @@ def test_a_trial_is_composed_as_hydra_composes_it(monkeypatch) -> None:
         whole = plain(compose(base.args, [*base.overrides, *words]))
         assert base.composed(words) == whole
         assert whole["schedule"]["epochs"] == whole["trainer"]["total_epochs"]
+
+
+def test_a_winner_of_another_machine_is_said_to_be_one(command, monkeypatch) -> None:
+    words = [*QUICK, *SMALL, "hydra.sweeper.confirm.seeds=1"]
+    done = command("train", *words)
+    assert done.code == 0 and "the best was trained on" not in done.out
+    here = results.fingerprint(torch.device("cpu"), 1)
+    monkeypatch.setattr(results, "fingerprint", lambda device, threads: {**here, "capability": "AVX2"})
+    told = command("train", *words).out
+    assert f"(capability {here['capability']}, here AVX2): the same command may give other last bits here" in told

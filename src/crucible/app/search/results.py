@@ -130,14 +130,7 @@ def summary(spec: SearchSpec, standing: SearchState) -> dict[str, Any]:
         "trials": counts,
         "commands": [train_command(cfg, dvc=True), train_command(cfg)],
         "seeds": dict(winner.values),
-        "trial": {
-            "stage": run.stage,
-            "number": run.number,
-            "folder": str(short(Path(run.facts["folder"]))),
-            "threads": winner.trial.facts["threads"],
-            "host": run.facts.get("host"),
-            "machine": run.facts.get("machine"),
-        },
+        "trial": {"stage": run.stage, "number": run.number, "folder": str(short(Path(run.facts["folder"])))},
         "wider": _wider(spec, winner.trial),
         "candidates": [_candidate(plan, standing, each) for each in found],
         **facts,
@@ -177,16 +170,14 @@ def machine_of(cfg: Mapping[str, Any], threads: int) -> dict[str, str]:
     return fingerprint(choose_device(cfg["trainer"]["device"]), threads)
 
 
-def _elsewhere(spec: SearchSpec, found: Mapping[str, Any]) -> str:
+def _elsewhere(spec: SearchSpec, standing: SearchState) -> str:
     """Return a note where the winner's machine is not like this one; empty where it is, or nobody knows."""
-    if (there := found["trial"]["machine"]) is None:
+    winner = judged(spec.plan, standing)[0].trial
+    facts = repeats(spec.plan, standing.trials, winner).get(spec.plan.seed, winner).facts
+    there, here = facts.get("machine", {}), machine_of(spec.cfg, winner.facts["threads"])
+    if not (differing := [f"{key} {value}, here {here[key]}" for key, value in there.items() if here[key] != value]):
         return ""
-    here = machine_of(spec.cfg, found["trial"]["threads"])
-    if not (
-        differing := [f"{key} {value}, here {here.get(key)}" for key, value in there.items() if here.get(key) != value]
-    ):
-        return ""
-    return f"the best was trained on {found['trial']['host']} ({'; '.join(differing)}): the same command may give other last bits here"
+    return f"the best was trained on {facts['host']} ({'; '.join(differing)}): the same command may give other last bits here"
 
 
 def _wider(spec: SearchSpec, winner: Trial) -> list[str]:
@@ -228,7 +219,7 @@ def screen(spec: SearchSpec, standing: SearchState, folder: Path) -> str:
     lines += [("best" if not i else "", each) for i, each in enumerate(found["overrides"])]
     lines += [*_diagnosis(Path(found["trial"]["folder"])), ("cost", cost)]
     lines += [("edge", f"the best lies at the bound of the space; wider: {quoted(each)!r}") for each in found["wider"]]
-    lines += [("note", _elsewhere(spec, found))]
+    lines += [("note", _elsewhere(spec, standing))]
     lines += [("files", files), ("next", found["commands"][1]), ("", found["commands"][0])]
     return lined(lines)
 
