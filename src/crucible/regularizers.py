@@ -41,6 +41,10 @@ class Penalised:
         ]
         return {**losses, "penalty": self._factor * sum(sums, start=losses["loss"].new_zeros(()))}
 
+    def weight(self, batch: Batch) -> float | Tensor:
+        """Return the task's."""
+        return self._task.weight(batch)
+
     def predict(self, outputs: Any) -> Any:
         """Return the task's predictions."""
         return self._task.predict(outputs)

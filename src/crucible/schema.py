@@ -100,6 +100,7 @@ class Trainer(Section):
     checkpoint_every: Count | None
     log_every: Count | None
     gradient_check: bool
+    shards: Count = 1
 
 
 class Root(Section):

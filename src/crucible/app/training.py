@@ -142,6 +142,8 @@ def first_batch(card: Card, parts: Parts) -> bytes | None:
 def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) -> int:
     """Set and return the threads of this training: those it had before an interruption, declared, or measured."""
     declared, size = job.cfg["trainer"]["threads"], parts.batches.batch_size
+    if declared == "auto" and job.cfg["trainer"].get("shards", 1) > 1:
+        declared = 1  # however many processes there are: their number changes no bit
     further = parts.task.multiplications(card.feature_shape)
     threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size, further=further)
     torch.set_num_threads(threads)

@@ -167,6 +167,10 @@ class Detection(MonitoredTask):
             **{name: part.detach() / count for name, part in parts.items()},
         }
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Return the number () of objects; pictures without count as one each."""
+        return (batch["label"] >= 0).sum().clamp(min=len(batch["label"]))
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the boxes found (B, D, 6): corners in stored pixels, score, class; the highest first, score 0 for none."""
         return self.postprocess(outputs)

@@ -83,6 +83,10 @@ class Language(MonitoredTask):
         before = (batch["x"] == END_NUMBER).cumsum(dim=1) - (batch["x"] == END_NUMBER).long()
         return batch["mask"] & (before > 0)
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Return the number () of tokens that count."""
+        return self.counted(batch).sum()
+
     def nats(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return -ln p (B, L) of the tokens of a batch, 0 where none counts, from logits (B, L, V)."""
         target = torch.where(self.counted(batch), batch["x"], -100)

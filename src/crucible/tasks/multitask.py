@@ -45,6 +45,10 @@ class Multitask(MonitoredTask):
         """Return the loss of a batch: `x` (B, ...), `label` (B, T) of 1, 0 and -1 for unknown."""
         return loss_terms(model, batch["x"], lambda outputs: self.loss(outputs, batch["label"]))
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Return the number () of known labels."""
+        return (batch["label"] >= 0).sum()
+
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean loss () of logits (B, T) over the known labels."""
         return masked_binary_cross_entropy(outputs, label)

@@ -55,6 +55,11 @@ class Tagging(MonitoredTask):
         label, weight = batch["label"][:, : outputs.shape[1]], self._weight.like(precise(outputs))
         return {"loss": self._loss(outputs, label, weight), "padding/share": padding(batch)}
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Return the sum () of the weights of the tags."""
+        label, there = batch["label"].clamp(min=0), batch["label"] >= 0
+        return (self._weight.like(label.float())[label] * there).sum()
+
     def loss(self, outputs: Tensor, label: Tensor) -> Tensor:
         """Return the mean loss () a token of logits (B, L, K) and tags (B, L), -1 in the padding."""
         return self._loss(outputs, label, None)

@@ -43,6 +43,9 @@ class Task(Protocol):
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return named scalars (): `loss` is the data's own, `loss/PART` a part of it; see `total_of`."""
 
+    def weight(self, batch: Batch) -> float | Tensor:
+        """Return what a batch counts where the losses of several are averaged: of how much its loss is the mean."""
+
     def predict(self, outputs: Any) -> Any:
         """Return what the outputs say, in the terms of the label."""
 
@@ -87,6 +90,10 @@ class MonitoredTask(ABC):
     @abstractmethod
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return named scalars (): `loss` is the data's own, `loss/PART` a part of it; see `total_of`."""
+
+    def weight(self, batch: Batch) -> float | Tensor:
+        """Return what a batch counts where the losses of several are averaged: its examples, unless the loss is a mean of something else."""
+        return len(batch["x"])
 
     @abstractmethod
     def predict(self, outputs: Any) -> Any:

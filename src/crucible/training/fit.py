@@ -1,6 +1,6 @@
 """The loop: one for every task, model, optimizer and schedule."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -10,6 +10,18 @@ from crucible.optim.guard import GuardedOptimizer
 from crucible.tasks.task import Task, total_of
 from crucible.training.evaluation import outputs_of
 from crucible.training.run import Run
+
+Step = Callable[[nn.Module, Task, Batch, GuardedOptimizer], dict[str, Tensor]]
+
+
+def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOptimizer) -> dict[str, Tensor]:
+    """Take one optimizer step; return each loss term, on the device."""
+    losses = task.losses(model, batch)
+    optimizer.zero_grad()
+    total = total_of(losses)
+    total.backward()
+    optimizer.step(total)
+    return losses
 
 
 def fit(
@@ -21,8 +33,12 @@ def fit(
     run: Run,
     *,
     total_epochs: int,
+    step: Step = train_step,
 ) -> None:
     """Train epoch by epoch, evaluate each on dev, and let the run keep what is worth keeping.
+
+    Args:
+        step: takes one for a batch; train_step does in one piece.
 
     Raises:
         NonFinite: a loss or a gradient was not finite; the weights are those before that step.
@@ -30,19 +46,9 @@ def fit(
     for epoch in run.epochs(total_epochs):
         model.train()
         for batch in batches.train(epoch):
-            run.add(train_step(model, task, batch, optimizer), len(batch["x"]))
+            run.add(step(model, task, batch, optimizer), len(batch["x"]))
         schedule.step()
         run.record(evaluate(model, task, batches.evaluation("dev")))
-
-
-def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOptimizer) -> dict[str, Tensor]:
-    """Take one optimizer step; return each loss term, on the device."""
-    losses = task.losses(model, batch)
-    optimizer.zero_grad()
-    total = total_of(losses)
-    total.backward()
-    optimizer.step(total)
-    return losses
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from crucible.app.build import assemble, build_model, build_optimizer, build_task
 from crucible.app.compose import Job
 from crucible.app.pretrained import resolve_source
+from crucible.app.several import follow, leading, remember, step_of, where_it_was, world_of
 from crucible.app.training import (
     check_backward,
     failures_journaled,
@@ -23,6 +24,9 @@ def main(job: Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if is_finished(job):
         return show_result(job)
+    job, world = where_it_was(job), world_of(job.cfg)
+    if world.rank:
+        return follow(world)
     with locked(job.folder, fresh=job.new_folder) as folder, progress(job.tell) as tell:
         job = replace(resolve_source(job), folder=folder)
         data = prepared_data(job)
@@ -32,7 +36,10 @@ def main(job: Job) -> float:
         parts = assemble(job.cfg, data, task, model, transfer, optimizer, schedule)
         check_backward(job.cfg, parts)
         run = open_run_folder(job, data.card, parts, tell)
+        remember(job)
+        led, step = leading(job, data, parts, run, world), step_of(job.cfg, world, run.step)
         with failures_journaled(parts, run):
-            fit(*parts.trained, run, total_epochs=job.cfg["trainer"]["total_epochs"])
+            fit(*parts.trained, led, total_epochs=job.cfg["trainer"]["total_epochs"], step=step)
+        world.close()
         write_results(job, run, parts)
     return show_result(job)

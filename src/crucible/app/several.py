@@ -1,0 +1,113 @@
+"""A training on several processes (torchrun --nproc-per-node N src/train.py trainer.shards=S ...): who leads, who follows, and when not."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crucible.app.build import Data, Parts, assemble, build_model, build_optimizer, build_task
+from crucible.app.compose import Job
+from crucible.app.project import Config
+from crucible.data.card import read_card
+from crucible.errors import Refusal
+from crucible.training.device import be_deterministic, choose_device
+from crucible.training.fingerprint import fingerprint
+from crucible.training.fit import Step, fit, train_step
+from crucible.training.run import Run
+from crucible.training.shards import ShardedStep
+from crucible.training.together import Following, Leading
+from crucible.training.world import Several, World
+
+STARTED = Path("outputs/.torchrun")  # of each torchrun the folder of its run: a restart goes on there
+
+
+def world_of(cfg: Config) -> World:
+    """Return the processes that torchrun has started, or this one alone.
+
+    Raises:
+        Refusal: there are more of them than shards.
+    """
+    size, shards = int(os.environ.get("WORLD_SIZE", "1")), cfg["trainer"].get("shards", 1)
+    if "TORCHELASTIC_RUN_ID" not in os.environ or size == 1:
+        return World()
+    if size > shards:
+        what = f"{size} processes would share {shards} shard(s) of each batch"
+        raise Refusal(
+            "torchrun",
+            what,
+            allowed=f"trainer.shards={size} or more, or fewer processes",
+            example=f"trainer.shards={max(8, size)}",
+        )
+    if torch.cuda.is_available() and choose_device(cfg["trainer"]["device"]).type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return Several(choose_device(cfg["trainer"]["device"]))
+
+
+def where_it_was(job: Job) -> Job:
+    """Return the job in the folder in which this torchrun began, where it has restarted its processes."""
+    if (run := os.environ.get("TORCHELASTIC_RUN_ID")) is None or not job.new_folder:
+        return job
+    if (file := STARTED / run).exists() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        return replace(job, folder=Path(file.read_text(encoding="utf-8")), new_folder=False)
+    return job
+
+
+def remember(job: Job) -> None:
+    """Note the folder of this run, for a restart."""
+    if (run := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
+        STARTED.mkdir(parents=True, exist_ok=True)
+        (STARTED / run).write_text(str(job.folder), encoding="utf-8")
+
+
+def step_of(cfg: Config, world: World, taken: int) -> Step:
+    """Return how a training takes a step, of which so many have been taken: in one piece, or in shards."""
+    if (shards := cfg["trainer"].get("shards", 1)) == 1:
+        return train_step
+    step = ShardedStep(shards, seed=cfg["seed"], world=world)
+    step.step = taken
+    return step
+
+
+def leading(job: Job, data: Data, parts: Parts, run: Run, world: World) -> Any:
+    """Tell the others what to train, and return what leads them through the epochs; alone the run itself does.
+
+    Raises:
+        Refusal: a process computes other bits than this one.
+    """
+    if world.size == 1:
+        return run
+    cfg = {**job.cfg, "prepared": str(data.folder.absolute())}
+    state: dict[str, Any] = {"model": parts.model, "optimizer": parts.optimizer.optimizer, "schedule": parts.schedule}
+    world.shared({"cfg": cfg, "threads": torch.get_num_threads(), "step": run.step, "seen": parts.before,
+                  "state": {name: part.state_dict() for name, part in state.items()}})  # fmt: skip
+    mine, *others = world.gathered(fingerprint(data.device, torch.get_num_threads()))
+    for rank, other in enumerate(others, 1):
+        if other != mine:
+            raise Refusal("torchrun", f"process {rank} has {other}, process 0 {mine}: their bits would not be the same",
+                          allowed="processes with the same torch on the same kind of device and processor")  # fmt: skip
+    return Leading(run, world)
+
+
+def follow(world: World) -> float:
+    """Train what rank 0 says, step by step with it; nothing is written and nothing shown here, and no number is known."""
+    said = world.shared(None)
+    cfg = said["cfg"]
+    device = choose_device(cfg["trainer"]["device"])
+    be_deterministic(cfg["trainer"]["deterministic"])
+    folder = Path(cfg["prepared"])
+    data = Data(folder, read_card(folder), device)
+    task = build_task(cfg, data.card)
+    model, transfer = build_model(cfg, data, task)
+    optimizer, schedule = build_optimizer(cfg, model, transfer)
+    parts = assemble(cfg, data, task, model, transfer, optimizer, schedule)
+    torch.set_num_threads(said["threads"])
+    own: dict[str, Any] = {"model": model, "optimizer": optimizer.optimizer, "schedule": schedule}
+    for name, part in own.items():
+        part.load_state_dict(said["state"][name])
+    world.gathered(fingerprint(device, said["threads"]))
+    run: Any = Following(optimizer, schedule, world, seed=cfg["seed"])
+    fit(*parts.trained, run, total_epochs=cfg["trainer"]["total_epochs"], step=step_of(cfg, world, said["step"]))
+    world.close()
+    return float("nan")

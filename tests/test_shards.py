@@ -1,0 +1,158 @@
+"""The same bits on one process or on many: what a step of S shards gives, against a loop written by hand, and between processes."""
+
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import card_of
+from torch import nn
+from torch.multiprocessing import get_context
+
+from crucible.data.batches import Batch
+from crucible.optim.guard import GuardedOptimizer
+from crucible.optim.optimizers import momentum
+from crucible.regularizers import L2
+from crucible.seeds import derive
+from crucible.tasks.classification import Classification
+from crucible.training.fit import train_step
+from crucible.training.shards import ShardedStep, cut
+from crucible.training.world import Several, World, added, shares, subtrees, summed
+
+TASK = {"monitor": "f1", "goal": "maximize", "tolerance": 0.02}
+
+
+def network(*, dropout: float = 0.3) -> nn.Module:
+    torch.manual_seed(5)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * 36, 3)]
+    model = nn.Sequential(*layers)
+    model[0].weight.data = model[0].weight.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def task_of() -> L2:
+    return L2(Classification(card_of((3, 8, 8)), **TASK, class_weights=[1.0, 2.0, 0.5]), 100, strength=3.0)
+
+
+def batches(count: int = 4, size: int = 37) -> list[Batch]:
+    """Return batches, of which the last is too small for eight shards."""
+    draw = torch.Generator().manual_seed(1)
+    sizes = [size] * (count - 1) + [9]
+    return [
+        {"x": torch.randn(n, 3, 8, 8, generator=draw), "label": torch.randint(3, (n,), generator=draw)} for n in sizes
+    ]
+
+
+def trained(step: ShardedStep, model: nn.Module) -> tuple[str, list[float]]:
+    """Return the digest of weights and statistics after the batches, and the losses."""
+    optimizer = GuardedOptimizer(momentum(model.parameters(), lr=0.1, beta=0.9, form="averaged"), max_norm=0.5)
+    task, losses = task_of(), []
+    model.train()
+    for batch in batches():
+        losses.append(float(step(model, task, batch, optimizer)["loss"]))
+    found = hashlib.sha256()
+    for value in model.state_dict().values():
+        found.update(value.contiguous().numpy().tobytes())
+    return found.hexdigest(), losses
+
+
+def by_hand(model: nn.Module, shards: int) -> None:
+    """The same steps with everything in the open: one tree of eight leaves, written out."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.9)
+    for p in model.parameters():
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    model.train()
+    for number, batch in enumerate(batches()):
+        size = len(batch["x"])
+        count = min(shards, size // 2)
+        norm = model[1]
+        mean, var, seen = norm.running_mean.clone(), norm.running_var.clone(), int(norm.num_batches_tracked)
+        leaves = []
+        for i in range(count):
+            rows = slice(size * i // count, size * (i + 1) // count)
+            share = (rows.stop - rows.start) / size
+            norm.running_mean.copy_(mean), norm.running_var.copy_(var)
+            torch.manual_seed(derive(7, f"dropout/{number}/{i}"))
+            each = nn.functional.cross_entropy(model(batch["x"][rows]), batch["label"][rows], reduction="none")
+            data = (each * weights[batch["label"][rows]]).mean()
+            penalty = 3.0 / 200 * sum(p.pow(2).sum() for p in model.parameters() if p.dim() > 1)
+            gradients = torch.autograd.grad(data * share + penalty * share, list(model.parameters()))
+            leaves.append([*gradients, norm.running_mean * share, norm.running_var * share])
+        level = leaves
+        while len(level) > 1 and count == 8:
+            level = [[a + b for a, b in zip(level[i], level[i + 1], strict=True)] for i in range(0, len(level), 2)]
+        if count == 4:
+            level = [[(a + b) + (c + d) for a, b, c, d in zip(*leaves, strict=True)]]
+        [whole] = level
+        norm.running_mean.copy_(whole[-2]), norm.running_var.copy_(whole[-1])
+        norm.num_batches_tracked.fill_(seen + 1)
+        for p, g in zip(model.parameters(), whole, strict=False):
+            p.grad = torch.empty_like(p).copy_(g)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+
+
+def test_a_step_in_shards_is_the_loop_written_by_hand() -> None:
+    ours, theirs = network(), network()
+    trained(ShardedStep(8, seed=7, world=World()), ours)
+    by_hand(theirs, 8)
+    for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7), name
+    assert ours[0].weight.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_one_shard_without_dropout_is_the_usual_step_to_the_last_bit() -> None:
+    ours, theirs = network(dropout=0.0), network(dropout=0.0)
+    assert trained(ShardedStep(1, seed=7, world=World()), ours) == trained(train_step, theirs)
+
+
+@pytest.mark.parametrize(("count", "size"), [(n, m) for n in (8, 6, 5, 1) for m in (1, 2, 3, 5, 8) if m <= n])
+def test_the_tree_is_the_same_whoever_has_which_leaf(count: int, size: int) -> None:
+    leaves = (
+        torch.randn(count, 50, generator=torch.Generator().manual_seed(0))
+        * 10.0 ** torch.arange(-4, count - 4)[:, None]
+    )
+    [alone] = summed((0, count), lambda i: [leaves[i].clone()])
+    known, had = {}, []
+    for own in shares(count, size):
+        had += list(own)
+        for node in subtrees(own, count):
+            [known[node]] = summed(node, lambda i: [leaves[i].clone()])
+    assert had == list(range(count)) and torch.equal(added((0, count), known), alone)
+
+
+def test_a_cut_batch_is_the_batch() -> None:
+    batch = batches()[0]
+    pieces = cut(batch, 8)
+    assert [len(each["x"]) for each in pieces] == [4, 5, 4, 5, 5, 4, 5, 5]
+    assert torch.equal(torch.cat([each["x"] for each in pieces]), batch["x"])
+
+
+def one_of_several(rank: int, size: int, port: int, home: str) -> None:
+    """Train as one process of several, and write the digest."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    world = Several(torch.device("cpu"))
+    assert world.shared(f"said by {rank}") == "said by 0"
+    digest, _ = trained(ShardedStep(8, seed=7, world=world), network())
+    Path(home, str(rank)).write_text(digest)
+    world.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_so_many_processes_have_the_bits_of_one(tmp_path, size: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = get_context("spawn")
+    several = [context.Process(target=one_of_several, args=(rank, size, port, str(tmp_path))) for rank in range(size)]
+    for each in several:
+        each.start()
+    for each in several:
+        each.join(120)
+    alone, _ = trained(ShardedStep(8, seed=7, world=World()), network())
+    assert {path.read_text() for path in tmp_path.iterdir()} == {alone} and len(list(tmp_path.iterdir())) == size
