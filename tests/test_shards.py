@@ -2,12 +2,17 @@
 
 import hashlib
 import os
+import random
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from conftest import card_of
+from conftest import ROOT, card_of, sh
 from torch import nn
 from torch.multiprocessing import get_context
 
@@ -156,3 +161,75 @@ def test_so_many_processes_have_the_bits_of_one(tmp_path, size: int) -> None:
         each.join(120)
     alone, _ = trained(ShardedStep(8, seed=7, world=World()), network())
     assert {path.read_text() for path in tmp_path.iterdir()} == {alone} and len(list(tmp_path.iterdir())) == size
+
+
+WORDS = ["trainer.shards=8", "tracking=none"]
+TRAININGS = {
+    "mlp": ["model.keep_prob=0.8", "model.batch_norm=true", "regularizer=l2", "optimizer=momentum", "trainer.max_norm=1", "trainer.total_epochs=3"],
+    "resnet": ["model=resnet", "model.depth=8", "augment=strong", "trainer.total_epochs=1"],
+    "detection": ["experiment=detection", "data.reader.scenes={train: 60, dev: 20, test: 20}", "trainer.total_epochs=1", "trainer.batch_size=16"],
+    "multitask": ["experiment=digit_traits", "trainer.total_epochs=2"],
+}  # fmt: skip
+
+
+def together(home: Path, size: int, *words: str, more: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """Start a training on so many processes; one needs no torchrun."""
+    start = (
+        [f"{Path(sys.executable).parent}/torchrun", "--standalone", "--nproc-per-node", str(size), *more]
+        if size > 1
+        else [sys.executable]
+    )
+    return subprocess.Popen([*start, str(ROOT / "src/train.py"), *WORDS, *words], cwd=home, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    told, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, told[-3000:]
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", TRAININGS)
+def test_a_training_leaves_the_same_bytes_on_one_process_and_on_several(tmp_path, what: str) -> None:
+    for size in (1, 3):
+        ended(together(tmp_path, size, *TRAININGS[what], f"hydra.run.dir={size}"))
+        done = sh(tmp_path, sys.executable, str(ROOT / "src/evaluate.py"), f"run={size}", "report=none")
+        assert "result" in done
+    predicted = "predictions.json" if what == "detection" else "predictions.csv"
+    for name in ("weights.safetensors", "curves.csv", predicted):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes(), name
+
+
+def epochs_of(folder: Path) -> int:
+    journals = list(folder.glob("outputs/20*/*/journal.jsonl"))
+    return sum('"dev/loss"' in line for each in journals for line in each.read_text().splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetition", range(int(os.environ.get("RANK_KILLS", "2"))))
+def test_a_process_that_is_killed_leaves_the_digest_of_an_undisturbed_training(tmp_path, repetition: int) -> None:
+    """SIGKILL of a rank at a random moment: torchrun starts all anew, and they go on; RANK_KILLS=20 makes it twenty (docs/scale.md)."""
+    words = ["model.keep_prob=0.8", "model.batch_norm=true", "trainer.total_epochs=30", "trainer.checkpoint_every=2"]
+    draw = random.Random(repetition)
+    running = together(tmp_path, 2, *words, more=("--max-restarts", "3"))
+    moment = draw.randint(1, 20)
+    while epochs_of(tmp_path) < moment:
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.05)
+    ranks = [
+        each for each in psutil.Process(running.pid).children(recursive=True) if "train.py" in " ".join(each.cmdline())
+    ]
+    draw.choice(ranks[:2]).kill()
+    ended(running)
+    [run] = tmp_path.glob("outputs/20*/*")
+    assert '"resume"' in (run / "journal.jsonl").read_text()
+    ended(together(tmp_path, 1, *words, "hydra.run.dir=alone"))
+    assert (run / "weights.safetensors").read_bytes() == (tmp_path / "alone" / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_more_processes_than_shards_are_refused_and_leave_nothing(tmp_path) -> None:
+    running = together(tmp_path, 3, "trainer.shards=2")
+    told, _ = running.communicate(timeout=120)
+    assert running.returncode and "3 processes would share 2 shard(s)" in told and not (tmp_path / "outputs").exists()
