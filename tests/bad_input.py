@@ -174,6 +174,8 @@ CASES = [
     Case("unknown key of a search", [*SEARCH, "hydra.sweeper.n_trial=9"], ["no key 'n_trial'", "nearest: n_trials"]),
     Case("an engine that is none", [*SEARCH, "hydra.sweeper.engine=dask"], ["hydra.sweeper.engine", "'dask' is refused", "'local' or 'ray'"]),
     Case("a worker without a core", [*SEARCH, "hydra.sweeper.resources.cpus=0"], ["hydra.sweeper.resources.cpus", "0 is refused"]),
+    Case("more shards than a batch has", ["trainer.shards=64"], ["trainer.shards", "a batch of 64 has no two examples for each of 64", "1 to 32"]),
+    Case("no shard", ["trainer.shards=0"], ["trainer.shards", "0 is refused"]),
     Case("TF32 without CUDA", ["trainer.device=cpu", "trainer.precision=tf32"], ["trainer.precision=tf32", "the device is cpu", "float32, bfloat16"]),
     Case("no number of trials", [*SEARCH, "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials", "'many' is refused"]),
     Case("too few trials for the stages", [*SEARCH, "hydra.sweeper.n_trials=1"], ["leave none for the stage 'fine'"]),

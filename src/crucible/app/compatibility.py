@@ -39,8 +39,20 @@ def fits(cfg: Config) -> Callable[[Card], None]:
             raise Refusal("trainer.batch_size=1", "batch norm has no deviation over one example", allowed="2 or more, or null",
                           example="trainer.batch_size=64")  # fmt: skip
         _check_augment(cfg, card, task)
+        _require_shards(cfg)
 
     return accept
+
+
+def _require_shards(cfg: Config) -> None:
+    """Refuse shards of batches that go on from each other, or of fewer than two examples."""
+    shards, size = cfg["trainer"].get("shards", 1), cfg["trainer"]["batch_size"]
+    if shards > 1 and cfg["data"]["sampling"] == "streams":
+        raise Refusal("trainer.shards", "with data.sampling=streams a batch goes on where the one before ended, and is not cut",
+                      allowed="1; or data.sampling=shuffle", example="trainer.shards=1")  # fmt: skip
+    if size is not None and 1 < shards > size // 2:
+        raise Refusal("trainer.shards", f"a batch of {size} has no two examples for each of {shards}", allowed=f"1 to {max(1, size // 2)}",
+                      example=f"trainer.shards={max(1, size // 2)}")  # fmt: skip
 
 
 def _checked_model(cfg: Config, card: Card, task: MonitoredTask, copies: int) -> nn.Module:

@@ -3,6 +3,7 @@
 What all of them must do alike they compute alike; what depends on time or on files rank 0 decides, and says.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -45,8 +46,12 @@ class Several(World):
         import torch.distributed as dist
 
         self._dist: Any = dist
-        self._dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        store, self.rank, self.size = next(self._dist.rendezvous("env://"))
+        # torchrun keeps one store for all its attempts: without a prefix a process may read where another one was before a restart
+        attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {self.size}"
+        own = self._dist.PrefixStore(attempt, store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        self._dist.init_process_group(backend, store=own, rank=self.rank, world_size=self.size)
         self._device = device
 
     def total(self, nodes: dict[Node, Tensor], shards: int) -> Tensor:
