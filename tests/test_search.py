@@ -566,6 +566,19 @@ def test_who_is_not_ready_gets_no_trial_and_who_is_gone_is_replaced_while_there_
     assert len(pool.workers) == 3 and not list(pool.idle())
 
 
+def test_hosts_that_die_do_not_stop_a_search_and_workers_that_do_not_begin_do() -> None:
+    engine = Scripted([[None]] * 10)
+    engine.end = lambda handle: ""  # its host is gone
+    pool = Pool(engine, work)
+    for _ in range(9):
+        list(pool.messages(0))
+    engine.end = lambda handle: "exit code 1"
+    engine._said = iter([[None]] * 3)
+    with pytest.raises(Stopped, match=r"workers end before they begin \(exit code 1\)"):
+        for _ in range(3):
+            list(pool.messages(0))
+
+
 def test_without_room_for_a_worker_the_search_says_so(monkeypatch) -> None:
     engine, now = Scripted([[]] * 3), [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

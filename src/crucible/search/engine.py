@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Give what workers say, waiting so long for the first of it; None: that worker is gone."""
 
     def end(self, handle: Any) -> str:
-        """End a worker, whatever it is doing; return how it ended."""
+        """End a worker, whatever it is doing; return how it ended, or nothing where its host did, which says nothing of the work."""
 
     def capacity(self) -> int:
         """Return how many workers there is room for now."""

@@ -9,7 +9,7 @@ from crucible.errors import Stopped
 from crucible.search.engine import Engine, Message, Work
 from crucible.search.trials import TrialRequest
 
-TRIES_TO_START, TRIES_LATER = 3, 20  # in a row: before any worker was ready; then a host may die with several that come
+TRIES_TO_START = 3  # in a row
 NO_ROOM_SECONDS = 120.0
 
 
@@ -41,7 +41,6 @@ class Pool:
     def __init__(self, engine: Engine, work: Work) -> None:
         self._engine, self._work, self._stillborn = engine, work, 0
         self._busy = self._waited = 0.0
-        self._tries = TRIES_TO_START
         self._room_at = time.monotonic()
         self.workers: list[Worker] = []
         self._fill()
@@ -80,7 +79,7 @@ class Pool:
                 self._free(worker)
             if worker.ready or message[0] != "ready":
                 yield worker, message
-            worker.ready, self._tries = True, TRIES_LATER
+            worker.ready = True
 
     def busy_share(self) -> float:
         """Return the share of the time from a worker's first job to its last that it had one."""
@@ -113,8 +112,8 @@ class Pool:
         """Take a worker that is gone out of the books; return the job that it had."""
         how = self._engine.end(worker.handle)
         self.workers.remove(worker)
-        self._stillborn = 0 if worker.ready else self._stillborn + 1
-        if self._stillborn == self._tries:
+        self._stillborn = 0 if worker.ready else self._stillborn + bool(how)
+        if self._stillborn == TRIES_TO_START:
             raise Stopped("hydra.sweeper", f"workers end before they begin ({how}): what they print is above")
         job = worker.job
         if job is not None:

@@ -31,6 +31,7 @@ from crucible.search.trials import TrialRequest
 PACKAGE = Path(__file__).resolve().parents[1]
 LOOK_SECONDS = 1.0  # between looks at what the cluster has
 TOGETHER_SECONDS = 0.2  # in which what nobody waits for is sent together
+HOST_GONE = "node has died"  # in Ray's words
 ANSWER_SECONDS = 5.0  # in which an address must answer
 
 
@@ -145,7 +146,7 @@ class Cluster:
             handle.gone = "its process is gone"
             return [None]
         except RayError as error:
-            handle.gone = " ".join(str(error).split())[-300:]
+            handle.gone = "" if HOST_GONE in str(error) else " ".join(str(error).split())[-300:]
             return [None]
         if messages[-1] is not None and messages[-1][0] == "done":
             result, archive = messages[-1][1]
@@ -157,7 +158,7 @@ class Cluster:
         """Kill the actor, for good."""
         with suppress(RayError, ValueError):
             ray.kill(handle.actor, no_restart=True)
-        return handle.gone or "ended"
+        return handle.gone
 
     def capacity(self) -> int:
         """Return how many workers the living hosts have room for, as it was a second ago at most."""
