@@ -232,7 +232,7 @@ def pictures(folder: Path, **more: Any) -> Batches:
 
 def test_what_lies_on_disk_gives_the_same_batches(tmp_path, monkeypatch) -> None:
     there = list(pictures(tmp_path).train(1))
-    monkeypatch.setattr(batches_module, "_free_bytes", lambda device: 0)
+    monkeypatch.setattr(batches_module, "available_memory", lambda device: 0)
     mapped = pictures(tmp_path)
     read = list(mapped.train(1))
     assert mapped._on_disk == {"train"} and len(read) == len(there) == 7

@@ -186,7 +186,7 @@ def test_a_picture_of_a_format_that_runs_programs_is_not_opened_whatever_its_nam
 def test_large_pictures_make_small_chunks(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(image_folder, "BYTES_PER_CHUNK", 100)
     files = [picture(tmp_path / f"{i}.png") for i in range(5)]  # 60 bytes each
-    assert [len(chunk) for chunk in image_folder.chunks_of(files)] == [2, 2, 1]
+    assert [len(chunk) for chunk in image_folder.in_chunks(files)()] == [2, 2, 1]
 
 
 LAUGHS = "".join(f'<!ENTITY a{i + 1} "{f"&a{i};" * 10}">' for i in range(30))

@@ -20,6 +20,7 @@ SHOWS = (
     "__init__",
     "app/arguments",
     "app/cli",
+    "app/cluster",
     "app/compose",
     "app/finished",
     "app/project",
@@ -41,7 +42,7 @@ BUILT = (
     "transfer",
 )  # loaded, because a training builds them
 CHANGES_NOTHING = {
-    "prepare": (*SHOWS, *BUILT, "app/compatibility", "app/overrides", "app/pretrained", "data/augment", "data/batches", "constants", "losses",
+    "prepare": (*SHOWS, *BUILT, "app/compatibility", "app/identity", "app/overrides", "app/pretrained", "data/augment", "data/batches", "constants", "losses",
                 "metrics", "models", "tasks", "training"),
     "train": SHOWS,
     "evaluate": (*SHOWS, *BUILT),

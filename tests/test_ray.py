@@ -19,6 +19,7 @@ from test_search import crashing, killing, require_exact, trials_of
 
 from crucible.errors import Stopped
 from crucible.search.trials import TrialRequest, TrialResult
+from tests.test_large import pictures
 from tests.toy_search import planned, searched, work
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'crucible-dl[ray]'")
@@ -195,3 +196,16 @@ def test_an_address_that_does_not_answer_is_refused(command, monkeypatch, addres
     done = command("train", *QUICK, "hydra.sweeper.engine=ray")
     assert done.code == 2 and f"RAY_ADDRESS={address}" in done.err and not Path("outputs").exists()
     assert time.monotonic() - start < 30
+
+
+def test_the_hosts_prepare_the_same_bytes(nodes, command, tmp_path, monkeypatch) -> None:
+    words = pictures(tmp_path)
+    for engine in ("local", "ray"):
+        done = command("prepare", *words, f"data.engine={engine}", f"prepared={engine}")
+        assert done.code == 0, done.err
+    files = sorted(each.relative_to(tmp_path / "ray") for each in (tmp_path / "ray").rglob("*") if each.is_file())
+    assert len(files) >= 7
+    assert all((tmp_path / "ray" / each).read_bytes() == (tmp_path / "local" / each).read_bytes() for each in files)
+    (tmp_path / "raw" / "b" / "77.png").write_bytes(b"no picture")
+    done = command("prepare", *words, "data.engine=ray")
+    assert done.code == 2 and "b/77.png" in done.err and "no picture, or damaged" in done.err

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 from unicodedata import category
 
 INTERRUPTED = 130  # the exit code that shells expect of a process that was
@@ -30,6 +31,10 @@ class Refusal(ValueError):
         super().__init__("\n".join(f"{name:>8}: {_shown(as_called(text))}" for name, text in lines.items() if text))
         self.lines = lines
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be the same in another process."""
+        return _told, (type(self), self.lines)
+
 
 class Stopped(Refusal):
     """A training that had started and cannot go on: what it recorded stays."""
@@ -37,6 +42,10 @@ class Stopped(Refusal):
 
 class Pruned(Exception):
     """A trial that a search stopped, and why; no failure."""
+
+
+def _told(kind: type[Refusal], lines: dict[str, str]) -> Refusal:
+    return kind(**lines)
 
 
 def as_called(text: str) -> str:

@@ -1,7 +1,8 @@
 """Are files still as they were written? Their sha256 is compared before what they hold is trusted.
 
-A file below 1 GB is read at once, each time a process needs it. A larger one is read once for each state (size, time of the
-last change, inode): what was right in that state is remembered in `artifacts/verified.jsonl`.
+A file below 1 GB is read at once, each time a process needs it. A larger one is read once for each state: what was right in that state
+is remembered in `artifacts/verified.jsonl`. The state of a file is its size, its inode, and the times at which its bytes and its inode last
+changed; the second cannot be set back, so whoever writes bytes of the same number and sets the first back is noticed too.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 from crucible.errors import Refusal
 
@@ -70,24 +72,35 @@ def require_unchanged(folder: Path, *, editable: Sequence[str] = ()) -> list[str
 def _has(path: Path, digest: str) -> bool:
     if not path.is_file():
         return False
-    facts = path.stat()
-    state = (str(path.absolute()), facts.st_size, facts.st_mtime_ns, facts.st_ino, digest)
-    if state in _VERIFIED or (facts.st_size >= LARGE and state in _remembered()):
+    size, *_ = now = state_of(path)
+    state: tuple[str | int, ...] = (str(path.absolute()), *now, digest)
+    if state in _VERIFIED or (size >= LARGE and list(state) in lines_of(LEDGER)):
         return True
     if sha256_of(path) != digest:
         return False
     _VERIFIED.add(state)
-    if facts.st_size >= LARGE:
-        LEDGER.parent.mkdir(parents=True, exist_ok=True)
-        with LEDGER.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(state) + "\n")
+    if size >= LARGE:
+        remember(LEDGER, state)
     return True
 
 
-def _remembered() -> set[tuple[str | int, ...]]:
-    """Return the states in the ledger; a line that cannot be read is none: the file is read again."""
-    found = set()
-    for line in LEDGER.read_text(encoding="utf-8", errors="replace").splitlines() if LEDGER.exists() else []:
-        with suppress(ValueError, TypeError):
-            found.add(tuple(json.loads(line)))
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return size, inode, and the times (ns) of the last change of a file's bytes and of its inode."""
+    facts = path.stat()
+    return facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def remember(ledger: Path, entry: Any) -> None:
+    """Add a line to a ledger."""
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with ledger.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def lines_of(ledger: Path) -> list[Any]:
+    """Return the entries of a ledger; a line that cannot be read is none: what it would say is found anew."""
+    found = []
+    for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines() if ledger.exists() else []:
+        with suppress(ValueError):
+            found.append(json.loads(line))
     return found

@@ -58,7 +58,7 @@ class Split(Section):
 
 
 class Data(Section):
-    """Where the data are and everything that changes the prepared bytes; the last seven keys do not."""
+    """Where the data are and everything that changes the prepared bytes; what follows `resize` does not."""
 
     name: Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,99}$")]  # it becomes a folder's
     reader: Node
@@ -79,6 +79,9 @@ class Data(Section):
     bayes_error: NonNegative | None = None  # the least that anybody can reach, in the same unit
     flip_keeps_label: bool
     sampling: Literal["shuffle", "balanced", "streams"] | PerClass
+    order: Literal["shuffled", "windowed"] = "shuffled"
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"  # that prepare
+    engine: Literal["local", "ray"] = "local"  # where they run
     columns: dict[str, str] | None = None  # of tables alone, as `drop`
     drop: list[str] = []
 

@@ -136,4 +136,4 @@ def build_batches(
     augment = build("augment", cfg["augment"], cfg["data"]["flip_keeps_label"])
     left_out = seen.rows(read_card(folder)) if seen_policy(cfg) == "drop" else {}
     return Batches(folder, card, device, batch_size=cfg["trainer"]["batch_size"], augment=augment,
-                   seed=cfg["seed"], channels_last=channels_last, sampling=cfg["data"]["sampling"], left_out=left_out)  # fmt: skip
+                   seed=cfg["seed"], channels_last=channels_last, sampling=cfg["data"]["sampling"], order=cfg["data"].get("order", "shuffled"), left_out=left_out)  # fmt: skip

@@ -127,8 +127,11 @@ def least_error(declared: float | None, card: Card, task: MonitoredTask) -> floa
 
 
 def _require_whole_groups(cfg: Config) -> None:
-    """Refuse batches that cannot hold so many examples of each of two classes or more."""
+    """Refuse an order for what has its own, and batches that cannot hold so many examples of each of two classes or more."""
     sampling, size = cfg["data"]["sampling"], cfg["trainer"]["batch_size"]
+    if sampling != "shuffle" and (order := cfg["data"].get("order", "shuffled")) != "shuffled":
+        raise Refusal(f"data.order={order}", f"data.sampling={sampling} has an order of its own", allowed="shuffled; or data.sampling=shuffle",
+                      example="data.order=shuffled")  # fmt: skip
     if isinstance(sampling, dict) and size is not None and (size % (each := sampling["per_class"]) or size < 2 * each):
         raise Refusal("trainer.batch_size", f"{size} examples are not several classes of {each} examples each (data.sampling)",
                       allowed=f"{2 * each}, {3 * each}, ...", example=f"trainer.batch_size={8 * each}")  # fmt: skip

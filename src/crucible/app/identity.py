@@ -32,12 +32,13 @@ NO_RESULT = (
     "resume",
     "prepared",
 )  # these keys cannot change a result
+NO_DATA = ("path", "workers", "engine")  # nor can these of `data`
 
 
 def identity(cfg: Config, card: Card) -> Identity:
     """Return what makes two trainings the same one: configuration, data, code."""
     kept = {key: value for key, value in cfg.items() if key not in NO_RESULT}
-    kept["data"] = {key: value for key, value in cfg["data"].items() if key != "path"}
+    kept["data"] = {key: value for key, value in cfg["data"].items() if key not in NO_DATA}
     if (start := source_of(cfg)) is not None:  # what it starts from, wherever that lies
         kept["transfer"] = {**cfg["transfer"], "source": sha256_of(start.file)}
     return Identity(sha256(repr(kept).encode()).hexdigest(), card.key, _code())

@@ -1,24 +1,30 @@
 """Which prepared folder a configuration means: named, found by its content key, or made; or data only declared."""
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from crucible.app.cluster import connected
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job
 from crucible.app.overrides import choices_of, train_command
 from crucible.app.project import ROOT, Config
 from crucible.data.card import Card, read_card, require_prepared
-from crucible.data.prepare import PrepareConfig, prepare
+from crucible.data.ordered import Ordered, here, over
+from crucible.data.prepare import PrepareConfig, already, prepare
+from crucible.data.readers.source import Source
+from crucible.data.remembered import Question
 from crucible.data.text import as_trained
 from crucible.errors import Refusal
 from crucible.instantiate import build, resolve
 from crucible.labels.kind import Kind
 from crucible.tasks.task import MonitoredTask
 
+LARGE = 256 << 20  # bytes of raw files: with fewer the start of processes takes longer than they save
 DVC_PREPARED, CACHE = Path("artifacts/prepare"), Path("artifacts/prepared")
 Accept = Callable[[Card], None]
 
@@ -50,17 +56,37 @@ def prepared(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Pa
 
 def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, Card]:
     """Return the prepared folder and card for the content of the job's data, made if they are not there yet."""
-    data, recipe = job.cfg["data"], _recipe(job.cfg, judge)
-    source = build("data.reader", recipe.reader, _data_path(data), data["label"], data["group_by"])
-    folder = prepare(
-        source,
-        label_kind(job.cfg),
-        recipe,
-        data["name"],
-        lambda key: _home(job.cfg["prepared"] if judge is None else None, key),
-        accept,
-    )
-    return folder, replace(read_card(folder), name=data["name"])  # the name is no part of the key: it may be another's
+    data, recipe, path = job.cfg["data"], _recipe(job.cfg, judge), _data_path(job.cfg["data"])
+    home = partial(_home, job.cfg["prepared"] if judge is None else None)
+    question = Question(path, vars(recipe))
+    if (key := question.answer()) is not None and (card := already(folder := home(key), key)) is not None:
+        accept(card)
+    else:
+        source = build("data.reader", recipe.reader, path, data["label"], data["group_by"])
+        with _workers(data, source) as mapped:
+            folder = prepare(source, label_kind(job.cfg), recipe, data["name"], home, accept, mapped=mapped)
+        card = read_card(folder)
+        question.remember(source.files.values(), card.key)
+    return folder, replace(card, name=data["name"])  # the name is no part of the key: it may be another's
+
+
+@contextmanager
+def _workers(data: Config, source: Source) -> Iterator[Ordered]:
+    """Give what prepares data: this process, or as many as are asked for, or as many as there are cores where the files are large.
+
+    Raises:
+        Refusal: Ray is asked for, and is not installed, or no cluster answers.
+    """
+    asked, engine = data.get("workers", "auto"), data.get("engine", "local")
+    with connected(engine, "data.engine"):
+        if engine == "ray":
+            from crucible.search import ray
+
+            yield ray.over(None if asked == "auto" else asked)
+            return
+        many = sum(file.stat().st_size for file in source.files.values()) >= LARGE
+        count = (len(os.sched_getaffinity(0)) if many else 1) if asked == "auto" else asked
+        yield over(count) if count > 1 else here
 
 
 def task_class(cfg: Config) -> type[MonitoredTask]:

@@ -1,13 +1,13 @@
 """Prepared arrays as normalised batches on the device: one gather and one fused normalisation a batch, no workers."""
 
 import copy
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from crucible.data.names import read_names
 from crucible.data.normalize import Normalizer, normalizer
 from crucible.data.ragged import OFFSETS, Padded, described, in_buckets, mask_of
 from crucible.data.seen import Seen, digests_of, seen_in
+from crucible.resources import available_memory
 from crucible.seeds import generator
 
 Batch = dict[str, Tensor]
 Order = Callable[[Tensor, torch.Generator], Tensor]
 EVALUATION_BYTES = 64 << 20
 OWN = ("x.npy", "y.npy", OFFSETS)  # what else a split holds is further
+BLOCK, WINDOW = 256, 64 * 256  # examples that lie together, and that are mixed with each other, in a windowed order
 
 
 class Batches:
@@ -40,6 +42,7 @@ class Batches:
         sampling: `shuffle`: each train example once an epoch; `balanced`: each class as often as the others;
             {per_class: k}: batches of k examples of each of their classes; `streams`: each row of a batch goes on where that row
             of the batch before it ended, and `follows` (B,) says whether it does.
+        order: of `shuffle`: `shuffled`, all of train anew; `windowed`, for train splits that do not fit into memory: see `windowed`.
         left_out: rows of a split that are not judged.
 
     Raises:
@@ -57,17 +60,19 @@ class Batches:
         seed: int,
         channels_last: bool = False,
         sampling: str | Mapping[str, int] = "shuffle",
+        order: Literal["shuffled", "windowed"] = "shuffled",
         left_out: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.card, self.device, self.augment, self.seed = card, device, augment, seed
         self._sampling, self._form = sampling, torch.channels_last if channels_last else torch.contiguous_format
         self.batch_size = batch_size or card.size("train")
         orders: dict[str, Order] = {
-            "shuffle": shuffled,
+            "shuffle": windowed if order == "windowed" else shuffled,
             "balanced": balanced,
             "streams": partial(streams, count=self.batch_size),
         }
         self._order = orders[sampling] if isinstance(sampling, str) else partial(per_class, count=sampling["per_class"])
+        self._window = WINDOW if order == "windowed" else None
         self.folder, self.own = folder, read_card(folder)
         require_prepared(folder, self.own)
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
@@ -84,7 +89,8 @@ class Batches:
         draw = generator(self.seed, "order", epoch, torch.device("cpu"))
         order = self._order(self.labels("train"), draw)
         if isinstance(x, Padded) and self._sampling != "streams":
-            order = in_buckets(order, x.lengths, self.batch_size, draw)
+            windows = order.split(self._window or len(order))
+            order = torch.cat([in_buckets(window, x.lengths, self.batch_size, draw) for window in windows])
         own, steps = order.to(self.device), bounds(len(order), self.batch_size)
         known = {"label": y, **self.further("train")}
         moving = {"follows": following(order, self.batch_size).to(self.device)} if self._sampling == "streams" else {}
@@ -187,11 +193,14 @@ class Batches:
         return [f"row {places[row]} of {split}" if names is None else names[row] for row in rows]
 
     def arrays(self, split: str) -> tuple[Tensor | Padded, Tensor]:
-        """Return x (N, ...) in its stored type and y (N,); on the device if they fit, else memory-mapped."""
+        """Return x (N, ...) in its stored type and y (N,), on the device if they fit.
+
+        On a processor they are mapped into memory, one copy for all processes; what does not fit stays on the disk, and is read ahead.
+        """
         if split not in self._arrays:
             x = self._examples(split)
-            if x.nbytes < _free_bytes(self.device) // 4:
-                x = x.to(self.device, copy=True)
+            if x.nbytes < available_memory(self.device) // 4:
+                x = x.to(self.device)
             else:
                 self._on_disk.add(split)
             self._arrays[split] = x, self.labels(split).to(self.device)
@@ -236,6 +245,19 @@ class Batches:
 def shuffled(labels: Tensor, generator: torch.Generator) -> Tensor:
     """Return a random order (N,): every example once."""
     return torch.randperm(len(labels), generator=generator)
+
+
+def windowed(labels: Tensor, generator: torch.Generator, block: int = BLOCK, window: int = WINDOW) -> Tensor:
+    """Return every row once: blocks of rows that lie together, in random order, and the rows of a window of blocks shuffled.
+
+    A disk reads rows that lie together many times faster than single ones, and a window fits into memory. Each row still comes once
+    an epoch, in one order for all processes.
+    """
+    size = len(labels)
+    blocks = torch.arange(size).split(block)
+    drawn = torch.randperm(len(blocks), generator=generator).tolist()
+    rows = torch.cat([blocks[i] for i in drawn]) if drawn else torch.arange(0)
+    return torch.cat([each[torch.randperm(len(each), generator=generator)] for each in rows.split(window)])
 
 
 def balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -320,9 +342,3 @@ def bounds(size: int, batch_size: int) -> list[tuple[int, int]]:
     if len(starts) > 1 and batch_size > 1 and size - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], size], strict=True))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -24,6 +24,9 @@ BLOCK, SLAB = 512, 4096  # examples compared at a time
 MOST_LOOKED_AT = 4000  # pairs: of 70,000 handwritten digits 700,000 are that alike, and the copies among the first
 MOST_REPORTED = 1000
 SHOWN = 5
+MOST_COMPARED = (
+    1_000_000  # examples: time grows with the square; of more of them a random part of the largest splits is compared
+)
 SAMPLE = 3000  # examples from whose pairs the number of pairs is estimated
 RANK = np.array([SPLITS.index(split) for split in ("train", "train_dev", "dev", "test")]).argsort()  # who keeps a copy
 
@@ -121,23 +124,43 @@ def as_they_are(first: Array, second: Array) -> tuple[Array, Array]:
 def near(
     split: Array, signs: Array, digests: Array, confirm: Confirm = as_they_are, name: Callable[[int], str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return pairs of nearly equal images in different splits, most alike first, at most 1000.
+    """Return pairs of nearly equal images in different splits, most alike first, at most 1000; see `compared_rows`.
 
     Args:
         split: (N,) split numbers. signs: (N, 64) signatures. digests: (N,) exact hashes; equal ones are not near.
         confirm: takes the rows of pairs and gives their likeness, NaN for that of the signatures, and which are copies.
         name: gives what the example in a row is called.
     """
-    first, second, likeness = _candidates(split, signs, digests)
+    rows = compared_rows(split)
+    first, second, likeness = _candidates(split[rows], signs[rows], digests[rows])
+    first, second = rows[first], rows[second]
     own, real = confirm(first, second)
     likeness = np.where(np.isnan(own), likeness, own)
     order = [k for k in np.lexsort((second, first, -likeness)).tolist() if real[k]][:MOST_REPORTED]
-    position, found = _positions(split), []
+    found = []
     for k in order:
         a, b = int(first[k]), int(second[k])
         called = {"names": [name(a), name(b)]} if name is not None else {}
-        found.append({"a": position[a], "b": position[b], "correlation": round(float(likeness[k]), 4), **called})
+        places = {"a": _position(split, a), "b": _position(split, b)}
+        found.append({**places, "correlation": round(float(likeness[k]), 4), **called})
     return found
+
+
+def compared_rows(split: Array) -> Array:
+    """Return the rows of the examples that are looked at for near copies: all, or of more than MOST_COMPARED a random part.
+
+    Small splits are compared whole, and of the others as many of each as there is room for; always the same ones.
+    """
+    sizes = {number: int((split == number).sum()) for number in np.unique(split[split != DROPPED]).tolist()}
+    if sum(sizes.values()) <= MOST_COMPARED:
+        return np.flatnonzero(split != DROPPED)
+    room, shares = MOST_COMPARED, dict[int, int]()
+    for left, number in zip(range(len(sizes), 0, -1), sorted(sizes, key=sizes.__getitem__), strict=True):
+        shares[number] = min(sizes[number], room // left)
+        room -= shares[number]
+    draw = np.random.default_rng(0)
+    parts = [draw.choice(np.flatnonzero(split == number), shares[number], replace=False) for number in sorted(sizes)]
+    return np.sort(np.concatenate(parts))
 
 
 def _candidates(split: Array, signs: Array, digests: Array) -> Pairs:
@@ -200,9 +223,6 @@ def _blocks(rows: Array, places: Array) -> Iterator[Array]:
         yield from (rows[slab[first : first + BLOCK]] for first in range(0, len(slab), BLOCK))
 
 
-def _positions(split: Array) -> list[str]:
-    """Name each example by its split and its row in the prepared arrays."""
-    rows = np.zeros(len(split), dtype=np.int64)
-    for number in range(len(SPLITS)):
-        rows[split == number] = np.arange((split == number).sum())
-    return [f"{SPLITS[s]}/{row}" for s, row in zip(split, rows, strict=True)]
+def _position(split: Array, i: int) -> str:
+    """Name an example by its split and its row in the prepared arrays."""
+    return f"{SPLITS[split[i]]}/{int((split[:i] == split[i]).sum())}"

@@ -8,40 +8,50 @@ import numpy as np
 from crucible.data.readers.source import Array
 
 ROUNDING = 1e-12
+Measured = tuple[Array, Array, Any]  # mean, sum of squares around it, and number of the values of a chunk
 
 
 class Moments:
     """Mean and deviation per channel of images (n, C, H, W) and volumes (n, C, D, H, W), or per feature of vectors (n, F).
 
     NaN is a value that is not there.
-
-    Args:
-        passed_over: features that are no numbers; their mean and deviation are 0.
     """
 
-    def __init__(self, passed_over: Sequence[int] = ()) -> None:
+    def __init__(self) -> None:
         self.count = 0
         self._values: Any = 0
-        self._passed_over = list(passed_over)
         self._mean: Array = np.zeros(1)
         self._squares: Array = np.zeros(1)
 
-    def add(self, chunk: Array, *, examples: int | None = None) -> None:
-        """Take in a chunk: so many examples, or as many as it has rows; 8-bit images are counted by value, which is exact."""
-        if len(chunk) == 0:
-            return
-        mean, squares, values = _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk, self._passed_over)
+    def add(self, chunk: Array) -> None:
+        """Take in a chunk, all of whose rows are examples."""
+        if len(chunk):
+            self.take(measured(chunk), len(chunk))
+
+    def take(self, of_chunk: Measured, examples: int) -> None:
+        """Take in what was measured on a chunk of so many examples; chunks come in their order, as no sum of rounded numbers is the same in
+        another."""
+        mean, squares, values = of_chunk
         total = np.maximum(1, self._values + values)
         delta = mean - self._mean
         self._squares = self._squares + squares + delta**2 * (self._values * values / total)
         self._mean = self._mean + delta * (values / total)
         self._values = self._values + values
-        self.count += len(chunk) if examples is None else examples
+        self.count += examples
 
     def mean_std(self) -> tuple[list[float], list[float]]:
         """Return mean and population deviation; a deviation of 0, or of rounding alone, marks what never changes."""
         std = np.sqrt(self._squares / np.maximum(1, self._values))
         return self._mean.tolist(), np.where(std > ROUNDING * np.abs(self._mean), std, 0.0).tolist()
+
+
+def measured(chunk: Array, passed_over: Sequence[int] = ()) -> Measured:
+    """Return what `Moments` takes in of a chunk that has rows; 8-bit images are counted by value, which is exact.
+
+    Args:
+        passed_over: features that are no numbers; their mean and deviation are 0.
+    """
+    return _of_bytes(chunk) if _is_bytes(chunk) else _of_numbers(chunk, passed_over)
 
 
 def _is_bytes(chunk: Array) -> bool:

@@ -1,33 +1,39 @@
 """Raw files to a prepared folder: read in chunks, gate the leaks, split, measure train, write; equal in, equal out."""
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from crucible.data.card import Card, read_card, require_prepared
 from crucible.data.columns import category_sizes, columns_of, is_numeric, plain_features
-from crucible.data.duplicates import deduplicate, hashes, near, signatures
+from crucible.data.duplicates import compared_rows, deduplicate, hashes, near, signatures
 from crucible.data.images import Fit, OtherShape
 from crucible.data.kind import Encoded, LabelKind
 from crucible.data.likeness import compared
-from crucible.data.moments import Moments
+from crucible.data.moments import Measured, Moments, measured
 from crucible.data.names import names_of, source_name, write_names
 from crucible.data.objects import Objects, Resize
+from crucible.data.ordered import Ordered, here
 from crucible.data.ragged import OFFSETS, Examples, Lengths
-from crucible.data.readers.source import Array, Pool, Source
+from crucible.data.readers.source import Array, Part, Pool, Source
 from crucible.data.seen import packed
 from crucible.data.splits import DROPPED, SPLITS, assign, connected_groups, fold_of, kept, kept_of_each, shares
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
+
+Called = Callable[
+    [int, int], str
+]  # what an example of a part is called: the row with which its chunk begins, and its place in that
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ def prepare(
     name: str,
     folder: Callable[[str], Path],
     accept: Callable[[Card], None],
+    *,
+    mapped: Ordered = here,
 ) -> Path:
     """Return the prepared folder, made if it is not there yet; a refusal leaves nothing behind.
 
@@ -70,6 +78,8 @@ def prepare(
         kind: of the labels, the one that the recipe names.
         folder: gives the folder for a data key.
         accept: raises if the rest of the configuration does not fit these data.
+        mapped: does pieces of work in this process or in others, which reach the raw files and this folder; their results come in order, and
+            the bytes are the same.
 
     Raises:
         Refusal: from the reader, the leak gate, the splits or `accept`.
@@ -83,11 +93,11 @@ def prepare(
     with ExitStack() as stack:
         draft = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parent, prefix=".preparing-")))
         (draft / "new").mkdir()
-        card = _write(source, kind, recipe, name, key, files, draft / "new")
+        card = _write(source, kind, recipe, name, key, files, draft / "new", mapped)
         accept(card)
         card.write(draft / "new" / "card.json")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not _is_there(target, card):
+        if already(target, key) != card:  # another process may have prepared the same just now
             _replace(target, draft)
     return target
 
@@ -118,12 +128,12 @@ def _is_whole(card: Card, source: Source) -> bool:
     return source.bayes_error is None or card.bayes_error is not None
 
 
-def _is_there(target: Path, card: Card) -> bool:
-    """Whether another process has prepared the same just now, and whole."""
+def already(target: Path, key: str) -> Card | None:
+    """Return the card of what is prepared there with that key, and whole; None where it is not."""
     with suppress(Refusal):
-        require_prepared(target, found := read_card(target))
-        return found == card
-    return False
+        require_prepared(target, card := read_card(target))
+        return card if card.arrays and card.key == key else None
+    return None
 
 
 def _replace(target: Path, draft: Path) -> None:
@@ -135,11 +145,18 @@ def _replace(target: Path, draft: Path) -> None:
 
 
 def _write(
-    source: Source, kind: LabelKind, recipe: PrepareConfig, name: str, key: str, files: dict[str, str], folder: Path
+    source: Source,
+    kind: LabelKind,
+    recipe: PrepareConfig,
+    name: str,
+    key: str,
+    files: dict[str, str],
+    folder: Path,
+    mapped: Ordered,
 ) -> Card:
     """Write the arrays of every split, and return their card."""
     fit, names = _fit(source, recipe), names_of(source)
-    scans = _scans(source, names, fit)
+    scans = _scans(source, names, fit, mapped)
     _require_columns(source, recipe)
     encoded = kind.encode(source, recipe.judge)
     split_of, groups = _split(source, recipe, scans, encoded.strata)
@@ -151,7 +168,7 @@ def _write(
     if recipe.judge is None:
         kind.require_learnable(split_of, labels, encoded.classes, _expected(recipe, list(source.pools)))
     source = source.learned(split_of, recipe.columns)
-    moments = _write_examples(source, fit, split_of, scans, folder)
+    moments = _write_examples(source, fit, split_of, scans, folder, mapped)
     _write_arrays(split_of, {pool: _known(pool, labels, placed) for pool in split_of}, folder)
     write_names(names, split_of, folder)
     split, y = _joined(split_of, split_of.__getitem__), _joined(split_of, labels.__getitem__)
@@ -164,7 +181,7 @@ def _write(
         feature_shape=_feature_shape(fit, source),
         dtype=str(fit.dtype),
         normalize=_normalize(recipe.normalize, moments, fit),
-        duplicates={"policy": recipe.duplicates, "found": leaks, "near": _near(names, split_of, scans, folder, fit)},
+        duplicates={"policy": recipe.duplicates, "found": leaks, **_near(names, split_of, scans, folder, fit)},
         recipe=vars(recipe),
         columns=list(source.columns) if source.columns is not None else None,
         arrays={file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))},
@@ -223,6 +240,8 @@ def _hashes_of(split: Array, digests: Array) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Scan:
+    """What is known of examples before they are written."""
+
     digests: Array  # (N,) of examples as they are stored
     sources: Array  # (N, 16) of examples as they came, before they were resized
     signs: Array
@@ -230,9 +249,9 @@ class _Scan:
     steps: Array  # (N,), rows of x.npy that an example takes
 
 
-def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit | Lengths) -> dict[str, _Scan]:
+def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit | Lengths, mapped: Ordered) -> dict[str, _Scan]:
     try:
-        return {pool: _scan(pool, examples, fit) for pool, examples in source.pools.items()}
+        return {pool: _scan(pool, examples, fit, mapped) for pool, examples in source.pools.items()}
     except OtherShape:
         assert isinstance(fit, Fit)
         everything = (image for pool in source.pools.values() for chunk in pool.chunks() for image in chunk)
@@ -240,27 +259,56 @@ def _scans(source: Source, names: Mapping[str, Sequence[str]], fit: Fit | Length
         raise fit.other_shapes((source_name(names, sizes, i), image) for i, image in enumerate(everything)) from None
 
 
-def _scan(name: str, pool: Pool, fit: Fit | Lengths) -> _Scan:
+def _scan(name: str, pool: Pool, fit: Fit | Lengths, mapped: Ordered) -> _Scan:
     """Read a pool once: shapes and finite values are checked, every example is hashed."""
-    digests, sources, signs, sizes, steps, start = [], [], [], [], [], 0
-    for raw in pool.chunks():
-        chunk = fit(raw, partial(pool.name, start))
-        sizes += [each.shape[-2:] for each in raw] if chunk.ndim == 4 else []
-        _require_finite(chunk, name, pool, start)
-        digests.append(hashes(chunk))
-        sources.append(_source_hashes(raw, chunk, digests[-1]))
-        signs.append(
-            signatures(chunk)
-            if isinstance(chunk, np.ndarray) and chunk.ndim == 4
-            else np.zeros((len(chunk), 0), np.float16)
-        )
-        steps.append(chunk.lengths if isinstance(chunk, Examples) else np.ones(len(chunk), int))
-        start += len(chunk)
-    if start == 0:
+    works = [
+        partial(_scanned, read, fit, name, _rows_called(pool, part), sound=_sound(pool.has_gaps))
+        for part, read in pool.parts
+    ]
+    found = works[0]() if works else []  # the first chunk fixes shape and type of all
+    for each in mapped(works[1:]):
+        found += each
+    if not found:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
-    return _Scan(
-        np.concatenate(digests), np.concatenate(sources), np.concatenate(signs), np.array(sizes), np.concatenate(steps)
-    )
+    return _Scan(*(np.concatenate([getattr(each, field.name) for each in found]) for field in fields(_Scan)))
+
+
+def _scanned(
+    read: Callable[[], Iterator[Any]], fit: Fit | Lengths, name: str, called: Called, *, sound: Callable[[Array], bool]
+) -> list[_Scan]:
+    """Return what is known of each chunk of a part."""
+    found: list[_Scan] = []
+    for start, raw, chunk in _fitted(read, fit, called):
+        _require_finite(chunk, sound, lambda row, start=start: f"{name}, {called(start, row)}")  # type: ignore[misc]
+        digests = hashes(chunk)
+        pictures = chunk if isinstance(chunk, np.ndarray) and chunk.ndim == 4 else None
+        found.append(
+            _Scan(
+                digests=digests,
+                sources=_source_hashes(raw, chunk, digests),
+                signs=signatures(pictures) if pictures is not None else np.zeros((len(chunk), 0), np.float16),
+                sizes=np.array(
+                    [each.shape[-2:] for each in raw] if pictures is not None else np.zeros((0, 2)), np.int64
+                ),
+                steps=chunk.lengths if isinstance(chunk, Examples) else np.ones(len(chunk), int),
+            )
+        )
+    return found
+
+
+def _rows_called(pool: Pool, part: Part) -> Called:
+    """Return what the rows of a part are called, as `Pool.name` says, without the names of all others."""
+    if pool.names is None:
+        return partial(_row, part.start)
+    return partial(_named, pool.names[part.start : part.stop])
+
+
+def _row(first: int, start: int, offset: int) -> str:
+    return f"row {first + start + offset}"
+
+
+def _named(names: Sequence[str], start: int, offset: int) -> str:
+    return names[start + offset]
 
 
 def _source_hashes(raw: Any, chunk: Array | Examples, digests: Array) -> Array:
@@ -270,28 +318,26 @@ def _source_hashes(raw: Any, chunk: Array | Examples, digests: Array) -> Array:
     return of_raw.view(np.uint8).reshape(-1, 16)
 
 
-def _fitted(pool: Pool, fit: Fit | Lengths) -> Iterator[Array | Examples]:
+def _fitted(
+    read: Callable[[], Iterator[Any]], fit: Fit | Lengths, called: Called
+) -> Iterator[tuple[int, Any, Array | Examples]]:
+    """Give of each chunk of a part the row in it with which it begins, how it came, and how it is stored."""
     start = 0
-    for chunk in pool.chunks():
-        yield fit(chunk, partial(pool.name, start))
-        start += len(chunk)
+    for raw in read():
+        yield start, raw, fit(raw, partial(called, start))
+        start += len(raw)
 
 
-def _require_finite(chunk: Array | Examples, name: str, pool: Pool, start: int) -> None:
+def _require_finite(chunk: Array | Examples, sound: Callable[[Array], bool], called: Callable[[int], str]) -> None:
     values = chunk.values if isinstance(chunk, Examples) else chunk
-    sound = _sound(pool)
     if chunk.dtype.kind == "f" and not sound(values):
         bad = next(i for i, each in enumerate(chunk) if not sound(each))
-        raise Refusal(
-            f"{name}, {pool.name(start, bad)}",
-            "a value is NaN or infinite",
-            allowed="finite numbers; fix or remove the example",
-        )
+        raise Refusal(called(bad), "a value is NaN or infinite", allowed="finite numbers; fix or remove the example")
 
 
-def _sound(pool: Pool) -> Callable[[Array], bool]:
+def _sound(has_gaps: bool) -> Callable[[Array], bool]:
     """Return what says whether all values are numbers, or are not there where that may be."""
-    return lambda values: bool((~np.isinf(values) if pool.has_gaps else np.isfinite(values)).all())
+    return lambda values: bool((~np.isinf(values) if has_gaps else np.isfinite(values)).all())
 
 
 def _split(
@@ -411,7 +457,12 @@ def _require_groups_apart(source: Source, split_of: Mapping[str, Array]) -> None
 
 
 def _write_examples(
-    source: Source, fit: Fit | Lengths, split_of: Mapping[str, Array], scans: Mapping[str, _Scan], folder: Path
+    source: Source,
+    fit: Fit | Lengths,
+    split_of: Mapping[str, Array],
+    scans: Mapping[str, _Scan],
+    folder: Path,
+    mapped: Ordered,
 ) -> Moments:
     """Write x.npy of every split in source order; return the moments of train.
 
@@ -419,30 +470,57 @@ def _write_examples(
     """
     split, steps = _joined(split_of, split_of.__getitem__), _joined(split_of, lambda pool: scans[pool].steps)
     shape = fit.shape[1:] if isinstance(fit, Lengths) else fit.shape
-    moments = Moments(_no_numbers(source))
-    with ExitStack() as stack:
-        files: dict[int, BinaryIO] = {}
-        for number in np.unique(split[split >= 0]).tolist():
-            (folder / SPLITS[number]).mkdir()
-            files[number] = stack.enter_context((folder / SPLITS[number] / "x.npy").open("wb"))
+    places: dict[int, tuple[Path, int]] = {}  # of each split its file, and where in it the next row goes
+    for number in np.unique(split[split >= 0]).tolist():
+        (folder / SPLITS[number]).mkdir()
+        with (folder / SPLITS[number] / "x.npy").open("wb") as file:
             header = {
                 "descr": fit.dtype.str,
                 "fortran_order": False,
                 "shape": (int(steps[split == number].sum()), *shape),
             }
-            np.lib.format.write_array_header_1_0(files[number], header)
-            if isinstance(fit, Lengths):
-                np.save(folder / SPLITS[number] / OFFSETS, np.cumsum([0, *steps[split == number]]))
-        for pool, own in split_of.items():
-            start = 0
-            for chunk in _fitted(source.pools[pool], fit):
-                part = own[start : start + len(chunk)]
-                start += len(chunk)
-                for number, file in files.items():
-                    file.write(_rows(chunk, part == number).data)
-                train = part == SPLITS.index("train")
-                moments.add(_rows(chunk, train), examples=int(train.sum()))
+            np.lib.format.write_array_header_1_0(file, header)
+            places[number] = (folder / SPLITS[number] / "x.npy").absolute(), file.tell()
+        if isinstance(fit, Lengths):
+            np.save(folder / SPLITS[number] / OFFSETS, np.cumsum([0, *steps[split == number]]))
+    works, passed_over, row_bytes = [], _no_numbers(source), fit.dtype.itemsize * math.prod(shape)
+    for pool, own in split_of.items():
+        for part, read in source.pools[pool].parts:
+            of_part = own[part.start : part.stop]
+            called = _rows_called(source.pools[pool], part)
+            works.append(partial(_written, read, fit, called, of_part, dict(places), passed_over))
+            rows = scans[pool].steps[part.start : part.stop]
+            places = {number: (file, place + row_bytes * int(rows[of_part == number].sum()))
+                      for number, (file, place) in places.items()}  # fmt: skip
+    moments = Moments()
+    for each in mapped(works):
+        for of_chunk, examples in each:
+            moments.take(of_chunk, examples)
     return moments
+
+
+def _written(
+    read: Callable[[], Iterator[Any]],
+    fit: Fit | Lengths,
+    called: Called,
+    own: Array,
+    places: Mapping[int, tuple[Path, int]],
+    passed_over: Sequence[int],
+) -> list[tuple[Measured, int]]:
+    """Write the examples of a part to their places in the files; return what was measured on train, and its examples, by chunk."""
+    found = []
+    with ExitStack() as stack:
+        files = {number: stack.enter_context(file.open("r+b")) for number, (file, _) in places.items()}
+        for number, file in files.items():
+            file.seek(places[number][1])
+        for start, _, chunk in _fitted(read, fit, called):
+            split = own[start : start + len(chunk)]
+            for number, file in files.items():
+                file.write(_rows(chunk, split == number).data)
+            train = split == SPLITS.index("train")
+            if train.any():
+                found.append((measured(_rows(chunk, train), passed_over), int(train.sum())))
+    return found
 
 
 def _no_numbers(source: Source) -> list[int]:
@@ -510,14 +588,19 @@ def _near(
     scans: Mapping[str, _Scan],
     folder: Path,
     fit: Fit | Lengths,
-) -> list[dict[str, Any]]:
-    """Return the near copies of images that stand in different splits."""
+) -> dict[str, Any]:
+    """Return the near copies of images that stand in different splits, and among how many of each split if they were not all compared."""
     if isinstance(fit, Lengths) or len(fit.shape) != 3:
-        return []
+        return {"near": []}
     signs, digests = (
         _joined(split_of, lambda pool: scans[pool].signs),
         _joined(split_of, lambda pool: scans[pool].digests),
     )
     split = _joined(split_of, split_of.__getitem__)
     called = partial(source_name, names, {pool: len(own) for pool, own in split_of.items()})
-    return near(split, signs, digests, compared(folder, split), called)
+    found = {"near": near(split, signs, digests, compared(folder, split), called)}
+    if len(rows := compared_rows(split)) == (split != DROPPED).sum():
+        return found
+    return found | {
+        "near_among": {SPLITS[number]: int((split[rows] == number).sum()) for number in np.unique(split[rows]).tolist()}
+    }

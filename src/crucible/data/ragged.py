@@ -116,9 +116,9 @@ class Padded:
         """Of the values."""
         return self.values.nbytes
 
-    def to(self, device: torch.device, *, copy: bool = False) -> "Padded":
+    def to(self, device: torch.device) -> "Padded":
         """Return the same on another device."""
-        return Padded(self.values.to(device, copy=copy), self.offsets)
+        return Padded(self.values.to(device), self.offsets)
 
     def in_passages(self, longest: int) -> tuple["Padded", Tensor]:
         """Return examples that follow each other as passages of at most `longest` steps, and the row (M,) with which each begins."""

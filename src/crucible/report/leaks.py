@@ -16,8 +16,12 @@ def shortened(name: str) -> str:
 
 
 def near_copies(duplicates: Mapping[str, Any]) -> str:
-    """Return a sentence about a card's near copies across splits, by name, with what to do; empty where there are none."""
-    found = duplicates.get("near", [])
+    """Return a sentence about a card's near copies across splits, by name, with what to do; empty where all were compared and none found."""
+    found, among = duplicates.get("near", []), duplicates.get("near_among", {})
+    if among:
+        some = ", ".join(f"{split} {count:,}" for split, count in among.items())
+        compared = f"of so many examples only some were compared to find near copies ({some}): there may be others"
+        return "; ".join(each for each in (near_copies({"near": found}), compared) if each)
     if not found:
         return ""
     more = f"; {len(found) - SHOWN} more in card.json" if len(found) > SHOWN else ""

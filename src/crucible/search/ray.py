@@ -11,7 +11,7 @@ import pickle
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from crucible.data.ordered import done_in
 from crucible.errors import Refusal
 from crucible.integrity import code_of
 from crucible.search.engine import Message, Work
@@ -85,6 +86,24 @@ def _no_cluster(address: str, what: str) -> Refusal:
 def gpus_there() -> bool:
     """Whether any host of the cluster has a GPU."""
     return any(there.get("GPU") for there in _hosts())
+
+
+def over(count: int | None) -> Callable[[Iterable[Callable[[], Any]]], Iterator[Any]]:
+    """Return an ordered map over so many processes on the hosts of the cluster; None: a process for each of its processors.
+
+    The work is done in the folder of this name on each host: they reach the same files.
+    """
+
+    def mapped(works: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+        from ray.util.multiprocessing.pool import Pool, PoolTaskError
+
+        with Pool(processes=count) as pool:
+            for found in pool.imap(done_in(Path.cwd()), iter(works)):
+                if isinstance(found, PoolTaskError):  # as Ray's pool gives what a worker has raised
+                    raise getattr(found.underlying, "cause", None) or found.underlying
+                yield found
+
+    return mapped
 
 
 @dataclass(eq=False)

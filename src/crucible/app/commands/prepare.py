@@ -14,12 +14,12 @@ def main(job: Job) -> None:
     """Read, gate, split, measure and write; print where, and what is worth knowing."""
     folder, card = make(job, lambda card: None)
     sizes = ", ".join(f"{split} {card.size(split):,}" for split in card.splits)
-    found, near = card.duplicates["found"], card.duplicates["near"]
+    found, near, about = card.duplicates["found"], card.duplicates["near"], near_copies(card.duplicates)
     print(f"  result  {card.name}: {sizes}; {len(card.classes)} classes, shape {card.feature_shape}, {card.dtype}")
     for each in _left_out(card.objects or {}):
         print(f"    left  {each}")
     print(f"   leaks  {len(found)} exact copies across splits ({card.duplicates['policy']}), {len(near)} near ones")
-    print(f"    near  {near_copies(card.duplicates)}\n" if near else "", end="")
+    print(f"    near  {about}\n" if about else "", end="")
     print(f"   files  {folder}\n    next  {train_command(job.cfg)}")
 
 

@@ -1,44 +1,18 @@
 """Which engine a search is asked to run on, with what it needs there: code, configuration, and the folders that trials read."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crucible.app.identity import commit
-from crucible.app.project import CHECKOUT, CONF, IN_CHECKOUT, PACKAGE, own_conf
 from crucible.app.search.spec import SearchSpec
 from crucible.errors import Refusal
 from crucible.search.engine import Engine
 from crucible.search.local import Local
 from crucible.search.plan import Settings
 from crucible.training.device import choose_device
-
-
-@contextmanager
-def connected(asked: Settings) -> Iterator[None]:
-    """Be part of a cluster as long as the search lasts; of this machine nothing needs to be said.
-
-    Raises:
-        Refusal: Ray is not installed, or no cluster answers.
-    """
-    if asked.engine == "local":
-        yield
-        return
-    try:
-        from crucible.search import ray
-    except ModuleNotFoundError as error:
-        raise Refusal("hydra.sweeper.engine=ray", f"there is no module {error.name} here", allowed="local; or Ray, on every host",
-                      example="pip install 'crucible-dl[ray]'") from None  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="crucible-") as home:
-        path = _staged(Path(home))
-        with ray.connected(Path(home), path, CRUCIBLE_COMMIT=commit()):
-            yield
 
 
 def workers(asked: Settings, cfg: Mapping[str, Any]) -> int:
@@ -88,16 +62,3 @@ def _gpus(device: str) -> list[str]:
         return []
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
-
-
-def _staged(home: Path) -> str:
-    """Copy code and configuration into a folder as a host is to have them; return where in it the packages are."""
-    code, path = (CHECKOUT / "src", "src") if IN_CHECKOUT else (PACKAGE.parent, ".")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("crucible", "hydra_plugins"):
-        shutil.copytree(code / name, home / path / name, ignore=ignored)
-    if IN_CHECKOUT:
-        shutil.copytree(CONF, home / "conf", ignore=ignored)
-    elif (own := own_conf()) is not None:
-        shutil.copytree(own, home / "conf", ignore=ignored)
-    return path

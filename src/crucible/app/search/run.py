@@ -16,6 +16,7 @@ from socket import gethostname
 from typing import Any
 from uuid import uuid4
 
+from crucible.app.cluster import connected
 from crucible.app.compatibility import fits
 from crucible.app.compose import Job, compose, plain
 from crucible.app.identity import config_text, identity, record
@@ -23,7 +24,7 @@ from crucible.app.prepared import CACHE, Accept, prepared
 from crucible.app.pretrained import resolve_source
 from crucible.app.project import home
 from crucible.app.quoting import flags, quoted
-from crucible.app.search.engines import connected, engine_of, threads_each, workers
+from crucible.app.search.engines import engine_of, threads_each, workers
 from crucible.app.search.results import leave, machine_of, opening, screen, short
 from crucible.app.search.space import corners, space_of, split, swept_groups
 from crucible.app.search.spec import Base, SearchSpec
@@ -58,7 +59,7 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         try:
             words = [each for each in arguments if not each.startswith("sweep=")]
             asked = _settings(settings)
-            stack.enter_context(connected(asked))
+            stack.enter_context(connected(asked.engine))
             spec = _search_spec(asked, words, made)
             folder, studies = _opened(spec, Path(hydra.sweep.dir).absolute(), named, made, stack)
         except Refusal:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crucible.data.readers.file_names import SPLITS, meant_split
-from crucible.data.readers.image_folder import SUFFIXES, chunks_of, group_of
+from crucible.data.readers.image_folder import SUFFIXES, group_of, in_chunks
 from crucible.data.readers.source import Array, Pool, official, require_inside, require_whole
 from crucible.errors import Refusal
 
@@ -44,7 +44,7 @@ def pool(found: Sequence[Annotated], root: Path, group_by: str | None) -> Pool:
 def pictures(files: Sequence[Path], root: Path, group_by: str | None, **arrays: Any) -> Pool:
     """Return a pool of pictures with their `labels`, and `boxes` or `points`."""
     return Pool(
-        chunks=lambda: chunks_of(files),
+        chunks=in_chunks(files),
         groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
         **arrays,

@@ -1,7 +1,6 @@
 """Reader of the course's HDF5 layout: train_set_x, train_set_y, test_set_x, test_set_y, list_classes."""
 
 import math
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,13 +10,15 @@ import numpy as np
 from crucible.data.readers.source import (
     EXAMPLE_BYTES,
     Array,
+    Chunks,
+    Part,
     Pool,
     Source,
     channels_first,
     require_path,
     require_room,
     require_whole,
-    rows_per_chunk,
+    row_parts,
     same_length,
 )
 from crucible.errors import Refusal
@@ -48,14 +49,15 @@ def _pool(home: dict[str, Path], prefix: str, label: str, group_by: str | None) 
     labels = labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
     with ExitStack() as stack:
         rows = _open(stack, home, x)
-        shape = rows.shape
-        require_room(shape, rows.dtype, f"{home[x]}, {x}")
+        shape, dtype = rows.shape, rows.dtype
+        require_room(shape, dtype, f"{home[x]}, {x}")
     same_length(shape[0], len(labels), f"{home[x]}, {x} and {prefix}_{label}")
     arrange = channels_first(shape, f"{home[x]}, {x}")
     groups = _load(home, f"{prefix}_{group_by}") if group_by else None
     if groups is not None:
         same_length(shape[0], len(groups), f"{home[x]}, {x} and {prefix}_{group_by}")
-    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(home, x)), groups=groups)
+    chunks = Chunks(row_parts(shape, dtype), lambda part: map(arrange, [_part(home, x, part)]))
+    return Pool(labels=labels, chunks=chunks, groups=groups)
 
 
 def _datasets(file: Path) -> list[str]:
@@ -103,12 +105,9 @@ def _load(home: dict[str, Path], name: str) -> Array:
         return _slice(rows, slice(None), home, name)
 
 
-def _rows(home: dict[str, Path], name: str) -> Iterator[Array]:
+def _part(home: dict[str, Path], name: str, part: Part) -> Array:
     with ExitStack() as stack:
-        rows = _open(stack, home, name)
-        step = rows_per_chunk(rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64)))
-        for start in range(0, rows.shape[0], step):
-            yield _slice(rows, slice(start, start + step), home, name)
+        return _slice(_open(stack, home, name), slice(part.start, part.stop), home, name)
 
 
 def _slice(rows: h5py.Dataset, part: slice, home: dict[str, Path], name: str) -> Array:

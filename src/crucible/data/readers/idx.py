@@ -2,9 +2,10 @@
 
 import gzip
 import math
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,13 +14,15 @@ import numpy as np
 
 from crucible.data.readers.source import (
     Array,
+    Chunks,
+    Part,
     Pool,
     Source,
     channels_first,
     require_path,
     require_room,
     require_whole,
-    rows_per_chunk,
+    row_parts,
     same_length,
 )
 from crucible.errors import Refusal
@@ -55,12 +58,15 @@ def _file(folder: Path, stem: str) -> Path:
 
 def _pool(images: Path, labels: Path) -> Pool:
     require_whole(*_announced(labels), str(labels))
-    values = np.concatenate([np.zeros(0, np.int64), *_rows(labels)]).astype(np.int64)
+    values = np.concatenate([np.zeros(0, np.int64), *_rows(labels, row_parts(*_announced(labels)))]).astype(np.int64)
     shape, dtype = _announced(images)
     require_room(shape, dtype, str(images))
     same_length(shape[0], len(values), f"{images.name} and {labels.name}")
     arrange = channels_first(shape, str(images))
-    return Pool(labels=values, chunks=lambda: map(arrange, _rows(images)))
+    parts = row_parts(shape, dtype)
+    if images.suffix == ".gz":  # is unpacked from the first byte on
+        return Pool(labels=values, chunks=lambda: map(arrange, _rows(images, parts)))
+    return Pool(labels=values, chunks=Chunks(parts, lambda part: map(arrange, _rows(images, [part]))))
 
 
 @contextmanager
@@ -86,17 +92,19 @@ def _announced(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return shape, np.dtype(kind)
 
 
-def _rows(path: Path) -> Iterator[Array]:
+def _rows(path: Path, parts: Sequence[Part]) -> Iterator[Array]:
+    """Give parts of the rows that follow each other."""
     with _open(path) as file:
         shape, kind = _header(file)
         dtype = np.dtype(kind)
         row_bytes = dtype.itemsize * math.prod(shape[1:])
-        step = rows_per_chunk(row_bytes)
-        for start in range(0, shape[0], step):
-            count = min(step, shape[0] - start)
+        if parts and parts[0].start:
+            file.seek(parts[0].start * row_bytes, os.SEEK_CUR)
+        for part in parts:
+            count = part.stop - part.start
             data = file.read(count * row_bytes)
             if len(data) < count * row_bytes:
-                raise EOFError(f"{shape[0]} rows announced, the file ends before row {start + count}")
+                raise EOFError(f"{shape[0]} rows announced, the file ends before row {part.stop}")
             yield np.frombuffer(data, dtype).reshape(count, *shape[1:]).astype(dtype.newbyteorder("="), copy=False)
-        if file.read(1):  # reading to the end also checks gzip's sum
+        if (not parts or parts[-1].stop == shape[0]) and file.read(1):  # reading to the end also checks gzip's sum
             raise OSError("there are bytes after the last row")

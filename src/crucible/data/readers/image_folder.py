@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from crucible.data.readers.file_names import meant_split
-from crucible.data.readers.source import Array, Pool, Source, official, require_inside, require_path
+from crucible.data.readers.source import Array, Chunks, Part, Pool, Source, official, require_inside, require_path
 from crucible.errors import Refusal
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -131,7 +131,7 @@ def _pool(labelled: list[tuple[str, Path]], root: Path, group_by: str | None) ->
     files = [file for _, file in labelled]
     return Pool(
         labels=np.array([folder for folder, _ in labelled]),
-        chunks=lambda: chunks_of(files),
+        chunks=in_chunks(files),
         groups=np.array([group_of(file.relative_to(root), group_by) for file in files]) if group_by else None,
         names=[str(file) for file in files],
     )
@@ -155,12 +155,18 @@ def group_of(file: Path, pattern: str) -> str:
     raise Refusal(f"data.group_by={pattern}", f"{file} does not match it", allowed="a pattern that every file matches")
 
 
-def chunks_of(files: Sequence[Path]) -> Iterator[list[Array]]:
-    """Give the pictures of files in lists of up to 64, fewer where they are large."""
+def in_chunks(files: Sequence[Path]) -> Chunks:
+    """Return the pictures of files, in lists of up to 64, fewer where they are large."""
+    starts = range(0, len(files), PICTURES_PER_CHUNK)
+    stops = [min(start + PICTURES_PER_CHUNK, len(files)) for start in starts]
+    return Chunks([Part(start, stop, files[start:stop]) for start, stop in zip(starts, stops, strict=True)], _decoded)
+
+
+def _decoded(part: Part) -> Iterator[list[Array]]:
     chunk: list[Array] = []
-    for file in files:
+    for file in part.what:
         chunk.append(decode(file))
-        if len(chunk) == PICTURES_PER_CHUNK or sum(each.nbytes for each in chunk) >= BYTES_PER_CHUNK:
+        if sum(each.nbytes for each in chunk) >= BYTES_PER_CHUNK:
             yield chunk
             chunk = []
     if chunk:

@@ -1,11 +1,12 @@
 """Reader of numpy arrays: one .npz file, or a folder of .npy files, streamed without loading them whole."""
 
 import lzma
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,8 @@ import numpy as np
 from crucible.data.readers.file_names import SPLITS
 from crucible.data.readers.source import (
     Array,
+    Chunks,
+    Part,
     Pool,
     Source,
     channels_first,
@@ -22,7 +25,7 @@ from crucible.data.readers.source import (
     require_path,
     require_room,
     require_whole,
-    rows_per_chunk,
+    row_parts,
     same_length,
 )
 from crucible.errors import Refusal
@@ -106,7 +109,7 @@ def _pool(path: Path, x: str, y: str, group_by: str | None, names: set[str]) -> 
     if groups is not None:
         same_length(size, len(groups), f"{path}, {x} and {group_by}")
     arrange = channels_first(shape, f"{path}, {x}")
-    return Pool(labels=labels, chunks=lambda: map(arrange, _rows(path, x)), groups=groups)
+    return Pool(labels=labels, chunks=_chunks(path, x, arrange), groups=groups)
 
 
 def _array_names(path: Path) -> set[str]:
@@ -149,17 +152,28 @@ def _announced(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
         return shape, dtype
 
 
-def _rows(path: Path, name: str) -> Iterator[Array]:
-    """Give the rows of an array in chunks."""
+def _chunks(path: Path, name: str, arrange: Callable[[Array], Array]) -> Callable[[], Iterator[Array]]:
+    """Return what gives the rows of an array in chunks: of a plain file in parts, of a member of an archive from the first on."""
     with _member(path, name) as file:
         shape, fortran, dtype = _header(file)
-        if fortran:  # columns first on disk: rows cannot be streamed
-            yield load(path, name)
-            return
+        in_parts = not isinstance(file, zipfile.ZipExtFile)
+    if fortran:  # columns first on disk: rows cannot be streamed
+        return lambda: map(arrange, [load(path, name)])
+    parts = row_parts(shape, dtype)
+    if in_parts:
+        return Chunks(parts, lambda part: map(arrange, _rows(path, name, [part])))
+    return lambda: map(arrange, _rows(path, name, parts))
+
+
+def _rows(path: Path, name: str, parts: Sequence[Part]) -> Iterator[Array]:
+    """Give parts of the rows of an array that follow each other."""
+    with _member(path, name) as file:
+        shape, _, dtype = _header(file)
         row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        step = rows_per_chunk(row_bytes)
-        for start in range(0, shape[0], step):
-            count = min(step, shape[0] - start)
+        if parts and parts[0].start:
+            file.seek(parts[0].start * row_bytes, os.SEEK_CUR)
+        for part in parts:
+            count = part.stop - part.start
             data = file.read(count * row_bytes)
             if len(data) < count * row_bytes:
                 raise ValueError("the file is truncated")

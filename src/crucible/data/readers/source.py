@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +22,38 @@ WHOLE_BYTES = 8 << 30  # no labels or groups, which are loaded whole, are larger
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of a pool, from `start` to `stop`, that are read by themselves; `what` is whatever their reader needs to know of them."""
+
+    start: int
+    stop: int
+    what: Any = None
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of a pool whose parts are read each by itself, in any order and by any process.
+
+    Attributes:
+        parts: in order. read: gives the chunks of a part; other processes call it, too.
+    """
+
+    parts: Sequence[Part]
+    read: Callable[[Part], Iterator[Any]]
+
+    def __call__(self) -> Iterator[Any]:
+        """Give the chunks of all parts."""
+        return (chunk for part in self.parts for chunk in self.read(part))
+
+
+@dataclass(frozen=True)
 class Pool:
     """Examples in their stored order.
 
     Attributes:
         labels: (N,) integers or strings.
-        chunks: gives (n, C, H, W) or (n, F) arrays in order, anew at each call; a list of (C, H, W) where sizes differ.
+        chunks: gives (n, C, H, W) or (n, F) arrays in order, anew at each call; a list of (C, H, W) where sizes differ. `Chunks` where
+            parts can be read by themselves: then several processes prepare them.
         groups: (N,) what must stay together (person, video, recording), or None.
         names: what to call an example in a message.
         boxes: (N, M, 4) corners in pixels; then `labels` is (N, M), below 0 where there is no object.
@@ -49,6 +76,13 @@ class Pool:
     def name(self, start: int, offset: int) -> str:
         """Return what the example `offset` after `start` is called: its file, or its row."""
         return self.names[start + offset] if self.names is not None else f"row {start + offset}"
+
+    @property
+    def parts(self) -> "list[tuple[Part, Callable[[], Iterator[Any]]]]":
+        """What can be read by itself, with what reads it: all at once where a reader knows no parts."""
+        if isinstance(self.chunks, Chunks):
+            return [(part, partial(self.chunks.read, part)) for part in self.chunks.parts]
+        return [(Part(0, len(self.labels)), self.chunks)]
 
 
 @dataclass(frozen=True)
@@ -74,6 +108,12 @@ class Source:
     def learned(self, split_of: Mapping[str, Array], known: Sequence[str] | None) -> "Source":
         """Return the source with what is fitted on train; as it is where there is nothing to fit."""
         return self if self.learn is None else self.learn(split_of, known)
+
+
+def row_parts(shape: Sequence[int], dtype: np.dtype[Any]) -> list[Part]:
+    """Return the rows of an array of that shape in parts of bounded size."""
+    step = rows_per_chunk(dtype.itemsize * math.prod(shape[1:]))
+    return [Part(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
 
 
 def rows_per_chunk(example_bytes: int) -> int:
