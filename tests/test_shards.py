@@ -210,7 +210,12 @@ def epochs_of(folder: Path) -> int:
 @pytest.mark.parametrize("repetition", range(int(os.environ.get("RANK_KILLS", "2"))))
 def test_a_process_that_is_killed_leaves_the_digest_of_an_undisturbed_training(tmp_path, repetition: int) -> None:
     """SIGKILL of a rank at a random moment: torchrun starts all anew, and they go on; RANK_KILLS=20 makes it twenty (docs/scale.md)."""
-    words = ["model.keep_prob=0.8", "model.batch_norm=true", "trainer.total_epochs=30", "trainer.checkpoint_every=2"]
+    words = [
+        "model.keep_prob=0.8",
+        "model.batch_norm=true",
+        "trainer.total_epochs=30",
+        f"trainer.checkpoint_every={('2', '{steps: 7}')[repetition % 2]}",
+    ]
     draw = random.Random(repetition)
     running = together(tmp_path, 2, *words, more=("--max-restarts", "3"))
     moment = draw.randint(1, 20)

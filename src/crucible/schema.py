@@ -45,6 +45,18 @@ class PerClass(Form):
     per_class: Annotated[int, Field(ge=2, le=LARGEST)]
 
 
+class Steps(Form):
+    """So many steps."""
+
+    steps: Count
+
+
+class Minutes(Form):
+    """So many minutes."""
+
+    minutes: Positive
+
+
 class Split(Section):
     """Ratios of the splits; `seed` draws them. `keep`: what of train is used. `fold`: which of k parts of train and dev is dev."""
 
@@ -100,7 +112,7 @@ class Trainer(Section):
     deterministic: bool
     channels_last: bool
     compile: bool
-    checkpoint_every: Count | None
+    checkpoint_every: Count | Steps | Minutes | None
     log_every: Count | None
     gradient_check: bool
     shards: Count = 1
@@ -225,6 +237,7 @@ EXAMPLES = {
     "model.keep_prob": "model.keep_prob=0.8",
     "model.batch_norm": "model.batch_norm=true, or 'model.batch_norm={decay: 0.9, eps: 1e-5}'",
     "trainer.batch_size": "trainer.batch_size=64 (null: the whole train split at once, 1: stochastic)",
+    "trainer.checkpoint_every": "trainer.checkpoint_every=5 (epochs), or 'trainer.checkpoint_every={steps: 500}', or {minutes: 10}",
     "trainer.device": "trainer.device=cpu (auto takes CUDA when there is one)",
     "data.split.dev": "data.split.dev=0.2 (0: no dev split)",
     "data.split.test": "data.split.test=0.2 (0: no test split)",

@@ -1,4 +1,4 @@
-"""Random numbers by purpose: each generator is derived from (seed, purpose, epoch), so no state is ever carried."""
+"""Random numbers by purpose: each generator is derived from (seed, purpose, epoch); a state is only kept within an epoch."""
 
 from hashlib import sha256
 
@@ -18,3 +18,15 @@ def generator(seed: int, purpose: str, epoch: int, device: torch.device) -> torc
 def seed_global(seed: int, purpose: str, epoch: int = 0) -> None:
     """Seed torch's global generators (parameters and dropout draw from them) for one purpose in one epoch."""
     torch.manual_seed(derive(seed, purpose, epoch))
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """Return where torch's global generators are: that of the host, and that of the device."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_state(state: list[torch.Tensor], device: torch.device) -> None:
+    """Put torch's global generators back to where they were."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda" and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)

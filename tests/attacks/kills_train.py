@@ -17,7 +17,7 @@ TRAININGS = {
     "each epoch": ["trainer.total_epochs=30", "trainer.checkpoint_every=1", "model.layers=[256,128]"],
     "dropout": ["trainer.total_epochs=25", "model.keep_prob=0.8", "augment=light", "optimizer=momentum",
                 "optimizer.lr=0.05", "schedule=cosine"],
-    "resnet": ["model=resnet", "model.width=8", "model.depth=8", "trainer.total_epochs=2", "trainer.log_every=5"],
+    "resnet": ["model=resnet", "model.width=8", "model.depth=8", "trainer.total_epochs=2", "trainer.log_every=5", "trainer.checkpoint_every={steps: 6}"],
     "patience": ["trainer.total_epochs=60", "trainer.patience=5", "optimizer=adamw", "trainer.checkpoint_every=7"],
 }  # fmt: skip
 EVALUATE = ["run=run", "tracking=none", "report=none"]

@@ -40,8 +40,16 @@ def fits(cfg: Config) -> Callable[[Card], None]:
                           example="trainer.batch_size=64")  # fmt: skip
         _check_augment(cfg, card, task)
         _require_shards(cfg)
+        if isinstance(cfg["trainer"]["checkpoint_every"], dict) and not can_stop_within(cfg):
+            raise Refusal("trainer.checkpoint_every", "with data.sampling=streams a checkpoint within an epoch would lose what came before",
+                          allowed="epochs, or null", example="trainer.checkpoint_every=1")  # fmt: skip
 
     return accept
+
+
+def can_stop_within(cfg: Config) -> bool:
+    """Whether a training can go on within an epoch: where a batch goes on from the one before, the model holds what came before."""
+    return bool(cfg["data"]["sampling"] != "streams")
 
 
 def _require_shards(cfg: Config) -> None:

@@ -80,6 +80,8 @@ def leading(job: Job, data: Data, parts: Parts, run: Run, world: World) -> Any:
         return run
     cfg = {**job.cfg, "prepared": str(data.folder.absolute())}
     state: dict[str, Any] = {"model": parts.model, "optimizer": parts.optimizer.optimizer, "schedule": parts.schedule}
+    if run.is_within_an_epoch:
+        state["batches"] = parts.fitted[1]
     world.shared({"cfg": cfg, "threads": torch.get_num_threads(), "step": run.step, "seen": parts.before,
                   "state": {name: part.state_dict() for name, part in state.items()}})  # fmt: skip
     mine, *others = world.gathered(fingerprint(data.device, torch.get_num_threads()))
@@ -103,9 +105,14 @@ def follow(world: World) -> float:
     optimizer, schedule = build_optimizer(cfg, model, transfer)
     parts = assemble(cfg, data, task, model, transfer, optimizer, schedule)
     torch.set_num_threads(said["threads"])
-    own: dict[str, Any] = {"model": model, "optimizer": optimizer.optimizer, "schedule": schedule}
-    for name, part in own.items():
-        part.load_state_dict(said["state"][name])
+    own: dict[str, Any] = {
+        "model": model,
+        "optimizer": optimizer.optimizer,
+        "schedule": schedule,
+        "batches": parts.fitted[1],
+    }
+    for name, state in said["state"].items():
+        own[name].load_state_dict(state)
     world.gathered(fingerprint(device, said["threads"]))
     run: Any = Following(optimizer, schedule, world, seed=cfg["seed"])
     fit(*parts.trained, run, total_epochs=cfg["trainer"]["total_epochs"], step=step_of(cfg, world, said["step"]))

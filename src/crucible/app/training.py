@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from crucible.app.build import Data, Parts
-from crucible.app.compatibility import fits
+from crucible.app.compatibility import can_stop_within, fits
 from crucible.app.compose import Job
 from crucible.app.diagnosis import against_baseline, diagnosed, error_analysis, training_symptoms, trivial_baseline
 from crucible.app.identity import config_text, identity, record
@@ -218,6 +218,7 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
             _sketch(job.folder, parts, seen),
             Sampled(model, parts.task, batches),
         ),
+        batches=batches if can_stop_within(job.cfg) else None,
     )
 
 

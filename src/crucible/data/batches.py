@@ -4,10 +4,11 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,17 @@ Order = Callable[[Tensor, torch.Generator], Tensor]
 EVALUATION_BYTES = 64 << 20
 OWN = ("x.npy", "y.npy", OFFSETS)  # what else a split holds is further
 BLOCK, WINDOW = 256, 64 * 256  # examples that lie together, and that are mixed with each other, in a windowed order
+
+
+@dataclass
+class Place:
+    """How far an epoch has come: the batches that were given, and where the draws of augmentation are."""
+
+    epoch: int
+    given: int
+    moves: torch.Generator
+    steps: int = 0  # of the epoch
+    loaded: bool = False
 
 
 class Batches:
@@ -82,9 +94,28 @@ class Batches:
         self._on_disk: set[str] = set()
         self._further: dict[str, Batch] = {}
         self._normalizer = normalizer(card).to(device)
+        self._place = Place(-1, 0, generator(seed, "augment", 0, device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the last epoch of train has come: its number, the batches that were given, and the draws of augmentation."""
+        return {"epoch": self._place.epoch, "given": self._place.given, "moves": self._place.moves.get_state()}
+
+    @property
+    def is_within_an_epoch(self) -> bool:
+        """Whether the last epoch of train has batches left."""
+        return self._place.given < self._place.steps
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next `train` of that epoch go on there."""
+        moves = torch.Generator(self.device)
+        moves.set_state(state["moves"])
+        self._place = Place(state["epoch"], state["given"], moves, loaded=True)
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch."""
+        """Give the train split once, in the order of this seed and epoch; a remainder of one joins the last batch.
+
+        The first time after `load_state_dict` it gives what is left of that epoch.
+        """
         x, y = self.arrays("train")
         draw = generator(self.seed, "order", epoch, torch.device("cpu"))
         order = self._order(self.labels("train"), draw)
@@ -94,13 +125,23 @@ class Batches:
         own, steps = order.to(self.device), bounds(len(order), self.batch_size)
         known = {"label": y, **self.further("train")}
         moving = {"follows": following(order, self.batch_size).to(self.device)} if self._sampling == "streams" else {}
-        moves = generator(self.seed, "augment", epoch, self.device)
+        place = self._place = self._place_in(epoch)
+        place.steps = len(steps)
+        steps = steps[place.given :]
         on_device = isinstance(x, Tensor) and x.device == self.device
         examples = self._examples_of("train", [(own if on_device else order)[start:end] for start, end in steps])
         for (start, end), stored in zip(steps, examples, strict=True):
             rest = {name: values.index_select(0, own[start:end]) for name, values in known.items()}
             rest |= {name: values[start:end] for name, values in moving.items()}
-            yield self._ready(self.augment({"x": stored, **rest}, moves))
+            batch = self._ready(self.augment({"x": stored, **rest}, place.moves))
+            place.given += 1
+            yield batch
+
+    def _place_in(self, epoch: int) -> "Place":
+        """Return where an epoch begins: at its beginning, or where it was left, if that was loaded."""
+        if self._place.loaded and self._place.epoch == epoch:
+            return replace(self._place, loaded=False)
+        return Place(epoch, 0, generator(self.seed, "augment", epoch, self.device))
 
     def _examples_of(self, split: str, parts: Iterable[Tensor]) -> Iterator[Tensor]:
         """Give the stored examples of each part of rows, on the device; those that lie on disk are read one part ahead."""

@@ -200,8 +200,9 @@ def _known(pool: str, labels: Mapping[str, Array], placed: Mapping[str, Objects]
 
 
 def _joined(pools: Iterable[str], of: Callable[[str], Array]) -> Array:
-    """Return the arrays of all pools, one after the other."""
-    return np.concatenate([of(pool) for pool in pools])
+    """Return the arrays of all pools, one after the other; that of one pool as it is."""
+    arrays = [of(pool) for pool in pools]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _require_columns(source: Source, recipe: PrepareConfig) -> None:
@@ -270,7 +271,11 @@ def _scan(name: str, pool: Pool, fit: Fit | Lengths, mapped: Ordered) -> _Scan:
         found += each
     if not found:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
-    return _Scan(*(np.concatenate([getattr(each, field.name) for each in found]) for field in fields(_Scan)))
+    columns = {field.name: [getattr(each, field.name) for each in found] for field in fields(_Scan)}
+    found.clear()
+    return _Scan(
+        **{name: np.concatenate(columns.pop(name)) for name in list(columns)}
+    )  # one column at a time twice in memory
 
 
 def _scanned(

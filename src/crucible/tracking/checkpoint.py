@@ -5,6 +5,7 @@ nothing is unpickled before that was compared.
 """
 
 import io
+import math
 import pickle
 import shlex
 import struct
@@ -22,7 +23,7 @@ from crucible.files import CHECKPOINT
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal
 
-SHARE = 0.05  # of the time, where nobody says how often
+SHARE, OFTEN = 0.05, 10.0  # of the time, and minutes, where nobody says how often
 LENGTH, DIGEST = struct.Struct("<H"), 64  # a zip archive ends with the length of its comment, then the comment
 DAMAGED = (
     OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, AssertionError,
@@ -36,21 +37,33 @@ class Checkpoints:
     The state is copied aside, and written while the training goes on: it waits for the disk only where the one before is not there yet.
 
     Args:
-        folder: of the run. every: epochs; None: as often as costs at most 5 % of the time.
+        folder: of the run. every: epochs; {steps: 500} or {minutes: 10}, also within an epoch; None: after an epoch as often as costs at
+            most 5 % of the time, and within one every ten minutes.
         identity: hashes of configuration, data and code.
     """
 
-    def __init__(self, folder: Path, *, every: int | None = None, identity: Mapping[str, str]) -> None:
-        self._folder, self._every, self._identity = folder, every, dict(identity)
+    def __init__(
+        self, folder: Path, *, every: int | Mapping[str, float] | None = None, identity: Mapping[str, str]
+    ) -> None:
+        self._folder, self._identity = folder, dict(identity)
+        self._epochs, self._thrifty = every if isinstance(every, int) else None, every is None
+        within = every if isinstance(every, Mapping) else {"minutes": OFTEN} if every is None else {}
+        self._steps, self._seconds = within.get("steps"), 60 * within.get("minutes", math.inf)
         self._saved_at, self._cost = time.monotonic(), 0.0
         self._writer = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
 
     def is_due(self, epoch: int) -> bool:
         """Whether it is time after so many epochs."""
-        if self._every is not None:
-            return epoch % self._every == 0
-        return (time.monotonic() - self._saved_at) * SHARE >= self._cost
+        if self._epochs is not None:
+            return epoch % self._epochs == 0
+        return self._thrifty and (time.monotonic() - self._saved_at) * SHARE >= self._cost
+
+    def is_due_within(self, step: int) -> bool:
+        """Whether it is time after so many steps in all, within an epoch."""
+        if self._steps is not None:
+            return step % self._steps == 0
+        return time.monotonic() - self._saved_at >= self._seconds
 
     def save(self, journal: Journal, state: Callable[[], Mapping[str, Any]]) -> None:
         """Let the state be written; the journal reaches the disk first.
@@ -58,7 +71,7 @@ class Checkpoints:
         Raises:
             OSError: the one before could not be written.
         """
-        start = time.monotonic()
+        start = self._saved_at = time.monotonic()
         self.wait()
         journal.sync()
         known = {"identity": self._identity, "journal_bytes": journal.path.stat().st_size}

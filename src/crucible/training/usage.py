@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,10 @@ class Usage:
             return {}
         since, self._last = self._last, self._now
         return self._between(since, self._now)
+
+    def leave_out(self, examples: int) -> None:
+        """Do not count so many examples of the epoch that comes: another process has trained on them."""
+        self._now = replace(self._now, examples=self._now.examples - examples)
 
     def total(self) -> dict[str, float]:
         """Return the numbers from the beginning to the last epoch."""
