@@ -1,8 +1,8 @@
 """What a search costs beyond its trainings: python benchmarks/search_overhead.py [--trials 12] [--repeats 3].
 
-A: sweep=random with one worker, nothing mirrored. B: the same trials, one after another, as python src/train.py OVERRIDES.
-In turn; trials an hour, and what each trial costs beyond its training (the time in its own journal). Then two workers
-on trials of unequal length: the share of the time that they had a trial.
+A: sweep=random with one worker, nothing mirrored. B: the same trials, one after another, as python src/train.py OVERRIDES. C: the search
+with as many workers as it takes by itself. In turn; trials an hour, and what each trial costs beyond its training (the time in its own
+journal). Then two workers on trials of unequal length: the share of the time that they had a trial.
 """
 
 import argparse
@@ -56,24 +56,34 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    ratios, beyond = [], {"search": [], "processes": []}
-    small = ["sweep=random", f"hydra.sweeper.n_trials={args.trials}", "hydra.sweeper.n_jobs=1", "hydra.sweeper.confirm.seeds=1",
+    ratios, usual, beyond = [], [], {"search": [], "processes": []}
+    small = ["sweep=random", f"hydra.sweeper.n_trials={args.trials}", "hydra.sweeper.confirm.seeds=1",
              "model.layers=choice([32], [64])", "trainer.batch_size=choice(64, 128, 256)"]  # fmt: skip
     for _ in range(args.repeats):
         home = Path(tempfile.mkdtemp())
-        search, _told = swept(home, *small)
+        search, _told = swept(home, *small, "hydra.sweeper.n_jobs=1")
         found = trials(home)
         training = sum(each.user_attrs["seconds"] for each in found)
         configs = [yaml.safe_load((home / each.user_attrs["folder"] / "config.yaml").read_text()) for each in found]
         alone = again(home, configs)
+        as_it_is, _told = swept(Path(tempfile.mkdtemp()), *small)
         ratios.append(alone / search)
+        usual.append(alone / as_it_is)
         beyond["search"].append((search - training) / args.trials)
         beyond["processes"].append((alone - training) / args.trials)
         print(
-            json.dumps({"search": round(search, 1), "processes": round(alone, 1), "training": round(training, 1)}),
+            json.dumps(
+                {
+                    "search": round(search, 1),
+                    "processes": round(alone, 1),
+                    "training": round(training, 1),
+                    "search as it is": round(as_it_is, 1),
+                }
+            ),
             flush=True,
         )
     print(f"trials an hour, search / processes: {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]")
+    print(f"the same with as many workers as there are cores: {median(usual):.2f} [{min(usual):.2f}, {max(usual):.2f}]")
     for name, seconds in beyond.items():
         print(
             f"seconds a trial beyond the training, {name}: {median(seconds):.2f} [{min(seconds):.2f}, {max(seconds):.2f}]"

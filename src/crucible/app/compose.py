@@ -48,7 +48,8 @@ class Job:
         new_folder: whether the folder is named by the time, and may be given a number where that is taken.
         other_data: whether a finished run is to be judged on data that are not its own.
         tags: more for the record. tell: what to call after each epoch, in place of a bar.
-        mirrored: whether a mirror of its own follows it; that of a sweep follows its trials.
+        mirrored: whether a mirror of its own follows it; that of a sweep follows its trials. can_go_on: whether it is checkpointed; a trial
+            that is lost is tried again from the beginning.
     """
 
     cfg: dict[str, Any]
@@ -60,6 +61,7 @@ class Job:
     tags: Mapping[str, str] = field(default_factory=dict)
     tell: Tell | None = None
     mirrored: bool = True
+    can_go_on: bool = True
 
 
 def run(command: Callable[[Job], Any], job_of_run: Callable[[Namespace], Job | None], *, judges: bool = False) -> Any:

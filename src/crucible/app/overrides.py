@@ -144,19 +144,19 @@ def _taken(value: Any, group: str, cfg: Config) -> Any:
 
 
 def _nearest_choice(group: str, cfg: Config) -> str:
-    node = cfg[group]
+    node, choices = cfg[group], _choices(group)
 
-    def distance(choice: str) -> tuple[bool, bool, int, bool]:
-        known = _known(group, choice, cfg)
+    def builds_another(choice: str) -> tuple[bool, bool]:
+        known = choices[choice]
         other = any(_target(known, part) != _target(node, part) for part in PARTS)
-        return (
-            other,
-            known.get("name") != node.get("name"),
-            len(list(_differences(known, node, group))),
-            choice != _defaults()[group],
-        )
+        return other, known.get("name") != node.get("name")
 
-    return min(_choices(group), key=distance)
+    def distance(choice: str) -> tuple[int, bool]:
+        return len(list(_differences(_known(group, choice, cfg), node, group))), choice != _defaults()[group]
+
+    differ = {choice: builds_another(choice) for choice in choices}
+    least = min(differ.values())
+    return min((choice for choice in choices if differ[choice] == least), key=distance)
 
 
 def _target(node: Config, part: str) -> Any:

@@ -48,7 +48,7 @@ from crucible.report.progress import Tell
 from crucible.report.screen import screen
 from crucible.resources import exhausted
 from crucible.tasks.task import total_of
-from crucible.tracking.checkpoint import Checkpoints
+from crucible.tracking.checkpoint import Checkpoints, NoCheckpoints
 from crucible.tracking.curves import read_spread, write_curves
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import NAME, Journal, has_ended, read_events
@@ -90,14 +90,14 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
 
     Threads are set, the start is journaled and shown, and the mirror follows.
     """
-    who = identity(job.cfg, card)
-    found = open_run(job.folder, who, config_text(job.cfg), card)
+    who, config = identity(job.cfg, card), config_text(job.cfg)
+    found = open_run(job.folder, who, config, card)
     if found.damage:
         print(f"damaged, and therefore computed again:\n{found.damage}", file=sys.stderr)
     threads = _set_threads(job, card, parts, found.threads)
     facts = {"threads": threads, "device": str(parts.batches.device), "torch": torch.__version__}
     data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
-    begin(found, who, **facts, **record(job, who), config=config_text(job.cfg), data=data)
+    begin(found, who, **facts, **record(job, who), config=config, data=data)
     if job.by_hand:
         point_latest(job.folder)
     print(as_called(_opening(job, card, parts, threads, epochs_done=found.state["epoch"] if found.state else 0)))
@@ -209,7 +209,9 @@ def _run(job: Job, parts: Parts, journal: Journal, who: Identity, tell: Tell) ->
             patience=trainer["patience"],
             keep=trainer.get("keep", "best"),
         ),
-        checkpoints=Checkpoints(job.folder, every=trainer["checkpoint_every"], identity=asdict(who)),
+        checkpoints=Checkpoints(job.folder, every=trainer["checkpoint_every"], identity=asdict(who))
+        if job.can_go_on
+        else NoCheckpoints(),
         log_every=trainer["log_every"],
         observers=Observers(
             tell,

@@ -1,15 +1,21 @@
-"""Workers on this machine: processes and pipes. A worker whose parent is gone ends at once."""
+"""Workers on this machine: processes and pipes. A worker whose parent is gone ends at once.
+
+Each is a copy of a server that has loaded what trials need and has started no thread of its own (multiprocessing's forkserver): it is
+there in an instant, and shares the memory of what was loaded. A copy of this process would not do: its threads and CUDA do not survive it.
+"""
 
 import os
 import queue
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 from crucible.errors import Pruned, Refusal, Stopped
@@ -39,11 +45,12 @@ class Local:
 
     def start(self, work: Work) -> Handle:
         """Start a process."""
-        context = get_context("spawn")  # not fork: threads and CUDA do not survive it
+        get_ready()
+        context = get_context("forkserver")
         ours, its = context.Pipe()
         place = next(i for i in range(len(self._places) + 1) if i not in self._places)
         gpu = self._gpus[place % len(self._gpus)] if self._gpus else None
-        process = context.Process(target=serve, args=(work, its, gpu), daemon=True)
+        process = context.Process(target=serve, args=(work, its, gpu, dict(os.environ)), daemon=True)
         process.start()
         its.close()
         self._places.add(place)
@@ -77,8 +84,27 @@ class Local:
         return self._count
 
 
-def serve(work: Work, pipe: Connection, gpu: str | None) -> None:
-    """Do jobs from the pipe until it closes: what a worker process runs."""
+def get_ready(*modules: str) -> None:
+    """Start the server of which workers are copies, if it does not run; it loads the modules meanwhile."""
+    if modules:
+        get_context("forkserver").set_forkserver_preload(list(modules))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        each for each in sys.path if each
+    )  # it is told nothing else of where modules are
+    try:
+        ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def serve(work: Work, pipe: Connection, gpu: str | None, env: Mapping[str, str]) -> None:
+    """Do jobs from the pipe until it closes: what a worker process runs; the environment is that of who has asked for it."""
+    os.environ.clear()
+    os.environ.update(env)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides

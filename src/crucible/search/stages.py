@@ -87,6 +87,11 @@ def patient(method: Callable[Concatenate["Studies", P], T]) -> Callable[Concaten
     return cast("Callable[Concatenate[Studies, P], T]", tried)
 
 
+def load_importances() -> None:
+    """Load what `Studies.importances` needs: with it optuna loads scikit-learn, which takes a second."""
+    import optuna.importance  # noqa: F401
+
+
 class Studies:
     """The studies of one search in one storage, as one process sees them.
 

@@ -93,6 +93,27 @@ class Checkpoints:
         self._cost = self._saved_at - start
 
 
+class NoCheckpoints(Checkpoints):
+    """Of a training that nobody goes on with."""
+
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    def is_due(self, epoch: int) -> bool:
+        """Never."""
+        return False
+
+    def is_due_within(self, step: int) -> bool:
+        """Never."""
+        return False
+
+    def save(self, journal: Journal, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Write nothing."""
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
+
 def copied(state: Any) -> Any:
     """Return a state whose tensors are copies on the host: what is trained on meanwhile does not change them."""
     if isinstance(state, torch.Tensor):

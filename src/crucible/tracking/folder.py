@@ -7,10 +7,13 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from io import FileIO
 from pathlib import Path
 
 from crucible.errors import Refusal
+
+_LATER: ContextVar[list[Path] | None] = ContextVar("later", default=None)  # what reaches the disk at the end
 
 
 @contextmanager
@@ -100,19 +103,41 @@ def _unmake(folder: Path, made: list[Path]) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
-    draft = path.with_name(path.name + ".new")
+    draft, later = path.with_name(path.name + ".new"), _LATER.get()
     try:
         with draft.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if later is None:
+                os.fsync(file.fileno())
         draft.replace(path)
     except OSError:  # the disk is full: what was there stays, and no draft takes its room
         draft.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    if later is None:
+        _sync(path.parent)
+    else:
+        later += [path, path.parent]
+
+
+@contextmanager
+def on_disk_at_the_end() -> Iterator[None]:
+    """Let what is written in here reach the disk together at the end: where nothing of it counts before all is there."""
+    written: list[Path] = []
+    token = _LATER.set(written)
+    try:
+        yield
+    finally:
+        _LATER.reset(token)
+    for path in dict.fromkeys(written):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    os.fsync(number)
+    os.close(number)
 
 
 def append_whole(file: FileIO, line: bytes) -> None:

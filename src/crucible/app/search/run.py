@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -31,20 +32,22 @@ from crucible.app.search.spec import Base, SearchSpec
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
 from crucible.errors import Pruned, Refusal, Stopped
-from crucible.files import CHECKPOINT, SUMMARY
+from crucible.files import SUMMARY
 from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
 from crucible.search.engine import Engine, Tell
+from crucible.search.local import get_ready
 from crucible.search.plan import Settings, allotted, require_shares
 from crucible.search.search import Listen, Plan, Search, SearchState
 from crucible.search.space import Space
-from crucible.search.stages import Studies, machine, require_reachable
+from crucible.search.stages import Studies, load_importances, machine, require_reachable
 from crucible.search.trials import Trial, TrialRequest, TrialResult
-from crucible.tracking.folder import locked
+from crucible.tracking.folder import locked, on_disk_at_the_end
 from crucible.tracking.journal import NAME, PARENT, Journal, read_events
 
 LOG = "trial.log"
+LOADED = ("crucible.app.search.run", "crucible.app.commands.train")  # what a trial needs
 
 
 def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -59,6 +62,8 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         try:
             words = [each for each in arguments if not each.startswith("sweep=")]
             asked = _settings(settings)
+            if asked.engine == "local":
+                get_ready(*LOADED)
             stack.enter_context(connected(asked.engine))
             spec = _search_spec(asked, words, made)
             folder, studies = _opened(spec, Path(hydra.sweep.dir).absolute(), named, made, stack)
@@ -98,12 +103,19 @@ def _searched(spec: SearchSpec, search: Search, folder: Path) -> SearchState:
         return search.standing()
     build("tracking", spec.cfg["tracking"], folder, home()).start()
     with search:
+        threading.Thread(target=_load_pictures, daemon=True).start()
         standing = search.run()
     print(
         f"{standing.workers[1]} worker(s) had a trial {standing.busy:.0%} of the time from their first to their last",
         flush=True,
     )
     return standing
+
+
+def _load_pictures() -> None:
+    """Load what the page at the end needs, while trials run."""
+    load_importances()
+    import crucible.report.search  # noqa: F401  (it loads matplotlib)
 
 
 def _listen(spec: SearchSpec, journal: Journal) -> Listen:
@@ -138,8 +150,11 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
         def report(epoch: int, total: int, values: dict[str, float]) -> None:
             tell(epoch, values[f"dev/{base.monitor}"])
 
-        train.main(Job(cfg, folder, [*base.overrides, *words], tags=tags, tell=report, mirrored=False))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+        job_of_trial = Job(
+            cfg, folder, [*base.overrides, *words], tags=tags, tell=report, mirrored=False, can_go_on=False
+        )
+        with on_disk_at_the_end():
+            train.main(job_of_trial)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
     return TrialResult(
@@ -157,7 +172,7 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
 
 @contextmanager
 def _output_kept(folder: Path) -> Iterator[None]:
-    """Keep what a trial prints; where it does not come to its end, its journal tells why and its checkpoint goes."""
+    """Keep what a trial prints; where it does not come to its end, its journal tells why."""
     with (folder / LOG).open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
             yield
@@ -165,7 +180,6 @@ def _output_kept(folder: Path) -> Iterator[None]:
             kind = "pruned" if isinstance(error, Pruned) else "failed"
             if kind == "failed":
                 traceback.print_exc()
-            (folder / CHECKPOINT).unlink(missing_ok=True)
             events = list(read_events(folder / NAME))
             if events and not any(each["kind"] in ("end", "failed") for each in events):
                 journal = Journal(folder)

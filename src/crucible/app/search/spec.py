@@ -41,7 +41,8 @@ class Base:
 
 @cache
 def _composition(directory: str | None, name: str | None, overrides: tuple[str, ...]) -> DictConfig:
-    return compose(Namespace(config_dir=directory, config_name=name), list(overrides))
+    composed = compose(Namespace(config_dir=directory, config_name=name), list(overrides))
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def _with(composed: DictConfig, words: Sequence[str]) -> DictConfig:
