@@ -3,10 +3,14 @@
 import hashlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +28,7 @@ from crucible.seeds import derive
 from crucible.tasks.classification import Classification
 from crucible.training.fit import train_step
 from crucible.training.shards import ShardedStep, cut
+from crucible.training.together import InTurn
 from crucible.training.world import Several, World, added, shares, subtrees, summed
 
 TASK = {"monitor": "f1", "goal": "maximize", "tolerance": 0.02}
@@ -163,6 +168,42 @@ def test_so_many_processes_have_the_bits_of_one(tmp_path, size: int) -> None:
     assert {path.read_text() for path in tmp_path.iterdir()} == {alone} and len(list(tmp_path.iterdir())) == size
 
 
+class Meeting(World):
+    """Threads of this process as processes of several."""
+
+    def __init__(self, rank: int, table: list, barrier: threading.Barrier) -> None:
+        self.rank, self.size, self._table, self._barrier = rank, len(table), table, barrier
+
+    def gathered(self, value):
+        self._table[self.rank] = value
+        self._barrier.wait(20)
+        found = list(self._table)
+        self._barrier.wait(20)
+        return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_on_dev_each_process_computes_its_turn_and_all_have_all(count: int) -> None:
+    def model(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        passed.append(threading.get_ident())
+        return {"scores": x * 2, "boxes": (x + 1, [x])}
+
+    model.eval = lambda: None
+    passed: list[int] = []
+    chunks = [{"x": torch.full((2, 3), float(i))} for i in range(count)]
+    table, barrier = [None] * 3, threading.Barrier(3)
+    with ThreadPoolExecutor(3) as ranks:
+        several = list(ranks.map(lambda rank: list(InTurn(Meeting(rank, table, barrier))(model, chunks)), range(3)))
+    assert len(passed) == count and len(set(passed)) == min(count, 3)
+    for found in several:
+        assert [float(batch["x"][0, 0]) for _, batch in found] == list(range(count))
+        for i, (said, _) in enumerate(found):
+            assert torch.equal(said["scores"], torch.full((2, 3), 2.0 * i)) and torch.equal(
+                said["boxes"][1][0], chunks[i]["x"]
+            )
+            assert isinstance(said["boxes"], tuple) and torch.equal(said["boxes"][0], chunks[i]["x"] + 1)
+
+
 WORDS = ["trainer.shards=8", "tracking=none"]
 TRAININGS = {
     "mlp": ["model.keep_prob=0.8", "model.batch_norm=true", "regularizer=l2", "optimizer=momentum", "trainer.max_norm=1", "trainer.total_epochs=3"],
@@ -229,6 +270,48 @@ def test_a_process_that_is_killed_leaves_the_digest_of_an_undisturbed_training(t
     ended(running)
     [run] = tmp_path.glob("outputs/20*/*")
     assert '"resume"' in (run / "journal.jsonl").read_text()
+    ended(together(tmp_path, 1, *words, "hydra.run.dir=alone"))
+    assert (run / "weights.safetensors").read_bytes() == (tmp_path / "alone" / "weights.safetensors").read_bytes()
+
+
+def listening(place: str) -> None:
+    host, _, port = place.rpartition(":")
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nobody listens")
+
+
+@pytest.mark.slow
+def test_a_host_that_is_lost_for_good_changes_no_bit(tmp_path) -> None:
+    """Two agents of torchrun as two hosts: one is killed, and the other goes on alone by itself."""
+    words = ["model.keep_prob=0.8", "trainer.total_epochs=60", "trainer.checkpoint_every=1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+
+    def host() -> "subprocess.Popen[str]":
+        start = [f"{Path(sys.executable).parent}/torchrun", "--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "5", "--rdzv-id", "training",
+                 "--rdzv-backend", "c10d", "--rdzv-endpoint", place, "--rdzv-conf", "join_timeout=60,last_call_timeout=8"]  # fmt: skip
+        return subprocess.Popen([*start, str(ROOT / "src/train.py"), *WORDS, *words], cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+    def until(epochs: int) -> None:
+        while epochs_of(tmp_path) < epochs:
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.05)
+
+    first = host()
+    listening(place)  # it holds the store
+    second = host()
+    until(5)
+    for each in (second.pid, *(child.pid for child in psutil.Process(second.pid).children(recursive=True))):
+        os.kill(each, signal.SIGKILL)
+    ended(first)
+    [run] = tmp_path.glob("outputs/20*/*")
+    resumed = [each for each in (run / "journal.jsonl").read_text().splitlines() if '"resume"' in each]
+    assert len(resumed) == 1
     ended(together(tmp_path, 1, *words, "hydra.run.dir=alone"))
     assert (run / "weights.safetensors").read_bytes() == (tmp_path / "alone" / "weights.safetensors").read_bytes()
 

@@ -13,12 +13,13 @@ from crucible.app.project import Config
 from crucible.data.card import read_card
 from crucible.errors import Refusal
 from crucible.training.device import be_deterministic, choose_device
+from crucible.training.evaluation import outputs_of
 from crucible.training.fingerprint import fingerprint
-from crucible.training.fit import Step, fit, train_step
+from crucible.training.fit import Outputs, Step, fit, train_step
 from crucible.training.run import Run
 from crucible.training.shards import ShardedStep
-from crucible.training.together import Following, Leading
-from crucible.training.world import Several, World
+from crucible.training.together import Following, InTurn, Leading
+from crucible.training.world import Several, World, launch
 
 STARTED = Path("outputs/.torchrun")  # of each torchrun the folder of its run: a restart goes on there
 
@@ -46,19 +47,17 @@ def world_of(cfg: Config) -> World:
 
 
 def where_it_was(job: Job) -> Job:
-    """Return the job in the folder in which this torchrun began, where it has restarted its processes."""
-    if (run := os.environ.get("TORCHELASTIC_RUN_ID")) is None or not job.new_folder:
-        return job
-    if (file := STARTED / run).exists() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+    """Return the job in the folder in which this torchrun began, where it has started its processes anew."""
+    if (name := launch()) is not None and job.new_folder and (file := STARTED / name).exists():
         return replace(job, folder=Path(file.read_text(encoding="utf-8")), new_folder=False)
     return job
 
 
 def remember(job: Job) -> None:
-    """Note the folder of this run, for a restart."""
-    if (run := os.environ.get("TORCHELASTIC_RUN_ID")) is not None:
+    """Note the folder of this run, for when torchrun starts its processes anew."""
+    if (name := launch()) is not None:
         STARTED.mkdir(parents=True, exist_ok=True)
-        (STARTED / run).write_text(str(job.folder), encoding="utf-8")
+        (STARTED / name).write_text(str(job.folder), encoding="utf-8")
 
 
 def step_of(cfg: Config, world: World, taken: int) -> Step:
@@ -68,6 +67,11 @@ def step_of(cfg: Config, world: World, taken: int) -> Step:
     step = ShardedStep(shards, seed=cfg["seed"], world=world)
     step.step = taken
     return step
+
+
+def outputs_in(world: World) -> Outputs:
+    """Return how the outputs for dev are had: by one process, or by all in turn."""
+    return outputs_of if world.size == 1 else InTurn(world)
 
 
 def leading(job: Job, data: Data, parts: Parts, run: Run, world: World) -> Any:
@@ -115,6 +119,7 @@ def follow(world: World) -> float:
         own[name].load_state_dict(state)
     world.gathered(fingerprint(device, said["threads"]))
     run: Any = Following(optimizer, schedule, world, seed=cfg["seed"])
-    fit(*parts.trained, run, total_epochs=cfg["trainer"]["total_epochs"], step=step_of(cfg, world, said["step"]))
+    step = step_of(cfg, world, said["step"])
+    fit(*parts.trained, run, total_epochs=cfg["trainer"]["total_epochs"], step=step, outputs=outputs_in(world))
     world.close()
     return float("nan")

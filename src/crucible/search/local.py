@@ -1,21 +1,16 @@
-"""Workers on this machine: processes and pipes. A worker whose parent is gone ends at once.
-
-Each is a copy of a server that has loaded what trials need and has started no thread of its own (multiprocessing's forkserver): it is
-there in an instant, and shares the memory of what was loaded. A copy of this process would not do: its threads and CUDA do not survive it.
-"""
+"""Workers on this machine: processes and pipes. A worker whose parent is gone ends at once."""
 
 import os
 import queue
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.forkserver import ensure_running
 from typing import Any
 
 from crucible.errors import Pruned, Refusal, Stopped
@@ -32,29 +27,58 @@ class Handle:
     place: int
 
 
+@dataclass(eq=False)
+class Waiting:
+    """A process that will be a worker, and the pipe to it."""
+
+    process: Any
+    pipe: Connection
+
+
+def begun(*modules: str) -> Waiting:
+    """Start a process that loads modules and then waits for its work."""
+    context = get_context("spawn")  # not fork: threads and CUDA do not survive it
+    ours, its = context.Pipe()
+    process = context.Process(target=serve, args=(its, modules), daemon=True)
+    process.start()
+    its.close()
+    return Waiting(process, ours)
+
+
+@contextmanager
+def begun_early(count: int, *modules: str) -> Iterator[list[Waiting]]:
+    """Give so many processes that load modules while this one gets the work ready; those that nobody takes end with it."""
+    found = [begun(*modules) for _ in range(count)]
+    try:
+        yield found
+    finally:
+        for each in found:
+            if each.process.is_alive():
+                each.process.kill()
+            each.process.join()
+
+
 class Local:
     """The engine of one machine.
 
     Args:
         count: workers. gpus: what CUDA calls those that there are; each worker has one to itself as long as they last.
+        waiting: processes that are there already, and have no work yet.
     """
 
-    def __init__(self, count: int, gpus: Sequence[str] = ()) -> None:
-        self._count, self._gpus = count, gpus
+    def __init__(self, count: int, gpus: Sequence[str] = (), waiting: Sequence["Waiting"] = ()) -> None:
+        self._count, self._gpus, self._waiting = count, gpus, list(waiting)
         self._places = set[int]()
 
     def start(self, work: Work) -> Handle:
-        """Start a process."""
-        get_ready()
-        context = get_context("forkserver")
-        ours, its = context.Pipe()
+        """Start a process, or take one that waits."""
         place = next(i for i in range(len(self._places) + 1) if i not in self._places)
         gpu = self._gpus[place % len(self._gpus)] if self._gpus else None
-        process = context.Process(target=serve, args=(work, its, gpu, dict(os.environ)), daemon=True)
-        process.start()
-        its.close()
+        waiting = self._waiting.pop() if self._waiting else begun()
+        with suppress(OSError):  # it is gone: heard() will say so
+            waiting.pipe.send((work, gpu))
         self._places.add(place)
-        return Handle(process, ours, place)
+        return Handle(waiting.process, waiting.pipe, place)
 
     def send(self, handle: Handle, what: TrialRequest | str | None) -> None:
         """Send through the pipe."""
@@ -84,30 +108,17 @@ class Local:
         return self._count
 
 
-def get_ready(*modules: str) -> None:
-    """Start the server of which workers are copies, if it does not run; it loads the modules meanwhile."""
-    if modules:
-        get_context("forkserver").set_forkserver_preload(list(modules))
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        each for each in sys.path if each
-    )  # it is told nothing else of where modules are
+def serve(pipe: Connection, modules: Sequence[str] = ()) -> None:
+    """Be told the work, then do jobs from the pipe until it closes: what a worker process runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for name in modules:
+        import_module(name)
     try:
-        ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def serve(work: Work, pipe: Connection, gpu: str | None, env: Mapping[str, str]) -> None:
-    """Do jobs from the pipe until it closes: what a worker process runs; the environment is that of who has asked for it."""
-    os.environ.clear()
-    os.environ.update(env)
+        work, gpu = pipe.recv()
+    except EOFError:  # nobody needs it
+        return
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     pipe.send(("ready", None))

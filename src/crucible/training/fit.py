@@ -1,6 +1,7 @@
 """The loop: one for every task, model, optimizer and schedule."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -12,6 +13,7 @@ from crucible.training.evaluation import outputs_of
 from crucible.training.run import Run
 
 Step = Callable[[nn.Module, Task, Batch, GuardedOptimizer], dict[str, Tensor]]
+Outputs = Callable[[nn.Module, Iterable[Batch]], Iterable[tuple[Any, Batch]]]
 
 
 def train_step(model: nn.Module, task: Task, batch: Batch, optimizer: GuardedOptimizer) -> dict[str, Tensor]:
@@ -34,11 +36,12 @@ def fit(
     *,
     total_epochs: int,
     step: Step = train_step,
+    outputs: Outputs = outputs_of,
 ) -> None:
     """Train epoch by epoch, evaluate each on dev, and let the run keep what is worth keeping.
 
     Args:
-        step: takes one for a batch; train_step does in one piece.
+        step: takes one for a batch; train_step does in one piece. outputs: gives what the model says to each batch of dev.
 
     Raises:
         NonFinite: a loss or a gradient was not finite; the weights are those before that step.
@@ -48,12 +51,12 @@ def fit(
         for batch in batches.train(epoch):
             run.add(step(model, task, batch, optimizer), len(batch["x"]))
         schedule.step()
-        run.record(evaluate(model, task, batches.evaluation("dev")))
+        run.record(evaluate(model, task, batches.evaluation("dev"), outputs))
 
 
-def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
+def evaluate(model: nn.Module, task: Task, batches: Iterable[Batch], outputs: Outputs = outputs_of) -> dict[str, float]:
     """Return the numbers of a split; nothing without batches."""
     metrics = task.metrics()
-    for outputs, batch in outputs_of(model, batches):
-        metrics.update(outputs, batch)
+    for said, batch in outputs(model, batches):
+        metrics.update(said, batch)
     return metrics.compute()

@@ -1,13 +1,17 @@
-"""How processes that train together go through the epochs in step: rank 0 leads, and the others follow."""
+"""How processes that train together go through the epochs in step: rank 0 leads, and the others follow; on dev they take turns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from crucible.data.batches import Batch
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
+from crucible.training.evaluation import outputs_of
 from crucible.training.run import Run, Values
 from crucible.training.world import World
 
@@ -58,6 +62,36 @@ class Following:
 
     def record(self, dev: Values) -> None:
         """Take no notice."""
+
+
+class InTurn:
+    """Gives the outputs of a model batch by batch, of which each process has computed its own; the others have them from it.
+
+    What a batch gives depends on the weights alone, which all have: the numbers are those of one process.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __call__(self, model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Any, Batch]]:
+        """Give the outputs for each batch, and the batch; the model is in evaluation mode."""
+        several = iter(batches)
+        while together := list(islice(several, self._world.size)):
+            mine = [said for said, _ in outputs_of(model, together[self._world.rank : self._world.rank + 1])]
+            for said, batch in zip(self._world.gathered(moved(mine, torch.device("cpu"))), together, strict=False):
+                yield moved(said[0], batch["x"].device), batch
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Return tensors, and what is made of them, on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: moved(each, device) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        parts = [moved(each, device) for each in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
 
 
 def rates(schedule: LRScheduler) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -93,6 +94,19 @@ class Several(World):
     def close(self) -> None:
         """Leave the group."""
         self._dist.destroy_process_group()
+
+
+def launch() -> str | None:
+    """Return what all attempts of one torchrun have in common, and no other has; None where it has not started this process.
+
+    The name that a person gives a launch may have been used before; the store is that of one.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    from torch.distributed.rendezvous import rendezvous
+
+    store, *_ = next(rendezvous("env://"))
+    return str(store.compare_set("crucible/launch", "", uuid4().hex).decode())
 
 
 def shares(shards: int, size: int) -> list[range]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from crucible.app.build import assemble, build_model, build_optimizer, build_task
 from crucible.app.compose import Job
 from crucible.app.pretrained import resolve_source
-from crucible.app.several import follow, leading, remember, step_of, where_it_was, world_of
+from crucible.app.several import follow, leading, outputs_in, remember, step_of, where_it_was, world_of
 from crucible.app.training import (
     check_backward,
     failures_journaled,
@@ -39,7 +39,8 @@ def main(job: Job) -> float:
         remember(job)
         led, step = leading(job, data, parts, run, world), step_of(job.cfg, world, run.step)
         with failures_journaled(parts, run):
-            fit(*parts.trained, led, total_epochs=job.cfg["trainer"]["total_epochs"], step=step)
+            total = job.cfg["trainer"]["total_epochs"]
+            fit(*parts.trained, led, total_epochs=total, step=step, outputs=outputs_in(world))
         world.close()
         write_results(job, run, parts)
     return show_result(job)

@@ -1,7 +1,7 @@
 """Which engine a search is asked to run on, with what it needs there: code, configuration, and the folders that trials read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from crucible.app.search.spec import SearchSpec
 from crucible.errors import Refusal
 from crucible.search.engine import Engine
-from crucible.search.local import Local
+from crucible.search.local import Local, Waiting
 from crucible.search.plan import Settings
 from crucible.training.device import choose_device
 
@@ -39,10 +39,10 @@ def threads_each(asked: Settings, jobs: int) -> int | None:
     return max(1, len(os.sched_getaffinity(0)) // jobs) if jobs > 1 else None
 
 
-def engine_of(asked: Settings, spec: SearchSpec) -> Engine:
-    """Return where the workers of a search run."""
+def engine_of(asked: Settings, spec: SearchSpec, waiting: Sequence[Waiting] = ()) -> Engine:
+    """Return where the workers of a search run; on this machine processes wait for their work already."""
     if asked.engine == "local":
-        return Local(spec.plan.n_jobs, _gpus(spec.cfg["trainer"]["device"]))
+        return Local(spec.plan.n_jobs, _gpus(spec.cfg["trainer"]["device"]), waiting)
     return _cluster(asked, spec.cfg, spec.folders)
 
 

@@ -37,7 +37,7 @@ from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
 from crucible.search.engine import Engine, Tell
-from crucible.search.local import get_ready
+from crucible.search.local import Waiting, begun_early
 from crucible.search.plan import Settings, allotted, require_shares
 from crucible.search.search import Listen, Plan, Search, SearchState
 from crucible.search.space import Space
@@ -62,10 +62,8 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         try:
             words = [each for each in arguments if not each.startswith("sweep=")]
             asked = _settings(settings)
-            if asked.engine == "local":
-                get_ready(*LOADED)
             stack.enter_context(connected(asked.engine))
-            spec = _search_spec(asked, words, made)
+            spec, waiting = _search_spec(asked, words, made, stack)
             folder, studies = _opened(spec, Path(hydra.sweep.dir).absolute(), named, made, stack)
         except Refusal:
             _unmake(made)
@@ -74,7 +72,7 @@ def sweep(hydra: Any, settings: Mapping[str, Any], arguments: Sequence[str]) -> 
         record = studies.begin(next(iter(spec.plan.stages)), own)
         spec = replace(spec, base=replace(spec.base, parent=record["journal"]))
         print(opening(spec, studies, record["parts"]["code"] != spec.parts["code"]), flush=True)
-        standing = _kept(spec, engine_of(asked, spec), studies, folder, list(arguments))
+        standing = _kept(spec, engine_of(asked, spec, waiting), studies, folder, list(arguments))
     print(screen(spec, standing, folder))
 
 
@@ -198,14 +196,17 @@ def _settings(settings: Mapping[str, Any]) -> Settings:
     return asked
 
 
-def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchSpec:
-    """Check everything that can be refused before a trial; prepared folders that are new go to `made`."""
+def _search_spec(
+    asked: Settings, words: list[str], made: list[Path], stack: ExitStack
+) -> tuple[SearchSpec, list[Waiting]]:
+    """Check everything that can be refused before a trial, while processes begin; prepared folders that are new go to `made`."""
     args = flags(sys.argv[1:])
     fixed, swept = split(words)
     firsts = [f"{group}={options[0]}" for group, options in swept_groups(swept).items()]
     composed = compose(args, [*fixed, *firsts])
     space = space_of(fixed, swept, composed.hydra.runtime.choices, asked.space if asked.default_space else {})
     jobs = workers(asked, plain(composed))
+    waiting = stack.enter_context(begun_early(jobs if asked.engine == "local" else 0, *LOADED))
     if (threads := threads_each(asked, jobs)) is not None and plain(composed)["trainer"]["threads"] == "auto":
         fixed.append(f"trainer.threads={threads}")
     resolved = resolve_source(Job(plain(composed), Path(), [])).cfg
@@ -225,7 +226,7 @@ def _search_spec(asked: Settings, words: list[str], made: list[Path]) -> SearchS
     )  # fmt: skip
     storage = asked.storage or f"sqlite:///outputs/studies/{name}.db"
     base = Base(args, (*fixed, *pinned), task.monitor, "")
-    return SearchSpec(base, cfg, plan, card, name, storage, parts, _read(base.composed(firsts)))
+    return SearchSpec(base, cfg, plan, card, name, storage, parts, _read(base.composed(firsts))), waiting
 
 
 def _read(cfg: Mapping[str, Any]) -> dict[str, Path]:
