@@ -1,6 +1,7 @@
 """The same bits on one process or on many: what a step of S shards gives, against a loop written by hand, and between processes."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -321,3 +323,50 @@ def test_more_processes_than_shards_are_refused_and_leave_nothing(tmp_path) -> N
     running = together(tmp_path, 3, "trainer.shards=2")
     told, _ = running.communicate(timeout=120)
     assert running.returncode and "3 processes would share 2 shard(s)" in told and not (tmp_path / "outputs").exists()
+
+
+def test_shards_are_chosen_by_data_and_device_and_the_record_says_how_many(command, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (1400, 8, 8), np.uint8), y=np.arange(1400) % 3)
+    words = [
+        "data=npz",
+        "data.path=a.npz",
+        "model=lenet5",
+        "trainer.total_epochs=1",
+        "tracking=none",
+        "trainer.threads=1",
+    ]
+    for shards, size, folder in (
+        ("auto", 768, "chosen"),
+        (3, 768, "declared"),
+        ("auto", 256, "small"),
+        (1, 256, "plain"),
+    ):
+        done = command(
+            "train", *words, f"trainer.shards={shards}", f"trainer.batch_size={size}", f"hydra.run.dir={folder}"
+        )
+        assert done.code == 0, done.err
+        assert (f"{ {'chosen': 3, 'small': 1}.get(folder) } shard(s) a batch" in done.out) == (shards == "auto")
+    summaries = {
+        name: json.loads((tmp_path / name / "train.json").read_text()) for name in ("chosen", "declared", "small")
+    }
+    assert (
+        summaries["chosen"]["shards"] == 3
+        and summaries["small"]["shards"] == 1
+        and "shards" not in summaries["declared"]
+    )
+    weights = {
+        name: (tmp_path / name / "weights.safetensors").read_bytes()
+        for name in ("chosen", "declared", "small", "plain")
+    }
+    assert weights["chosen"] == weights["declared"] != weights["small"] == weights["plain"]
+    vectors = command(
+        "train",
+        "trainer.shards=auto",
+        "trainer.batch_size=1024",
+        "trainer.total_epochs=1",
+        "tracking=none",
+        "data=circles",
+        "hydra.run.dir=v",
+    )
+    assert "1 shard(s) a batch" in vectors.out

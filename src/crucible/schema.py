@@ -92,7 +92,7 @@ class Data(Section):
     flip_keeps_label: bool
     sampling: Literal["shuffle", "balanced", "streams"] | PerClass
     order: Literal["shuffled", "windowed"] = "shuffled"
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"  # that prepare
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # that prepare
     engine: Literal["local", "ray"] = "local"  # where they run
     columns: dict[str, str] | None = None  # of tables alone, as `drop`
     drop: list[str] = []
@@ -115,7 +115,7 @@ class Trainer(Section):
     checkpoint_every: Count | Steps | Minutes | None
     log_every: Count | None
     gradient_check: bool
-    shards: Count = 1
+    shards: Count | Literal["auto"] = 1
 
 
 class Root(Section):
@@ -179,8 +179,13 @@ def _most_telling(errors: Sequence[Any]) -> Any:
     """Return the first error; of a value with parts that fits no form of it the one that names the part."""
     first = errors[0]
     own = [each for each in errors if each["loc"][0] == first["loc"][0] and len(each["loc"]) > len(first["loc"])]
+    if not (own and isinstance(first["input"], Mapping | list)):
+        return first
     unknown = [each for each in own if each["type"] == "extra_forbidden"]  # a misspelt key is missing, too
-    return (unknown or own)[0] if own and isinstance(first["input"], Mapping | list) else first
+    depth = len(first["loc"])
+    others = {each["loc"][:depth] for each in unknown}
+    of_known = [each for each in own if each["loc"][:depth] not in others]  # of a form all of whose keys are known
+    return (of_known or unknown or own)[0]
 
 
 def _refusal(
@@ -210,7 +215,10 @@ def _fields_at(section: type[BaseModel], keys: Sequence[str]) -> list[str]:
     inner: Any = section
     for key in keys:
         inner = inner.model_fields[key].annotation if _is_section(inner) else get_args(inner)[1:] and get_args(inner)[1]
-        inner = next((each for each in get_args(inner) if _is_section(each) and issubclass(each, Form)), inner)
+        forms = [each for each in get_args(inner) if _is_section(each) and issubclass(each, Form)]
+        if len(forms) > 1:
+            return [field for form in forms for field in form.model_fields]
+        inner = next(iter(forms), inner)
     return list(inner.model_fields) if _is_section(inner) else []
 
 
@@ -243,6 +251,8 @@ EXAMPLES = {
     "data.split.test": "data.split.test=0.2 (0: no test split)",
     "data.split.keep": "data.split.keep=0.1, or 'data.split.keep={per_class: 100}'",
     "data.split.fold": "data.split.fold=1/5 (the first of five)",
+    "data.workers": "data.workers=4 (auto: as many as there are cores where the raw files are large)",
+    "trainer.shards": "trainer.shards=8 (1: a batch in one piece)",
     "data.image_size": "data.image_size=[64,64]",
     "task.class_weights": "task.class_weights=balanced",
 }

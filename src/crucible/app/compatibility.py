@@ -55,6 +55,8 @@ def can_stop_within(cfg: Config) -> bool:
 def _require_shards(cfg: Config) -> None:
     """Refuse shards of batches that go on from each other, or of fewer than two examples."""
     shards, size = cfg["trainer"].get("shards", 1), cfg["trainer"]["batch_size"]
+    if shards == "auto":
+        return
     if shards > 1 and cfg["data"]["sampling"] == "streams":
         raise Refusal("trainer.shards", "with data.sampling=streams a batch goes on where the one before ended, and is not cut",
                       allowed="1; or data.sampling=shuffle", example="trainer.shards=1")  # fmt: skip

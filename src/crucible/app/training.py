@@ -23,6 +23,7 @@ from crucible.app.overrides import choices_of, train_command
 from crucible.app.prepared import prepared
 from crucible.app.previous import overrides_without_paths
 from crucible.app.project import Config, home, in_pipeline, write_json
+from crucible.app.several import shards_of
 from crucible.data.batches import Batch
 from crucible.data.card import Card, read_card
 from crucible.diagnosis.bounds import check
@@ -95,7 +96,7 @@ def open_run_folder(job: Job, card: Card, parts: Parts, tell: Tell) -> Run:
     if found.damage:
         print(f"damaged, and therefore computed again:\n{found.damage}", file=sys.stderr)
     threads = _set_threads(job, card, parts, found.threads)
-    facts = {"threads": threads, "device": str(parts.batches.device), "torch": torch.__version__}
+    facts = {"threads": threads, "device": str(parts.batches.device), "torch": torch.__version__} | _shards(job, parts)
     data = {"name": card.name, "key": card.key, "sizes": {split: card.size(split) for split in card.splits}}
     begin(found, who, **facts, **record(job, who), config=config, data=data)
     if job.by_hand:
@@ -142,7 +143,7 @@ def first_batch(card: Card, parts: Parts) -> bytes | None:
 def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) -> int:
     """Set and return the threads of this training: those it had before an interruption, declared, or measured."""
     declared, size = job.cfg["trainer"]["threads"], parts.batches.batch_size
-    if declared == "auto" and job.cfg["trainer"].get("shards", 1) > 1:
+    if declared == "auto" and job.cfg["trainer"].get("shards", 1) not in (1, "auto"):
         declared = 1  # however many processes there are: their number changes no bit
     further = parts.task.multiplications(card.feature_shape)
     threads = interrupted or choose_threads(declared, parts.model, card.feature_shape, size, further=further)
@@ -150,9 +151,17 @@ def _set_threads(job: Job, card: Card, parts: Parts, interrupted: int | None) ->
     return threads
 
 
+def _shards(job: Job, parts: Parts) -> dict[str, int]:
+    """Return the pieces of a batch for the record, where they were left to us."""
+    if job.cfg["trainer"].get("shards", 1) != "auto":
+        return {}
+    return {"shards": shards_of(job.cfg, parts.batches.card, parts.batches.device)}
+
+
 def _opening(job: Job, card: Card, parts: Parts, threads: int, *, epochs_done: int) -> str:
     size, device = sum(p.numel() for p in parts.model.parameters()), parts.batches.device
     words = f"{size:,} parameters on {card.size('train'):,} examples of {card.name}; {device}, {threads} thread(s)"
+    words += "".join(f", {count} shard(s) a batch" for count in _shards(job, parts).values())
     following = (
         "dvc repro" if "DVC_STAGE" in os.environ else f"python src/train.py resume={shlex.quote(str(job.folder))}"
     )
@@ -317,6 +326,7 @@ def write_results(job: Job, run: Run, parts: Parts) -> None:
         **({"suggested": analysed.suggested} if analysed.suggested and splits[-1] == "dev" else {}),
         **diagnosed(job, cfg, parts.batches.card, parts.task, scores, seen, stopped_early=early),
         "threads": torch.get_num_threads(),
+        **_shards(job, parts),
         "parameters": parameters,
     }
     write_json(job.folder / SUMMARY, summary)

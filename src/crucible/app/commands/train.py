@@ -37,7 +37,7 @@ def main(job: Job) -> float:
         check_backward(job.cfg, parts)
         run = open_run_folder(job, data.card, parts, tell)
         remember(job)
-        led, step = leading(job, data, parts, run, world), step_of(job.cfg, world, run.step)
+        led, step = leading(job, data, parts, run, world), step_of(job.cfg, data, world, run.step)
         with failures_journaled(parts, run):
             total = job.cfg["trainer"]["total_epochs"]
             fit(*parts.trained, led, total_epochs=total, step=step, outputs=outputs_in(world))
