@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crucible.app.pretrained import source_of
@@ -153,11 +153,17 @@ def _require_passage(model: nn.Module, feature_shape: list[int], num_outputs: in
         raise Refusal("model", "it has no parameters: there is nothing to learn", example="model=mlp")
     with refusing("model", model, f"an example of shape {feature_shape} does not pass"):
         with torch.no_grad():
-            for buffer in model.to_empty(device="cpu").buffers():
+            model._apply(_room)
+            for buffer in model.buffers():
                 buffer.zero_()  # there are places among them, which what lay in memory need not be
         measure(model, feature_shape)
         if not type(model).__module__.startswith("crucible."):
             _require_outputs(model, feature_shape, num_outputs)
+
+
+def _room(value: Tensor) -> Tensor:
+    """Return memory for a tensor; Module.to_empty asks for some like that one, for which torch imports its compiler, for half a second."""
+    return torch.empty(value.shape, dtype=value.dtype)
 
 
 @torch.no_grad()

@@ -57,7 +57,9 @@ class Checkpoints:
         """Whether it is time after so many epochs."""
         if self._epochs is not None:
             return epoch % self._epochs == 0
-        return self._thrifty and (time.monotonic() - self._saved_at) * SHARE >= self._cost
+        if not self._thrifty:
+            return False
+        return (time.monotonic() - self._saved_at) * SHARE >= self._cost
 
     def is_due_within(self, step: int) -> bool:
         """Whether it is time after so many steps in all, within an epoch."""

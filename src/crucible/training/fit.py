@@ -33,10 +33,10 @@ def fit(
     optimizer: GuardedOptimizer,
     schedule: LRScheduler,
     run: Run,
-    *,
-    total_epochs: int,
     step: Step = train_step,
     outputs: Outputs = outputs_of,
+    *,
+    total_epochs: int,
 ) -> None:
     """Train epoch by epoch, evaluate each on dev, and let the run keep what is worth keeping.
 

@@ -38,9 +38,9 @@ def main(job: Job) -> float:
         run = open_run_folder(job, data.card, parts, tell)
         remember(job)
         led, step = leading(job, data, parts, run, world), step_of(job.cfg, data, world, run.step)
+        outputs = outputs_in(world)
         with failures_journaled(parts, run):
-            total = job.cfg["trainer"]["total_epochs"]
-            fit(*parts.trained, led, total_epochs=total, step=step, outputs=outputs_in(world))
+            fit(*parts.trained, led, step, outputs, total_epochs=job.cfg["trainer"]["total_epochs"])
         world.close()
         write_results(job, run, parts)
     return show_result(job)
