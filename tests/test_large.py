@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import card_of, write_split
@@ -196,7 +197,10 @@ def test_the_work_is_done_by_other_processes(tmp_path) -> None:
 
     works = [os.getpid] * 6
     assert set(here(works)) == {os.getpid()}
-    assert os.getpid() not in set(over(2)(works))
+    with over(2) as mapped:
+        others = set(mapped(works))
+    assert os.getpid() not in others
+    assert not any(psutil.pid_exists(each) and psutil.Process(each).status() != psutil.STATUS_ZOMBIE for each in others)
 
 
 @pytest.mark.parametrize("count", [1, 3])

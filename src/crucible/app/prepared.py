@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,8 @@ def _workers(data: Config, source: Source) -> Iterator[Ordered]:
             return
         many = sum(file.stat().st_size for file in source.files.values()) >= LARGE
         count = (len(os.sched_getaffinity(0)) if many else 1) if asked == "auto" else asked
-        yield over(count) if count > 1 else here
+        with over(count) if count > 1 else nullcontext(here) as mapped:
+            yield mapped
 
 
 def task_class(cfg: Config) -> type[MonitoredTask]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,16 +16,17 @@ def here(works: Iterable[Callable[[], T]]) -> Iterator[T]:
     return (work() for work in works)
 
 
-def over(count: int, backend: str = "loky") -> Ordered:
-    """Return what does pieces of work in so many processes at a time.
-
-    Args:
-        backend: of joblib, which starts the processes and hands them the work.
-    """
+@contextmanager
+def over(count: int) -> Iterator[Ordered]:
+    """Give what does pieces of work in so many processes at a time; joblib starts them, and they end with this."""
     from joblib import Parallel, delayed  # a tenth of a second that only large data need
+    from joblib.externals.loky import get_reusable_executor
 
-    pool = Parallel(n_jobs=count, backend=backend, return_as="generator", batch_size=1)
-    return lambda works: pool(map(delayed(done_in(Path.cwd())), works))
+    pool = Parallel(n_jobs=count, return_as="generator", batch_size=1)
+    try:
+        yield lambda works: pool(map(delayed(done_in(Path.cwd())), works))
+    finally:
+        get_reusable_executor().shutdown()
 
 
 def done_in(folder: Path) -> Callable[[Callable[[], Any]], Any]:
