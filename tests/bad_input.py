@@ -181,6 +181,7 @@ CASES = [
     Case("nobody to prepare", ["data.workers=0"], ["data.workers", "0 is refused"]),
     Case("an engine that prepares nothing", ["data.engine=spark"], ["data.engine", "'spark' is refused", "'local' or 'ray'"]),
     Case("checkpoints by what is not counted", ["trainer.checkpoint_every={step: 500}"], ["trainer.checkpoint_every", "no key 'step'", "steps"]),
+    Case("checkpoints by two things at once", ["trainer.checkpoint_every={steps: 5, minutes: 1}"], ["it takes one of its keys", "minutes, steps"]),
     Case("checkpoints after no step", ["trainer.checkpoint_every={steps: 0}"], ["trainer.checkpoint_every.steps", "0 is refused"]),
     Case("checkpoints within an epoch of one stream", [*TEXT, "data.sampling=streams", "data.reader.item=file", "data.reader.window=10", "trainer.checkpoint_every={steps: 5}"],
          ["trainer.checkpoint_every", "would lose what came before"], text(" ".join(str(i * i) for i in range(300)).encode())),

@@ -10,8 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from crucible.app import overrides
 from crucible.app.compose import quoted, validate
-from crucible.app.overrides import changed, overrides_of
+from crucible.app.overrides import changed, choices_of, overrides_of
 
 CHOICES = [
     f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.stem != "base"
@@ -46,6 +47,37 @@ def test_the_shortest_command_composes_the_same_configuration(overrides: list[st
     cfg = composed(*map(quoted, overrides))
     found = overrides_of(cfg)
     assert composed(*map(quoted, found)) == cfg and len(found) <= len(overrides)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["model=resnet", "model.depth=8"], ["task=binary", "optimizer=nesterov"], ["data=mnist", "data.path=x", "data.normalize=none"],
+     ["regularizer=l1", "schedule=cosine", "augment=strong", "augment.crop=0"], ["model=lstm", "data=text", "data.path=x", "task=language"]],
+)  # fmt: skip
+def test_the_nearest_choice_builds_the_same_and_differs_least(words: list[str]) -> None:
+    """By the definition, over all choices: same target (and the reader's), same name, fewest other values, the default where it ties."""
+    cfg = composed(*words)
+    for group, found in choices_of(cfg).items():
+
+        def key(choice: str, group: str = group) -> tuple[bool, bool, int, bool]:
+            known, node = overrides._known(group, choice, cfg), cfg[group]
+            other = any(
+                (known.get(p) or {}).get("_target_") != (node.get(p) or {}).get("_target_") for p in ("reader",)
+            )
+            values = len(list(overrides._differences(known, node, group)))
+            target = other or known.get("_target_") != node.get("_target_")
+            return target, known.get("name") != node.get("name"), values, choice != overrides._defaults()[group]
+
+        assert found == min(overrides._choices(group), key=key), group
+
+
+def test_a_choice_of_another_target_is_never_the_nearest(monkeypatch) -> None:
+    cfg = composed()
+    choices = {"far": {**cfg["init"], "one": 1, "two": 2}, "near": {**cfg["init"], "_target_": "crucible.other"}}
+    monkeypatch.setattr(
+        overrides, "_choices", lambda group: choices if group == "init" else {overrides._defaults()[group]: cfg[group]}
+    )
+    assert choices_of(cfg)["init"] == "far"
 
 
 def test_a_changed_choice_takes_its_own_keys_with_it() -> None:

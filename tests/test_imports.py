@@ -48,7 +48,7 @@ CHANGES_NOTHING = {
     "evaluate": (*SHOWS, *BUILT),
 }  # fmt: skip
 ORDER = [
-    "errors", "files", "integrity", "text", "resources", "schema", "instantiate", "seeds", "constants", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
+    "errors", "files", "integrity", "text", "resources", "schema", "instantiate", "seeds", "nested", "constants", "boxes", "plots", "data", "models", "initializers", "losses", "metrics", "labels", "tasks", "transfer", "regularizers",
     "optim", "inference", "tracking", "training", "diagnosis", "search", "report", "app",
 ]  # fmt: skip
 DOORS = {

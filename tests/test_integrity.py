@@ -1,6 +1,7 @@
 """Damage is named before anything is trusted; what can be had again is made again, with the same bytes."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -13,6 +14,7 @@ from conftest import toy_npz
 
 from crucible import integrity
 from crucible.errors import Refusal
+from crucible.tracking.folder import on_disk_at_the_end, write_atomic
 from crucible.tracking.journal import Journal, read_events
 
 WORDS = ("data=npz", "data.path=a.npz", "model.layers=[4]", "trainer.total_epochs=4", "trainer.checkpoint_every=1",
@@ -200,3 +202,16 @@ def test_the_checkpoint_is_a_zip_archive_whose_comment_is_its_checksum(command, 
     data = Path("run/checkpoint.pt").read_bytes()
     comment = zipfile.ZipFile("run/checkpoint.pt").comment
     assert sha256(data[: -len(comment) - struct.calcsize("<H")]).hexdigest().encode() == comment
+
+
+def test_what_counts_only_when_all_is_there_reaches_the_disk_together(tmp_path, monkeypatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink().name))
+    (tmp_path / "journal").write_text("")
+    with on_disk_at_the_end(tmp_path / "journal", tmp_path / "nothing"):
+        for name in ("a", "b", "a"):
+            write_atomic(tmp_path / name, b"1")
+        assert synced == []
+    assert synced == ["a", tmp_path.name, "b", "journal"]
+    write_atomic(tmp_path / "c", b"1")
+    assert synced[4:] == ["c.new", tmp_path.name]

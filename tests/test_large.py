@@ -3,8 +3,11 @@
 import gzip
 import os
 import struct
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -21,7 +24,10 @@ from crucible.data.augment import Identity
 from crucible.data.batches import Batches, shuffled, windowed
 from crucible.data.card import read_card
 from crucible.data.duplicates import compared_rows
+from crucible.data.ordered import here, over
+from crucible.data.ragged import Lengths
 from crucible.data.readers import source
+from crucible.data.readers.source import Chunks, Part, Pool
 from crucible.data.splits import DROPPED
 from crucible.seeds import generator
 
@@ -193,8 +199,6 @@ def test_as_many_processes_as_prepare_the_bytes_are_the_same(command, tmp_path, 
 
 
 def test_the_work_is_done_by_other_processes(tmp_path) -> None:
-    from crucible.data.ordered import here, over
-
     works = [os.getpid] * 6
     assert set(here(works)) == {os.getpid()}
     with over(2) as mapped:
@@ -227,6 +231,12 @@ def test_a_number_that_is_none_is_named_by_its_row_in_any_process(command, tmp_p
     assert said[0] == said[1] and "row 277" in said[0]
 
 
+is_local = pytest.mark.skipif(
+    remembered._file_system(Path(tempfile.gettempdir())) not in remembered.LOCAL,
+    reason="the folder for temporary files is on a file system on which nothing is remembered",
+)
+
+
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
     """Which raw files are hashed; changes are looked at as if they were old."""
@@ -252,6 +262,7 @@ def started(command, reads: list[str], words: list[str]) -> tuple[str, list[str]
     ]
 
 
+@is_local
 def test_a_second_start_reads_no_raw_byte_and_a_changed_one_is_noticed(command, reads, tmp_path, monkeypatch) -> None:
     words = arrays(tmp_path)
     first, _ = started(command, reads, words)
@@ -268,6 +279,7 @@ def test_a_second_start_reads_no_raw_byte_and_a_changed_one_is_noticed(command, 
     assert started(command, reads, words) == (second, [])
 
 
+@is_local
 def test_a_file_that_comes_or_goes_is_noticed(command, reads, tmp_path) -> None:
     words = pictures(tmp_path)
     first, _ = started(command, reads, words)
@@ -279,6 +291,7 @@ def test_a_file_that_comes_or_goes_is_noticed(command, reads, tmp_path) -> None:
     assert started(command, reads, words)[0] == first
 
 
+@is_local
 def test_another_way_to_read_the_same_files_is_another_question(command, reads, tmp_path) -> None:
     words = arrays(tmp_path)
     first, _ = started(command, reads, words)
@@ -286,6 +299,7 @@ def test_another_way_to_read_the_same_files_is_another_question(command, reads, 
     assert started(command, reads, words) == (first, [])
 
 
+@is_local
 def test_prepared_data_that_are_damaged_are_made_again_though_the_files_are_known(command, reads, tmp_path) -> None:
     words = arrays(tmp_path)
     first, _ = started(command, reads, words)
@@ -332,3 +346,77 @@ def test_the_card_and_the_screen_say_that_only_some_were_compared(command, tmp_p
         "only some were compared to find near copies (train 30, dev 30, test 30)" in done.out
     )
     assert "some were compared" in command("train", *words, "tracking=none", "trainer.total_epochs=1").out
+
+
+@is_local
+def test_what_is_written_through_memory_after_it_was_read_is_noticed(command, reads, tmp_path) -> None:
+    words = arrays(tmp_path)
+    mapped = np.load(tmp_path / "raw" / "x.npy", mmap_mode="r+")
+    mapped[0] = 1.0  # the page is changed, and not yet on the disk
+    first, _ = started(command, reads, words)
+    mapped[1] = 5.0  # of the same page
+    mapped.flush()
+    assert started(command, reads, words)[0] != first
+
+
+def test_what_a_reader_finds_beside_a_file_is_looked_for_each_time(command, reads, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+
+    def camera(number: int) -> None:
+        for kind in ("images", "labels"):
+            (tmp_path / "d" / kind / "train" / f"cam{number}").mkdir(parents=True)
+        for i in range(10):
+            name = f"train/cam{number}/{number}{i}"
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "d" / "images" / f"{name}.png")
+            (tmp_path / "d" / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+
+    camera(1)
+    (tmp_path / "d" / "data.yaml").write_text("path: .\ntrain: images/train\nnames: [thing]\n")
+    words = ["data=yolo", "data.path=d/data.yaml", "task=detection", "model=yolo"]
+    first, _ = started(command, reads, words)
+    camera(2)
+    assert started(command, reads, words)[0] != first
+
+
+def test_a_ledger_that_cannot_be_written_or_read_costs_no_more_than_time(command, reads, tmp_path) -> None:
+    words = arrays(tmp_path)
+    (tmp_path / "artifacts" / "sources.jsonl").mkdir(parents=True)
+    first, _ = started(command, reads, words)
+    (tmp_path / "artifacts" / "sources.jsonl").rmdir()
+    started(command, reads, words)
+    ledger = tmp_path / "artifacts" / "sources.jsonl"
+    ledger.write_text(
+        '{"asked": 3}\n[]\nno line\n' + ledger.read_text().replace('"key"', '"kye"') if ledger.exists() else ""
+    )
+    assert started(command, reads, words)[0] == first
+
+
+def test_the_first_failure_in_order_is_told_and_not_the_first_in_time() -> None:
+    def failing(name: str, seconds: float) -> None:
+        time.sleep(seconds)
+        raise ValueError(name)
+
+    with over(2) as mapped, pytest.raises(ValueError, match="the first"):
+        list(mapped([partial(failing, "the first", 1.0), partial(failing, "the second", 0.0)]))
+
+
+def test_the_longest_example_is_known_whoever_has_seen_it(tmp_path) -> None:
+    lengths = [3, 7, 4, 14, 5, 2, 6, 9] * 20
+    parts = [Part(i, i + 8) for i in range(0, len(lengths), 8)]
+    pool = Pool(np.arange(len(lengths)) % 2, Chunks(parts, partial(_words, lengths)), ragged=True)
+    with over(2) as mapped:
+        for order in (here, mapped):
+            fit = Lengths()
+            scan = prepare._scan("all", pool, fit, order)
+            assert fit.shape == [14, 2] and scan.steps.tolist() == lengths
+
+
+def _words(lengths: list[int], part: Part) -> list[list[np.ndarray]]:
+    return [[np.full((lengths[i], 2), float(i)) for i in range(part.start, part.stop)]]
+
+
+def test_of_one_split_alone_nothing_is_said_to_be_compared(command, tmp_path, monkeypatch) -> None:
+    words = pictures(tmp_path)
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 90)
+    done = command("prepare", *words, "data.split.dev=0", "data.split.test=0", "prepared=one")
+    assert done.code == 0 and "compared" not in done.out and "near_among" not in read_card(tmp_path / "one").duplicates

@@ -23,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from crucible.errors import Refusal, Stopped
+from crucible.search.local import begun_early
 from crucible.search.plan import Confirm
 from crucible.search.pool import Pool
 from crucible.search.search import Search
@@ -634,3 +635,14 @@ def test_a_killed_search_with_one_worker_samples_and_finds_the_same(tmp_path) ->
         everyone = [t for stage in ("coarse", "fine") for t in trials_of(url, stage)]
         assert (len(everyone) > 20) == (name == "killed")
     assert points[0] == points[1]
+
+
+def test_processes_that_nobody_takes_end_with_what_has_begun_them() -> None:
+    with begun_early(2, "crucible.errors") as waiting:
+        assert all(each.process.is_alive() for each in waiting)
+    assert not any(each.process.is_alive() for each in waiting)
+
+
+def test_a_refused_search_leaves_no_process(command) -> None:
+    done = command("train", "-m", "sweep=coarse_to_fine", "data.split.dev=0", "tracking=none")
+    assert done.code == 2 and not [each for each in psutil.Process().children(recursive=True) if is_worker(each)]

@@ -1,5 +1,6 @@
 """Checkpoints within an epoch: what goes on there ends with the bytes of what was never interrupted."""
 
+from collections import Counter, OrderedDict, namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from conftest import card_of, write_split
 
 from crucible.data.augment import Strong
 from crucible.data.batches import Batches
+from crucible.nested import moved
 from crucible.seeds import random_state, set_random_state
 from crucible.tracking import checkpoint as checkpoint_module
 from crucible.tracking.checkpoint import Checkpoints
@@ -115,7 +117,8 @@ def test_batches_go_on_where_they_were_with_their_augmentation(tmp_path) -> None
     second.load_state_dict(state)
     rest = [batch["x"] for batch in second.train(2)]
     assert len(rest) == len(whole) - 3 and all(map(torch.equal, rest, whole[3:]))
-    assert all(map(torch.equal, [batch["x"] for batch in second.train(2)], whole))  # once
+    again = [batch["x"] for batch in second.train(2)]
+    assert len(again) == len(whole) and all(map(torch.equal, again, whole))  # once
     second.load_state_dict(state)
     assert len(list(second.train(3))) == len(whole)  # another epoch is whole
 
@@ -208,3 +211,33 @@ def test_triplets_drawn_at_random_go_on(command, tmp_path: Path, monkeypatch) ->
     assert command("train", "resume=part").code == 0
     for name in FILES:
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_schedule_of_torch_goes_on_with_its_milestones(command, tmp_path, monkeypatch) -> None:
+    words = ["~schedule.warmup_epochs", "schedule._target_=torch.optim.lr_scheduler.MultiStepLR", "+schedule.milestones=[3]", "+schedule.gamma=0.1",
+             "trainer.total_epochs=5", "trainer.checkpoint_every=1", "tracking=none"]  # fmt: skip
+    assert command("train", *words, "hydra.run.dir=whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupted(patch, 28)
+        assert command("train", *words, "hydra.run.dir=part").code == 130
+    assert command("train", "resume=part").code == 0
+    for name in FILES:
+        assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_what_is_copied_is_of_the_same_kinds() -> None:
+    Point = namedtuple("Point", "x y")
+    state = {
+        "c": Counter({3: 1}),
+        "o": OrderedDict(b=1, a=torch.ones(2)),
+        "p": Point(torch.ones(1), 2),
+        "l": [torch.zeros(1), (1, "a")],
+        "n": None,
+    }
+    found = moved(state, torch.device("cpu"), copied=True)
+    assert str(found) == str(state) and [type(each) for each in found.values()] == [
+        type(each) for each in state.values()
+    ]
+    state["o"]["a"] += 1
+    state["l"][0] += 1
+    assert found["o"]["a"].tolist() == [1, 1] and found["l"][0].item() == 0

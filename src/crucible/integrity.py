@@ -6,6 +6,7 @@ changed; the second cannot be set back, so whoever writes bytes of the same numb
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -90,17 +91,27 @@ def state_of(path: Path) -> tuple[int, ...]:
     return facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
 
 
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def remember(ledger: Path, entry: Any) -> None:
-    """Add a line to a ledger."""
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Add a line to a ledger; where it cannot be written what it would say is found anew."""
+    with suppress(OSError):
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with ledger.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def lines_of(ledger: Path) -> list[Any]:
     """Return the entries of a ledger; a line that cannot be read is none: what it would say is found anew."""
     found = []
-    for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines() if ledger.exists() else []:
+    for line in ledger.read_text(encoding="utf-8", errors="replace").splitlines() if ledger.is_file() else []:
         with suppress(ValueError):
             found.append(json.loads(line))
     return found

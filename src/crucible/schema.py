@@ -194,7 +194,16 @@ def _refusal(
     keys = [str(part) for part in path if not _is_union_tag(str(part))]
     where = ".".join([*([prefix] if prefix else []), *keys])
     if kind == "extra_forbidden":
-        return unknown_key(where, _fields_at(section, keys[:-1]))
+        known = _fields_at(section, keys[:-1])
+        if keys[-1] in known:
+            where = where.rpartition(".")[0]
+            return Refusal(
+                where,
+                "it takes one of its keys, not several",
+                allowed=", ".join(sorted(known)),
+                example=_example(where),
+            )
+        return unknown_key(where, known)
     if kind == "missing":
         return Refusal(where, "is missing", allowed=f"give it a value, as in {where}=...")
     return Refusal(where, f"{value!r} is refused: {rule[0].lower()}{rule[1:]}", allowed=rule, example=_example(where))

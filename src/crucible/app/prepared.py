@@ -62,6 +62,7 @@ def make(job: Job, accept: Accept, *, judge: Card | None = None) -> tuple[Path, 
     if (key := question.answer()) is not None and (card := already(folder := home(key), key)) is not None:
         accept(card)
     else:
+        question.settle()
         source = build("data.reader", recipe.reader, path, data["label"], data["group_by"])
         with _workers(data, source) as mapped:
             folder = prepare(source, label_kind(job.cfg), recipe, data["name"], home, accept, mapped=mapped)

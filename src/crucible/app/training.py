@@ -279,6 +279,7 @@ def failures_journaled(parts: Parts, run: Run) -> Iterator[None]:
     """Turn a number that is not finite into a refusal that says where it arose; journal any failure."""
     try:
         yield
+        run.settle()
     except NonFinite as error:
         batch = next(islice(parts.batches.train(error.epoch), error.step, None))
         where = locate_nonfinite(parts.model, parts.penalised, batch)
@@ -299,7 +300,8 @@ def failures_journaled(parts: Parts, run: Run) -> Iterator[None]:
             run.journal.append("failed", epoch=run.epoch, step=run.step, why=stopped.lines["what"])
         raise stopped from error
     finally:
-        run.settle()
+        with suppress(OSError):  # it was told, or something worse is
+            run.settle()
 
 
 def write_results(job: Job, run: Run, parts: Parts) -> None:

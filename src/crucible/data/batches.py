@@ -84,7 +84,7 @@ class Batches:
             "streams": partial(streams, count=self.batch_size),
         }
         self._order = orders[sampling] if isinstance(sampling, str) else partial(per_class, count=sampling["per_class"])
-        self._window = WINDOW if order == "windowed" else None
+        self._window_of_batches = max(1, WINDOW // self.batch_size) * self.batch_size if order == "windowed" else 0
         self.folder, self.own = folder, read_card(folder)
         require_prepared(folder, self.own)
         self._left_out = {split: rows for split, rows in (left_out or {}).items() if len(rows)}
@@ -120,7 +120,7 @@ class Batches:
         draw = generator(self.seed, "order", epoch, torch.device("cpu"))
         order = self._order(self.labels("train"), draw)
         if isinstance(x, Padded) and self._sampling != "streams":
-            windows = order.split(self._window or len(order))
+            windows = order.split(self._window_of_batches or len(order))
             order = torch.cat([in_buckets(window, x.lengths, self.batch_size, draw) for window in windows])
         own, steps = order.to(self.device), bounds(len(order), self.batch_size)
         known = {"label": y, **self.further("train")}

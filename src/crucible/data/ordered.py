@@ -24,16 +24,31 @@ def over(count: int) -> Iterator[Ordered]:
 
     pool = Parallel(n_jobs=count, return_as="generator", batch_size=1)
     try:
-        yield lambda works: pool(map(delayed(done_in(Path.cwd())), works))
+        yield lambda works: results(pool(map(delayed(done_in(Path.cwd())), works)))
     finally:
         get_reusable_executor().shutdown()
 
 
-def done_in(folder: Path) -> Callable[[Callable[[], Any]], Any]:
-    """Return what does a piece of work in a folder: a process that is there already may be in another one."""
+def done_in(folder: Path) -> Callable[[Callable[[], T]], tuple[T | None, Exception | None]]:
+    """Return what does a piece of work in a folder (a process that is there already may be in another one), and gives what it raises."""
     return partial(_done_in, folder)
 
 
-def _done_in(folder: Path, work: Callable[[], T]) -> T:
+def _done_in(folder: Path, work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     os.chdir(folder)
-    return work()
+    try:
+        return work(), None
+    except Exception as error:  # noqa: BLE001  (it is raised where its turn comes: the first in order, not in time)
+        return None, error
+
+
+def results(found: Iterable[tuple[Any, Exception | None]]) -> Iterator[Any]:
+    """Give the results, up to the first piece of work that has failed.
+
+    Raises:
+        Exception: that one's.
+    """
+    for value, error in found:
+        if error is not None:
+            raise error
+        yield value

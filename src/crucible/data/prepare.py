@@ -273,9 +273,10 @@ def _scan(name: str, pool: Pool, fit: Fit | Lengths, mapped: Ordered) -> _Scan:
         raise Refusal(f"the data, {name}", "there are no examples", allowed="at least one example of each class")
     columns = {field.name: [getattr(each, field.name) for each in found] for field in fields(_Scan)}
     found.clear()
-    return _Scan(
-        **{name: np.concatenate(columns.pop(name)) for name in list(columns)}
-    )  # one column at a time twice in memory
+    scan = _Scan(**{name: np.concatenate(columns.pop(name)) for name in list(columns)})  # one at a time is there twice
+    if isinstance(fit, Lengths):
+        fit.shape[0] = max(fit.shape[0], int(scan.steps.max()))  # other processes have seen the longest, perhaps
+    return scan
 
 
 def _scanned(
@@ -604,7 +605,7 @@ def _near(
     split = _joined(split_of, split_of.__getitem__)
     called = partial(source_name, names, {pool: len(own) for pool, own in split_of.items()})
     found = {"near": near(split, signs, digests, compared(folder, split), called)}
-    if len(rows := compared_rows(split)) == (split != DROPPED).sum():
+    if len(rows := compared_rows(split)) == (split != DROPPED).sum() or len(np.unique(split[rows])) < 2:
         return found
     return found | {
         "near_among": {SPLITS[number]: int((split[rows] == number).sum()) for number in np.unique(split[rows]).tolist()}

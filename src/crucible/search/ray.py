@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from crucible.data.ordered import done_in
+from crucible.data.ordered import done_in, results
 from crucible.errors import Refusal
 from crucible.integrity import code_of
 from crucible.search.engine import Message, Work
@@ -46,6 +46,9 @@ def connected(code: Path, path: str, **env: str) -> Iterator[None]:
     Raises:
         Refusal: no cluster answers.
     """
+    if ray.is_initialized():  # a search on these hosts whose data they prepare, too
+        yield
+        return
     address = os.environ.get("RAY_ADDRESS")
     _require_answer(address)
     given = {"working_dir": str(code), "env_vars": {"PYTHONPATH": path, **env}}
@@ -95,13 +98,10 @@ def over(count: int | None) -> Callable[[Iterable[Callable[[], Any]]], Iterator[
     """
 
     def mapped(works: Iterable[Callable[[], Any]]) -> Iterator[Any]:
-        from ray.util.multiprocessing.pool import Pool, PoolTaskError
+        from ray.util.multiprocessing import Pool
 
         with Pool(processes=count) as pool:
-            for found in pool.imap(done_in(Path.cwd()), iter(works)):
-                if isinstance(found, PoolTaskError):  # as Ray's pool gives what a worker has raised
-                    raise getattr(found.underlying, "cause", None) or found.underlying
-                yield found
+            yield from results(pool.imap(done_in(Path.cwd()), iter(works)))
 
     return mapped
 

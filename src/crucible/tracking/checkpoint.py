@@ -20,6 +20,7 @@ import torch
 
 from crucible.errors import Refusal
 from crucible.files import CHECKPOINT
+from crucible.nested import moved
 from crucible.tracking.folder import write_atomic
 from crucible.tracking.journal import Journal
 
@@ -77,7 +78,9 @@ class Checkpoints:
         self.wait()
         journal.sync()
         known = {"identity": self._identity, "journal_bytes": journal.path.stat().st_size}
-        self._written = self._writer.submit(self._write, copied({**known, **state()}), start)
+        self._written = self._writer.submit(
+            self._write, moved({**known, **state()}, torch.device("cpu"), copied=True), start
+        )
 
     def wait(self) -> None:
         """Wait until what was saved is on the disk.
@@ -114,17 +117,6 @@ class NoCheckpoints(Checkpoints):
 
     def wait(self) -> None:
         """There is nothing to wait for."""
-
-
-def copied(state: Any) -> Any:
-    """Return a state whose tensors are copies on the host: what is trained on meanwhile does not change them."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return type(state)((key, copied(value)) for key, value in state.items())  # type: ignore[call-arg]
-    if isinstance(state, (list, tuple)):
-        return type(state)(copied(value) for value in state)
-    return state
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from crucible.errors import Refusal
+from crucible.integrity import sync
 
 _LATER: ContextVar[list[Path] | None] = ContextVar("later", default=None)  # what reaches the disk at the end
 
@@ -115,29 +116,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         draft.unlink(missing_ok=True)
         raise
     if later is None:
-        _sync(path.parent)
+        sync(path.parent)
     else:
         later += [path, path.parent]
 
 
 @contextmanager
-def on_disk_at_the_end() -> Iterator[None]:
-    """Let what is written in here reach the disk together at the end: where nothing of it counts before all is there."""
+def on_disk_at_the_end(*more: Path) -> Iterator[None]:
+    """Let what is written in here, and more files, reach the disk together at the end: where nothing counts before all is there."""
     written: list[Path] = []
     token = _LATER.set(written)
     try:
         yield
     finally:
         _LATER.reset(token)
-    for path in dict.fromkeys(written):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    number = os.open(path, os.O_RDONLY)
-    os.fsync(number)
-    os.close(number)
+    for path in dict.fromkeys([*written, *(each for each in more if each.exists())]):
+        sync(path)
 
 
 def append_whole(file: FileIO, line: bytes) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from crucible.data.batches import Batch
+from crucible.nested import moved
 from crucible.optim.guard import GuardedOptimizer
 from crucible.seeds import seed_global
 from crucible.training.evaluation import outputs_of
@@ -80,18 +81,6 @@ class InTurn:
             mine = [said for said, _ in outputs_of(model, together[self._world.rank : self._world.rank + 1])]
             for said, batch in zip(self._world.gathered(moved(mine, torch.device("cpu"))), together, strict=False):
                 yield moved(said[0], batch["x"].device), batch
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """Return tensors, and what is made of them, on a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: moved(each, device) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        parts = [moved(each, device) for each in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return value
 
 
 def rates(schedule: LRScheduler) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from crucible.app.search.spec import Base, SearchSpec
 from crucible.data.card import Card
 from crucible.diagnosis.bounds import violation
 from crucible.errors import Pruned, Refusal, Stopped
-from crucible.files import SUMMARY
+from crucible.files import CARD, SUMMARY
 from crucible.instantiate import build
 from crucible.report.board import board
 from crucible.schema import check
@@ -151,7 +151,7 @@ def trial(base: Base, job: TrialRequest, tell: Tell) -> TrialResult:
         job_of_trial = Job(
             cfg, folder, [*base.overrides, *words], tags=tags, tell=report, mirrored=False, can_go_on=False
         )
-        with on_disk_at_the_end():
+        with on_disk_at_the_end(folder / NAME, folder / CARD):
             train.main(job_of_trial)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = summary["diagnosis"]["satisficing"]
