@@ -175,6 +175,8 @@ CASES = [
     Case("an engine that is none", [*SEARCH, "hydra.sweeper.engine=dask"], ["hydra.sweeper.engine", "'dask' is refused", "'local' or 'ray'"]),
     Case("a worker without a core", [*SEARCH, "hydra.sweeper.resources.cpus=0"], ["hydra.sweeper.resources.cpus", "0 is refused"]),
     Case("more shards than a batch has", ["trainer.shards=64"], ["trainer.shards", "a batch of 64 has no two examples for each of 64", "1 to 32"]),
+    Case("shards without two classes of pairs", ["data.sampling={per_class: 4}", "trainer.shards=16"],
+         ["trainer.shards", "must hold two classes or more with 4 examples each", "trainer.shards=16 trainer.batch_size=128"]),
     Case("no shard", ["trainer.shards=0"], ["trainer.shards", "0 is refused"]),
     Case("an order that is none", ["data.order=sorted"], ["data.order", "'sorted' is refused", "'shuffled' or 'windowed'"]),
     Case("an order for what has its own", ["data.order=windowed", "data.sampling=balanced"], ["data.order=windowed", "data.sampling=balanced has an order of its own"]),

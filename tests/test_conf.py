@@ -73,11 +73,24 @@ def test_the_nearest_choice_builds_the_same_and_differs_least(words: list[str]) 
 
 def test_a_choice_of_another_target_is_never_the_nearest(monkeypatch) -> None:
     cfg = composed()
-    choices = {"far": {**cfg["init"], "one": 1, "two": 2}, "near": {**cfg["init"], "_target_": "crucible.other"}}
+    choices = {
+        "far": {**cfg["model"], "layers": [1], "keep_prob": 0.1},
+        "near": {**cfg["model"], "_target_": "crucible.other"},
+    }
     monkeypatch.setattr(
-        overrides, "_choices", lambda group: choices if group == "init" else {overrides._defaults()[group]: cfg[group]}
+        overrides, "_choices", lambda group: choices if group == "model" else {overrides._defaults()[group]: cfg[group]}
     )
-    assert choices_of(cfg)["init"] == "far"
+    assert choices_of(cfg)["model"] == "far"
+
+
+def test_what_a_choice_takes_from_elsewhere_is_compared_as_it_is_then(monkeypatch) -> None:
+    cfg = composed("run_name=mine")
+    named = {**cfg["data"], "name": "mine"}
+    choices = {"own": {**named, "name": "${run_name}"}, "other": {**named, "name": "npz"}}
+    monkeypatch.setattr(
+        overrides, "_choices", lambda group: choices if group == "data" else {overrides._defaults()[group]: cfg[group]}
+    )
+    assert choices_of({**cfg, "data": named})["data"] == "own"
 
 
 def test_a_changed_choice_takes_its_own_keys_with_it() -> None:

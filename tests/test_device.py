@@ -89,7 +89,14 @@ def as_stored(batches: Batches) -> Iterator[Batch]:
 
 
 def try_on_meta(
-    model: nn.Module, task: Any, batches: Batches, optimizer: Any, schedule: Any, run: Any, **more: Any
+    model: nn.Module,
+    task: Any,
+    batches: Batches,
+    optimizer: Any,
+    schedule: Any,
+    run: Any,
+    *more: Any,
+    total_epochs: int,
 ) -> None:
     """Take a step and measure it on the meta device, twice: the second time nothing may come from the host any more."""
     with as_stored(batches) as stored:
@@ -270,3 +277,18 @@ def test_pictures_come_as_the_filters_are_stored_and_nothing_else_changes(tmp_pa
         filters(x).pow(2).sum().backward()
         found.append([p.grad.clone() for p in filters.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_every_optimizer_of_a_gpu_takes_a_step_and_none_once_the_flag_is_up() -> None:
+    """As they are made there, with foreach, which the CPU's fused ones do not show."""
+    made = (lambda p: torch.optim.Adagrad(p, foreach=True), lambda p: torch.optim.RMSprop(p, foreach=True), lambda p: torch.optim.Adadelta(p, foreach=True),
+            lambda p: optimizers.Velocity(p, lr=0.1, beta=0.9, form="velocity"))  # fmt: skip
+    for make in made:
+        weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+        guarded = guard.GuardedOptimizer(make([weight]))
+        guarded._move = guard._unread
+        for flag in (False, True):
+            before = weight.detach().clone()
+            weight.grad = torch.tensor([float("nan") if flag else 0.5, 1.0])
+            guarded.step(torch.tensor(1.0))
+            assert bool(guarded.flag) is flag and torch.equal(weight, before) is flag, guarded.optimizer

@@ -1,5 +1,6 @@
 """The same bits on one process or on many: what a step of S shards gives, against a loop written by hand, and between processes."""
 
+import copy
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from crucible.optim.optimizers import momentum
 from crucible.regularizers import L2
 from crucible.seeds import derive
 from crucible.tasks.classification import Classification
+from crucible.tasks.multitask import Multitask
 from crucible.training.fit import train_step
 from crucible.training.shards import ShardedStep, cut
 from crucible.training.together import InTurn
@@ -206,6 +209,38 @@ def test_on_dev_each_process_computes_its_turn_and_all_have_all(count: int) -> N
             assert isinstance(said["boxes"], tuple) and torch.equal(said["boxes"][0], chunks[i]["x"] + 1)
 
 
+def test_statistics_that_nobody_updates_stay_to_the_last_bit() -> None:
+    model = network()
+    model[1].eval()
+    model[1].running_mean.copy_(torch.randn(8))
+    model[1].running_var.copy_(torch.rand(8) + 0.3)
+    was = [each.clone() for each in model.buffers()]
+    optimizer = GuardedOptimizer(momentum(model.parameters(), lr=0.1, beta=0.9, form="averaged"))
+    step = ShardedStep(6, seed=7, world=World())
+    for batch in batches():
+        step(model, task_of(), batch, optimizer)
+    assert all(map(torch.equal, model.buffers(), was))
+
+
+def test_shards_in_which_nothing_counts_count_for_nothing() -> None:
+    task = Multitask(card_of((3, 8, 8)), **TASK)
+    batch = batches()[0]
+    label = torch.full((len(batch["x"]), 3), -1)
+    for known in (0, 2):  # none, or of the first shard alone
+        label[:known] = 1
+        model = network(dropout=0.0)
+        model[1].eval()
+        twin = copy.deepcopy(model)
+        found = []
+        for each, step in ((model, ShardedStep(8, seed=7, world=World())), (twin, train_step)):
+            optimizer = GuardedOptimizer(momentum(each.parameters(), lr=0.1, beta=0.9, form="averaged"))
+            found.append(step(each, task, {"x": batch["x"], "label": label}, optimizer)["loss"])
+            assert not optimizer.flag
+        assert torch.allclose(*found) and all(
+            map(partial(torch.allclose, atol=1e-6), model.parameters(), twin.parameters())
+        )
+
+
 WORDS = ["trainer.shards=8", "tracking=none"]
 TRAININGS = {
     "mlp": ["model.keep_prob=0.8", "model.batch_norm=true", "regularizer=l2", "optimizer=momentum", "trainer.max_norm=1", "trainer.total_epochs=3"],
@@ -316,6 +351,52 @@ def test_a_host_that_is_lost_for_good_changes_no_bit(tmp_path) -> None:
     assert len(resumed) == 1
     ended(together(tmp_path, 1, *words, "hydra.run.dir=alone"))
     assert (run / "weights.safetensors").read_bytes() == (tmp_path / "alone" / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_trainings_of_one_torchrun_have_a_folder_each(tmp_path) -> None:
+    """A script with two trainings, on two processes, one of which is killed in the second."""
+    (tmp_path / "script.py").write_text(
+        "import os, signal, sys\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r})\n"
+        "import crucible\n"
+        "from crucible.training.run import Run\n"
+        "record, done = Run.record, []\n"
+        "def killing(self, dev):\n"
+        "    record(self, dev)\n"
+        "    done.append(1)\n"
+        "    if len(done) == 6 and not os.environ['TORCHELASTIC_RESTART_COUNT'] != '0':\n"
+        "        self.settle()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Run.record = killing\n"
+        "for lr in (0.1, 0.01):\n"
+        "    crucible.train('trainer.shards=2', 'trainer.total_epochs=4', 'trainer.checkpoint_every=1', 'tracking=none', f'optimizer.lr={lr}')\n"
+    )
+    start = [
+        f"{Path(sys.executable).parent}/torchrun",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "2",
+        "script.py",
+    ]
+    done = subprocess.run(
+        start, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = sorted(tmp_path.glob("outputs/20*/*/journal.jsonl"))
+    rates = [each.parent.joinpath("config.yaml").read_text().split("lr: ")[1].split()[0] for each in runs]
+    assert sorted(rates) == ["0.01", "0.1"] and [
+        '"resume"' in each.read_text() for each, lr in zip(runs, rates, strict=True) if lr == "0.01"
+    ] == [True]
+
+
+def test_several_trainings_at_once_are_refused_on_several_processes(command, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (["sweep=coarse_to_fine"], ["seed=1,2"]):
+        done = command("train", "-m", *words)
+        assert done.code == 2 and "torchrun has started several processes for one training" in done.err
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from crucible.errors import Refusal
 from crucible.search import shipping
 from crucible.search.local import Local
 from crucible.search.plan import Resources, Settings
-from crucible.search.shipping import brought, content_of, digests_of, packed, read_part, unpack
+from crucible.search.shipping import brought, content_of, digests_of, packed, read_part, scratch, unpack
 from crucible.search.trials import TrialRequest, TrialResult
 from crucible.training.fingerprint import fingerprint
 
@@ -146,3 +146,18 @@ def test_a_fingerprint_is_the_same_again_and_tells_other_numbers(monkeypatch) ->
     monkeypatch.setattr(torch.nn.functional, "linear", lambda x, w, b: linear(x, w, b) * (1 + 1e-6))
     assert fingerprint(cpu, 1)["gradients"] != once["gradients"]
     fingerprint.cache_clear()
+
+
+def test_workers_of_hosts_that_share_a_cache_leave_each_other_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path))
+    mine = scratch()
+    (tmp_path / "trials" / "elsewhere-1").mkdir()
+    (tmp_path / "trials" / "elsewhere-1" / ".lock").touch()
+    ended = f"import os; os.environ['CRUCIBLE_CACHE'] = {str(tmp_path)!r}; from crucible.search.shipping import scratch; print(scratch())"
+    other = Path(
+        subprocess.run([sys.executable, "-c", ended], capture_output=True, text=True, check=True).stdout.strip()
+    )
+    assert mine.exists() and other.exists() and other != mine
+    third = scratch()
+    assert mine.exists() and third.exists() and not other.exists()  # its process is gone
+    assert (tmp_path / "trials" / "elsewhere-1").exists()

@@ -60,6 +60,13 @@ def _require_shards(cfg: Config) -> None:
     if shards > 1 and cfg["data"]["sampling"] == "streams":
         raise Refusal("trainer.shards", "with data.sampling=streams a batch goes on where the one before ended, and is not cut",
                       allowed="1; or data.sampling=shuffle", example="trainer.shards=1")  # fmt: skip
+    sampling = cfg["data"]["sampling"]
+    if shards > 1 and isinstance(sampling, dict) and size is not None:
+        together = 2 * sampling["per_class"]
+        if size % shards or size // shards < together or (size // shards) % sampling["per_class"]:
+            raise Refusal("trainer.shards", f"a shard of a batch of {size} must hold two classes or more with {sampling['per_class']} examples each (data.sampling)",
+                          allowed=f"a shard of {together}, {together + sampling['per_class']}, ... examples: fewer shards, or a larger batch",
+                          example=f"trainer.shards={shards} trainer.batch_size={shards * together}")  # fmt: skip
     if size is not None and 1 < shards > size // 2:
         raise Refusal("trainer.shards", f"a batch of {size} has no two examples for each of {shards}", allowed=f"1 to {max(1, size // 2)}",
                       example=f"trainer.shards={max(1, size // 2)}")  # fmt: skip

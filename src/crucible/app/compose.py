@@ -137,6 +137,9 @@ def _require_own_keys(keys: list[str], judges: bool, swept: bool) -> None:
         )
     if "resume" in keys and judges:
         raise Refusal("resume", "it belongs to src/train.py", example="python src/evaluate.py run=FOLDER")
+    if swept and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise Refusal("-m", "torchrun has started several processes for one training, and each would do all of these", allowed="one training; a search without torchrun",
+                      example="python src/train.py -m ...")  # fmt: skip
     if swept and judges and "run" not in keys:
         raise Refusal("-m", "finished runs are evaluated one at a time", example="python src/evaluate.py run=latest")
     if swept and (wrong := [key for key in keys if key in ("run", "resume")]):

@@ -147,7 +147,9 @@ def _nearest_choice(group: str, cfg: Config) -> str:
     node, choices = cfg[group], _choices(group)
 
     def builds_another(choice: str) -> tuple[bool, bool]:
-        known = choices[choice]
+        known = {
+            key: _taken(choices[choice].get(key), group, cfg) for key in ("_target_", "name", *filter(None, PARTS))
+        }
         other = any(_target(known, part) != _target(node, part) for part in PARTS)
         return other, known.get("name") != node.get("name")
 

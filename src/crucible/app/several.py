@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from crucible.training.shards import ShardedStep
 from crucible.training.together import Following, InTurn, Leading
 from crucible.training.world import Several, World, launch
 
+_TRAININGS = count()
 STARTED = Path("outputs/.torchrun")  # of each torchrun the folder of its run: a restart goes on there
 
 
@@ -44,23 +46,39 @@ def world_of(cfg: Config) -> World:
             allowed=f"trainer.shards={size} or more, or fewer processes",
             example=f"trainer.shards={max(8, size)}",
         )
-    if torch.cuda.is_available() and choose_device(cfg["trainer"]["device"]).type == "cuda":
+    device = choose_device(cfg["trainer"]["device"])
+    if device.type == "cuda":
+        _require_own_gpu(cfg["trainer"]["device"], int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return Several(choose_device(cfg["trainer"]["device"]))
+    return Several(device)
 
 
-def where_it_was(job: Job) -> Job:
-    """Return the job in the folder in which this torchrun began, where it has started its processes anew."""
-    if (name := launch()) is not None and job.new_folder and (file := STARTED / name).exists():
-        return replace(job, folder=Path(file.read_text(encoding="utf-8")), new_folder=False)
+def _require_own_gpu(device: str, place: int) -> None:
+    """Refuse processes that would share a GPU."""
+    if ":" in device or place >= torch.cuda.device_count():
+        what = f"process {place} of this host has no GPU of its own: there are {torch.cuda.device_count()}, and trainer.device is {device}"
+        raise Refusal("torchrun", what, allowed="trainer.device=cuda, or auto, and at most as many processes as GPUs; or trainer.device=cpu",
+                      example=f"--nproc-per-node {max(1, torch.cuda.device_count())}")  # fmt: skip
+
+
+def noted() -> Path | None:
+    """Return the file in which this torchrun notes the folder of this training: of the first in a process, of the second, ...; alone None."""
+    name = launch()
+    return None if name is None else STARTED / f"{name}-{next(_TRAININGS)}"
+
+
+def where_it_was(job: Job, note: Path | None) -> Job:
+    """Return the job in the folder in which this torchrun began it, where it has started its processes anew."""
+    if note is not None and note.exists() and job.new_folder:
+        return replace(job, folder=Path(note.read_text(encoding="utf-8")), new_folder=False)
     return job
 
 
-def remember(job: Job) -> None:
+def remember(job: Job, note: Path | None) -> None:
     """Note the folder of this run, for when torchrun starts its processes anew."""
-    if (name := launch()) is not None:
-        STARTED.mkdir(parents=True, exist_ok=True)
-        (STARTED / name).write_text(str(job.folder), encoding="utf-8")
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(str(job.folder), encoding="utf-8")
 
 
 def shards_of(cfg: Config, card: Card, device: torch.device) -> int:

@@ -81,7 +81,9 @@ def _unread(optimizer: Any, flag: Tensor) -> None:
         for parameter in group["params"]:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(flag > 0, 0.0)
-    _fused(optimizer, flag)
+    if isinstance(optimizer, Velocity):
+        optimizer.found_inf = flag
+    optimizer.step()
 
 
 def _fused(optimizer: Any, flag: Tensor) -> None:

@@ -258,6 +258,7 @@ class Host:
         self._home = scratch()
         self._folder = self._home
         self._rungs: tuple[int, ...] = ()
+        self._lost: OSError | None = None
         self._local = Local(1)
         self._worker = self._local.start(Later(work))  # type: ignore[arg-type]  # it becomes the work
 
@@ -266,6 +267,8 @@ class Host:
         said: list[Message] = []
         since = time.monotonic()
         while True:
+            if self._lost is not None:
+                raise self._lost
             for _, message in self._local.heard([self._worker], TOGETHER_SECONDS):
                 if message is None:
                     return
@@ -283,6 +286,10 @@ class Host:
         if isinstance(what, TrialRequest):
             self._rungs = what.rungs
             self._folder = self._home / f"{what.stage}-{what.number}"
-            self._folder.mkdir()
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # nobody waits for what this call gives: the stream says it
+                self._lost = error
+                return
             what = replace(what, overrides=(*what.overrides, *self._words), folder=str(self._folder))
         self._local.send(self._worker, what)

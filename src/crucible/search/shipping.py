@@ -12,6 +12,9 @@ import tarfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
+from typing import IO
+from uuid import uuid4
 
 from crucible.errors import Refusal
 from crucible.integrity import sha256_of
@@ -19,6 +22,7 @@ from crucible.integrity import sha256_of
 PART = 32 << 20  # bytes of a file that are asked for at a time
 SMALL = 1 << 20  # bytes of a file that is part of what a folder is called by: cards and checksums are
 Read = Callable[[str, int, int], bytes]
+_HELD: list[IO[str] | None] = []  # locks of this process
 
 
 def cache() -> Path:
@@ -107,13 +111,28 @@ def unpack(archive: bytes, folder: Path) -> None:
 
 
 def scratch() -> Path:
-    """Return a new folder of this host for the files of one worker's trials; those of workers that are gone go."""
+    """Return a new folder for the files of one worker's trials; those of workers of this host that are gone go.
+
+    Hosts may share the cache: a folder is called by its host, and locked as long as its worker lives.
+    """
     trials = cache() / "trials"
     trials.mkdir(parents=True, exist_ok=True)
-    for folder in trials.iterdir():
-        if not Path(f"/proc/{folder.name}").exists():
+    for folder in trials.glob(f"{gethostname()}-*"):
+        if (folder / ".lock").exists() and (lock := _locked(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    own = trials / str(os.getpid())
-    shutil.rmtree(own, ignore_errors=True)
+            lock.close()
+    own = trials / f"{gethostname()}-{uuid4().hex[:12]}"
     own.mkdir()
+    _HELD.append(_locked(own))
     return own
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """Return the lock of a folder, held; None where another process holds it."""
+    file = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file

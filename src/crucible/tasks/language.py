@@ -74,7 +74,10 @@ class Language(MonitoredTask):
         """Return the loss of a batch with `x` (B, L), `mask` (B, L) and perhaps `follows` (B,); and its share of padding."""
         reading(model, "next", "language").follow(batch.get("follows"))
         outputs = model(batch["x"])
-        return {"loss": self.nats(outputs, batch).sum() / self.counted(batch).sum(), "padding/share": padding(batch)}
+        return {
+            "loss": self.nats(outputs, batch).sum() / self.counted(batch).sum().clamp(min=1),
+            "padding/share": padding(batch),
+        }
 
     def counted(self, batch: Batch) -> Tensor:
         """Return which tokens (B, L) of a batch are to be told."""

@@ -1,5 +1,7 @@
 """What a machine's bits depend on: the same numbers come out where all of this is the same, and may differ where it is not."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 
@@ -14,17 +16,36 @@ def fingerprint(device: torch.device, threads: int) -> dict[str, str]:
 
     Kernels for AVX2 and for AVX-512 add in another order, and so do several threads: the same program then gives other last bits.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with _undeclared(threads):
         return {
             "torch": torch.__version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "capability": torch.backends.cpu.get_cpu_capability(),
             "gradients": _probe(device),
         }
+
+
+@contextmanager
+def _undeclared(threads: int) -> Iterator[None]:
+    """Compute with so many threads, and as torch does where nothing is declared: what a training declares is no part of its machine."""
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before, tf32, exact = (
+        torch.get_num_threads(),
+        [each.allow_tf32 for each in kinds],
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    _declare(threads, [False, False], exact=False)
+    try:
+        yield
     finally:
-        torch.set_num_threads(before)
+        _declare(before, tf32, exact=exact)
+
+
+def _declare(threads: int, tf32: Sequence[bool], *, exact: bool) -> None:
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    if exact != torch.are_deterministic_algorithms_enabled():  # the call itself imports a compiler
+        torch.use_deterministic_algorithms(exact)
 
 
 def _probe(device: torch.device) -> str:

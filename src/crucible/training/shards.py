@@ -40,6 +40,7 @@ class ShardedStep:
         parts = cut(batch, min(self._shards, max(1, len(batch["x"]) // 2)))
         share = _shares([task.weight(part) for part in parts])
         before = [each.clone() for each in model.buffers()]
+        measured = [each for each in before if each.is_floating_point()]
         names, learning = list[str](), list[nn.Parameter]()
 
         def leaf(shard: int) -> list[Tensor]:
@@ -54,7 +55,7 @@ class ShardedStep:
             gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in learning]
             return [
                 *gradients,
-                *(each * share[shard] for each in _statistics(model)),
+                *((each - was) * share[shard] for each, was in zip(_statistics(model), measured, strict=True)),
                 *(each.detach() for each in losses.values()),
             ]
 
@@ -63,8 +64,8 @@ class ShardedStep:
             parameter.grad = torch.empty_like(parameter).copy_(
                 next(found)
             )  # in its own form of memory, as kernels walk it
-        for each in _statistics(model):
-            each.copy_(next(found))
+        for each, was in zip(_statistics(model), measured, strict=True):
+            each.copy_(was + next(found))  # what no shard has changed stays to the last bit
         losses = dict(zip(names, found, strict=True))
         optimizer.step(total_of(losses))
         self.step += 1
@@ -90,8 +91,10 @@ def cut(batch: Batch, count: int) -> list[Batch]:
 
 
 def _shares(weights: Sequence[float | Tensor]) -> list[Any]:
-    """Return what each shard counts of all: plain numbers, or () on the device where the labels tell it."""
+    """Return what each shard counts of all: plain numbers, or () on the device where the labels tell it; nothing where none counts."""
     total: Any = sum(weights)
+    if isinstance(total, Tensor):
+        return [torch.where(total > 0, weight / total, 0.0) for weight in weights]
     return [weight / total for weight in weights]
 
 

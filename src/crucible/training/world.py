@@ -5,7 +5,8 @@ What all of them must do alike they compute alike; what depends on time or on fi
 
 import os
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from datetime import timedelta
+from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 Node = tuple[int, int]  # the shards from the first to before the last
+WAIT = timedelta(days=7)  # for each other: rank 0 may prepare data for hours; of a process that dies torchrun tells
+_GROUPS = count()
 
 
 class World:
@@ -49,10 +52,11 @@ class Several(World):
         self._dist: Any = dist
         store, self.rank, self.size = next(self._dist.rendezvous("env://"))
         # torchrun keeps one store for all its attempts: without a prefix a process may read where another one was before a restart
-        attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {self.size}"
+        # and a process may train more than once
+        attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {self.size}/{next(_GROUPS)}"
         own = self._dist.PrefixStore(attempt, store)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        self._dist.init_process_group(backend, store=own, rank=self.rank, world_size=self.size)
+        self._dist.init_process_group(backend, store=own, rank=self.rank, world_size=self.size, timeout=WAIT)
         self._device = device
 
     def total(self, nodes: dict[Node, Tensor], shards: int) -> Tensor:

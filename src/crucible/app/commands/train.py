@@ -5,7 +5,7 @@ from dataclasses import replace
 from crucible.app.build import assemble, build_model, build_optimizer, build_task
 from crucible.app.compose import Job
 from crucible.app.pretrained import resolve_source
-from crucible.app.several import follow, leading, outputs_in, remember, step_of, where_it_was, world_of
+from crucible.app.several import follow, leading, noted, outputs_in, remember, step_of, where_it_was, world_of
 from crucible.app.training import (
     check_backward,
     failures_journaled,
@@ -24,7 +24,8 @@ def main(job: Job) -> float:
     """Train, and return the monitored number on dev (on train where there is no dev)."""
     if is_finished(job):
         return show_result(job)
-    job, world = where_it_was(job), world_of(job.cfg)
+    note, world = noted(), world_of(job.cfg)
+    job = where_it_was(job, note)
     if world.rank:
         return follow(world)
     with locked(job.folder, fresh=job.new_folder) as folder, progress(job.tell) as tell:
@@ -36,7 +37,7 @@ def main(job: Job) -> float:
         parts = assemble(job.cfg, data, task, model, transfer, optimizer, schedule)
         check_backward(job.cfg, parts)
         run = open_run_folder(job, data.card, parts, tell)
-        remember(job)
+        remember(job, note)
         led, step = leading(job, data, parts, run, world), step_of(job.cfg, data, world, run.step)
         outputs = outputs_in(world)
         with failures_journaled(parts, run):
