@@ -129,6 +129,23 @@ def test_prepared_arrays_are_one_copy_for_all_processes(tmp_path) -> None:
     raise AssertionError("it is nowhere")
 
 
+def test_more_than_the_memory_of_this_machine_can_be_mapped(tmp_path) -> None:
+    """A file with holes: half as much again as there is memory; its rows are read, and nobody may write to them."""
+    rows, size = 1000, int(1.5 * psutil.virtual_memory().total / 1000)
+    write_split(tmp_path, "train", np.zeros((1, 1), np.uint8), np.arange(rows) % 3)
+    with (tmp_path / "train" / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, size)})
+        try:
+            file.truncate(file.tell() + rows * size)
+        except OSError:
+            pytest.skip("this file system has no files with holes, or none of that size")
+    card = card_of((size,), train=rows)
+    card.write(tmp_path / "card.json")
+    batches = Batches(tmp_path, card, torch.device("cpu"), batch_size=2, augment=Identity(), seed=7, order="windowed")
+    batch = next(batches.train(0))
+    assert batch["x"].shape == (2, size) and float(batch["x"].max()) == 0 and batches._on_disk == {"train"}
+
+
 def arrays(home: Path) -> list[str]:
     rng = np.random.default_rng(0)
     (home / "raw").mkdir()

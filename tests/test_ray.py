@@ -209,3 +209,18 @@ def test_the_hosts_prepare_the_same_bytes(nodes, command, tmp_path, monkeypatch)
     (tmp_path / "raw" / "b" / "77.png").write_bytes(b"no picture")
     done = command("prepare", *words, "data.engine=ray")
     assert done.code == 2 and "b/77.png" in done.err and "no picture, or damaged" in done.err
+
+
+def test_a_search_on_the_hosts_has_them_prepare_its_data_too(nodes, command, tmp_path) -> None:
+    words = pictures(tmp_path)
+    done = command(
+        "train",
+        *QUICK,
+        *words,
+        "hydra.sweeper.engine=ray",
+        "data.engine=ray",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweep.dir=search",
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "search" / "best.yaml").exists()

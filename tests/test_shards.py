@@ -354,6 +354,34 @@ def test_a_host_that_is_lost_for_good_changes_no_bit(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_a_process_whose_bits_are_others_is_refused_before_the_first_step(tmp_path) -> None:
+    """As on a host with another processor: one process is told to compute without its vector instructions."""
+    (tmp_path / "script.py").write_text(
+        "import os, sys\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    os.environ['ATEN_CPU_CAPABILITY'] = 'default'\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r})\n"
+        "sys.argv = ['src/train.py', *sys.argv[1:]]\n"
+        "from crucible.app.cli import run_command\n"
+        "run_command('train')\n"
+    )
+    start = [
+        f"{Path(sys.executable).parent}/torchrun",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "script.py",
+        *WORDS,
+        "hydra.run.dir=run",
+    ]
+    done = subprocess.run(
+        start, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode and "their bits would not be the same" in done.stderr and "process 1 has" in done.stderr
+    assert "train/loss" not in (tmp_path / "run" / "journal.jsonl").read_text()
+
+
+@pytest.mark.slow
 def test_two_trainings_of_one_torchrun_have_a_folder_each(tmp_path) -> None:
     """A script with two trainings, on two processes, one of which is killed in the second."""
     (tmp_path / "script.py").write_text(

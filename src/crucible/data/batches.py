@@ -1,6 +1,7 @@
 """Prepared arrays as normalised batches on the device: one gather and one fused normalisation a batch, no workers."""
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -254,14 +255,16 @@ class Batches:
         return self._labels[split]
 
     def _examples(self, split: str) -> Tensor | Padded:
-        values = np.load(self.folder / split / "x.npy", mmap_mode="c")
+        values = np.load(
+            self.folder / split / "x.npy", mmap_mode="r"
+        )  # a writable map of more than the memory is refused
         if not self.card.is_ragged:
-            return torch.from_numpy(self._kept(split, values))
+            return _tensor(self._kept(split, values))
         offsets = np.load(self.folder / split / OFFSETS)
         if left_out := set(self._left_out.get(split, ())):
             kept = [each for i, each in enumerate(np.split(values, offsets[1:-1])) if i not in left_out]
             values, offsets = np.concatenate(kept), np.cumsum([0, *map(len, kept)])
-        return Padded(torch.from_numpy(values), torch.from_numpy(offsets))
+        return Padded(_tensor(values), torch.from_numpy(offsets))
 
     def further(self, split: str) -> Batch:
         """Return what else is known of each example, on the device: `boxes`, `points`, `size`; see crucible.data.objects."""
@@ -359,6 +362,13 @@ def ahead(read: Callable[[Tensor], Tensor], parts: Iterable[Tensor]) -> Iterator
             if len(coming) > 1:
                 yield coming.popleft().result()
         yield from (each.result() for each in coming)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """Return an array as a tensor without a copy; torch remarks that nobody may write to what is mapped, and nobody does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(values)
 
 
 def _read(x: Tensor | Padded, rows: Tensor, *, pinned: bool) -> Tensor:
