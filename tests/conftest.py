@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from crucible.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)  # on a busy machine a second thread makes small steps slower, not faster
+
+os.environ.setdefault("CRUCIBLE_CACHE", f"{tempfile.gettempdir()}/crucible-tests-{os.getuid()}")  # not a person's own
 
 DATASETS = ROOT.parent / "shared" / "datasets"
 

@@ -37,6 +37,7 @@ BUILT = (
     "initializers",
     "optim",
     "regularizers",
+    "nested",
     "seeds",
     "instantiate",
     "transfer",

@@ -29,6 +29,7 @@ from crucible.data.ragged import Lengths
 from crucible.data.readers import source
 from crucible.data.readers.source import Chunks, Part, Pool
 from crucible.data.splits import DROPPED
+from crucible.integrity import cache
 from crucible.seeds import generator
 
 
@@ -255,7 +256,7 @@ is_local = pytest.mark.skipif(
 
 
 @pytest.fixture
-def reads(monkeypatch) -> list[str]:
+def reads(monkeypatch, tmp_path_factory) -> list[str]:
     """Which raw files are hashed; changes are looked at as if they were old."""
     found: list[str] = []
     digest = prepare.sha256_of
@@ -266,6 +267,7 @@ def reads(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(prepare, "sha256_of", counted)
     monkeypatch.setattr(remembered, "SETTLED", -3600.0)
+    monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path_factory.mktemp("cache")))
     return found
 
 
@@ -329,7 +331,7 @@ def test_what_was_changed_a_moment_ago_is_read_again(command, reads, tmp_path, m
     monkeypatch.setattr(remembered, "SETTLED", 2.0)
     words = arrays(tmp_path)
     started(command, reads, words)
-    assert not (tmp_path / "artifacts" / "sources.jsonl").exists() and started(command, reads, words)[1]
+    assert not list(cache().rglob("*.json")) and started(command, reads, words)[1]
 
 
 def test_a_folder_behind_a_link_is_never_taken_for_known(command, reads, tmp_path) -> None:
@@ -337,7 +339,7 @@ def test_a_folder_behind_a_link_is_never_taken_for_known(command, reads, tmp_pat
     (tmp_path / "raw" / "b").rename(tmp_path / "raw" / "a" / "below")
     (tmp_path / "raw" / "b").symlink_to("a/below")
     started(command, reads, words)
-    assert not (tmp_path / "artifacts" / "sources.jsonl").exists()
+    assert not list(cache().rglob("*.json"))
 
 
 def test_of_many_examples_a_part_of_the_largest_splits_is_compared(monkeypatch) -> None:
@@ -395,16 +397,16 @@ def test_what_a_reader_finds_beside_a_file_is_looked_for_each_time(command, read
     assert started(command, reads, words)[0] != first
 
 
-def test_a_ledger_that_cannot_be_written_or_read_costs_no_more_than_time(command, reads, tmp_path) -> None:
+@is_local
+def test_what_cannot_be_kept_or_read_costs_no_more_than_time(command, reads, tmp_path, monkeypatch) -> None:
     words = arrays(tmp_path)
-    (tmp_path / "artifacts" / "sources.jsonl").mkdir(parents=True)
     first, _ = started(command, reads, words)
-    (tmp_path / "artifacts" / "sources.jsonl").rmdir()
-    started(command, reads, words)
-    ledger = tmp_path / "artifacts" / "sources.jsonl"
-    ledger.write_text(
-        '{"asked": 3}\n[]\nno line\n' + ledger.read_text().replace('"key"', '"kye"') if ledger.exists() else ""
-    )
+    [fact] = cache().rglob("*.json")
+    for text in ("no JSON", "[]", "{}", '{"state": 3}'):
+        fact.write_text(text)
+        found, again = started(command, reads, words)
+        assert found == first and again
+    monkeypatch.setenv("CRUCIBLE_CACHE", "/dev/null/nowhere")
     assert started(command, reads, words)[0] == first
 
 

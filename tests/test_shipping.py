@@ -152,7 +152,7 @@ def test_workers_of_hosts_that_share_a_cache_leave_each_other_alone(tmp_path, mo
     monkeypatch.setenv("CRUCIBLE_CACHE", str(tmp_path))
     mine = scratch()
     (tmp_path / "trials" / "elsewhere-1").mkdir()
-    (tmp_path / "trials" / "elsewhere-1" / ".lock").touch()
+    (tmp_path / "trials" / ".elsewhere-1.lock").touch()
     ended = f"import os; os.environ['CRUCIBLE_CACHE'] = {str(tmp_path)!r}; from crucible.search.shipping import scratch; print(scratch())"
     other = Path(
         subprocess.run([sys.executable, "-c", ended], capture_output=True, text=True, check=True).stdout.strip()

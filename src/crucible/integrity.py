@@ -100,6 +100,28 @@ def sync(path: Path) -> None:
         os.close(number)
 
 
+def cache() -> Path:
+    """Return the folder in which this machine keeps what it would else find or fetch anew: CRUCIBLE_CACHE, or ~/.cache/crucible."""
+    return Path(os.environ.get("CRUCIBLE_CACHE") or Path.home() / ".cache" / "crucible")
+
+
+def keep_fact(kind: str, name: str, fact: Mapping[str, Any]) -> None:
+    """Keep what is known of something; where it cannot be written it is found anew."""
+    with suppress(OSError):
+        (cache() / kind).mkdir(parents=True, exist_ok=True)
+        draft = cache() / kind / f".{name}.{os.getpid()}"
+        draft.write_text(json.dumps(fact), encoding="utf-8")
+        draft.replace(cache() / kind / f"{name}.json")
+
+
+def read_fact(kind: str, name: str) -> dict[str, Any]:
+    """Return what is known of something; nothing where it is not, or cannot be read."""
+    with suppress(OSError, ValueError):
+        fact = json.loads((cache() / kind / f"{name}.json").read_text(encoding="utf-8"))
+        return fact if isinstance(fact, dict) else {}
+    return {}
+
+
 def remember(ledger: Path, entry: Any) -> None:
     """Add a line to a ledger; where it cannot be written what it would say is found anew."""
     with suppress(OSError):

@@ -16,9 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from crucible.integrity import lines_of, remember, state_of, sync
+from crucible.integrity import keep_fact, read_fact, state_of, sync
 
-LEDGER = Path("artifacts/sources.jsonl")
 SETTLED = 2.0  # seconds
 LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "overlay")  # file systems
 MOUNTS = Path("/proc/self/mountinfo")
@@ -39,10 +38,10 @@ class Question:
 
     def answer(self) -> str | None:
         """Return the key; None where it is not known, or where anything has changed."""
-        told = [each for each in lines_of(LEDGER) if isinstance(each, dict) and each.get("asked") == self._asked]
-        if not told or self._found is None or told[-1].get("state") != _digest(self._found):
+        told = read_fact("sources", self._asked)
+        if self._found is None or told.get("state") != _digest(self._found):
             return None
-        key: str | None = told[-1].get("key")
+        key: str | None = told.get("key")
         return key
 
     def settle(self) -> None:
@@ -61,7 +60,7 @@ class Question:
         if not {str(file.absolute()) for file in files} <= {place for place, _ in before}:
             return
         if max(max(times) for _, (_, _, *times) in before) < (self._asked_at - SETTLED) * 1e9:
-            remember(LEDGER, {"asked": self._asked, "state": _digest(before), "key": key})
+            keep_fact("sources", self._asked, {"state": _digest(before), "key": key})
 
 
 def _states(path: Path | None) -> list[tuple[str, tuple[int, ...]]] | None:

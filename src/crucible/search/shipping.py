@@ -6,7 +6,6 @@ What lies at the same path with the same content (this machine, a shared disk) c
 
 import fcntl
 import io
-import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -17,17 +16,12 @@ from typing import IO
 from uuid import uuid4
 
 from crucible.errors import Refusal
-from crucible.integrity import sha256_of
+from crucible.integrity import cache, sha256_of
 
 PART = 32 << 20  # bytes of a file that are asked for at a time
 SMALL = 1 << 20  # bytes of a file that is part of what a folder is called by: cards and checksums are
 Read = Callable[[str, int, int], bytes]
 _HELD: list[IO[str] | None] = []  # locks of this process
-
-
-def cache() -> Path:
-    """Return the folder in which this host keeps what it has fetched."""
-    return Path(os.environ.get("CRUCIBLE_CACHE") or Path.home() / ".cache" / "crucible")
 
 
 def content_of(folder: Path) -> str:
@@ -118,8 +112,9 @@ def scratch() -> Path:
     trials = cache() / "trials"
     trials.mkdir(parents=True, exist_ok=True)
     for folder in trials.glob(f"{gethostname()}-*"):
-        if (folder / ".lock").exists() and (lock := _locked(folder)) is not None:
+        if _lock_of(folder).exists() and (lock := _locked(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
+            _lock_of(folder).unlink(missing_ok=True)
             lock.close()
     own = trials / f"{gethostname()}-{uuid4().hex[:12]}"
     own.mkdir()
@@ -127,9 +122,13 @@ def scratch() -> Path:
     return own
 
 
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def _locked(folder: Path) -> IO[str] | None:
     """Return the lock of a folder, held; None where another process holds it."""
-    file = (folder / ".lock").open("a")
+    file = _lock_of(folder).open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
