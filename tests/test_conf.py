@@ -71,6 +71,14 @@ def test_the_nearest_choice_builds_the_same_and_differs_least(words: list[str]) 
         assert found == min(overrides._choices(group), key=key), group
 
 
+def test_choices_are_read_as_omegaconf_reads_them() -> None:
+    files = sorted((ROOT / "conf").rglob("*.yaml"))
+    assert len(files) > 100
+    for file in files:
+        read = yaml.load(file.read_bytes(), Loader=overrides._Loader)
+        assert repr(read or {}) == repr(OmegaConf.to_container(OmegaConf.load(file)) or {}), file
+
+
 def test_a_choice_of_another_target_is_never_the_nearest(monkeypatch) -> None:
     cfg = composed()
     choices = {
