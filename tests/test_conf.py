@@ -74,7 +74,10 @@ def test_the_nearest_choice_builds_the_same_and_differs_least(words: list[str]) 
 def test_choices_are_read_as_omegaconf_reads_them() -> None:
     files = sorted((ROOT / "conf").rglob("*.yaml"))
     assert len(files) > 100
-    assert yaml.load("{a: 1e-5, b: 2020-01-01}", Loader=overrides._Loader) == {"a": 1e-5, "b": "2020-01-01"}  # PyYAML: text, and a date
+    assert yaml.load("{a: 1e-5, b: 2020-01-01}", Loader=overrides._Loader) == {
+        "a": 1e-5,
+        "b": "2020-01-01",
+    }  # PyYAML: text, and a date
     for file in files:
         read = yaml.load(file.read_bytes(), Loader=overrides._Loader)
         assert repr(read or {}) == repr(OmegaConf.to_container(OmegaConf.load(file)) or {}), file
